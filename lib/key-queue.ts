@@ -1,0 +1,26 @@
+/** Work on keys, one after another for each key and side by side for different ones. An idle key takes no memory. */
+export class KeyQueue {
+  readonly #last = new Map<string, Promise<unknown>>()
+
+  /** Resolves when all work on these keys that was queued by now is over. Never rejects. */
+  async settled (keys: string[]): Promise<void> {
+    await Promise.all(keys.map((key) => this.#last.get(key)))
+  }
+
+  /**
+   * Queues work on several keys at once.
+   *
+   * @param work gets the promise of its turn, so that it can also give up before that. When it settles, so does its
+   *   place in the queue.
+   */
+  run<Result> (keys: string[], work: (turn: Promise<void>) => Promise<Result>): Promise<Result> {
+    const result = work(this.settled(keys))
+    const over = result.then(() => {}, () => {}).then(() => {
+      for (const key of keys) {
+        if (this.#last.get(key) === over) this.#last.delete(key)
+      }
+    })
+    for (const key of keys) this.#last.set(key, over)
+    return result
+  }
+}

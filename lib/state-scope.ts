@@ -1,0 +1,253 @@
+import { type StateDocument, encodeValue, setMember } from './document.js'
+import { FST_BOTAS_STATE_INVALID_PATH, FST_BOTAS_STATE_TURN_ENDED } from './errors.js'
+
+/** Accepts any key but one whose type the user declared: that key has an overload of its own. */
+type Undeclared<Shape, Key> = Key & (Key extends keyof Shape ? never : unknown)
+
+/** Any key; an editor suggests the declared ones. */
+type AnyKey<Shape> = (keyof Shape & string) | (string & {})
+
+/**
+ * The values of one scope during one turn. Keys are any strings, values anything that JSON can hold.
+ *
+ * `Shape` is what the user declared by extending `ConversationState`, `UserState` or `TempState`.
+ *
+ * In `conversation` and `user` every member throws `FST_BOTAS_STATE_NOT_LOADED` before the state is loaded and
+ * `FST_BOTAS_STATE_NOT_A_TURN` where the request does not say whose state it is. A change throws
+ * `FST_BOTAS_STATE_TURN_ENDED` once the turn is over. A key that is no string is an `FST_BOTAS_STATE_INVALID_PATH`.
+ */
+export interface StateScope<Shape extends object = object> {
+  /**
+   * The value of a key, `undefined` where there is none. It is the value itself and no copy: changing an object or
+   * array in place changes the state, with no `set` needed.
+   */
+  get<Key extends keyof Shape & string>(key: Key): Shape[Key] | undefined
+  get<Value = unknown, Key extends string = string>(key: Undeclared<Shape, Key>): Value | undefined
+
+  /**
+   * Sets the value of a key; `undefined` deletes it. Dates are stored as ISO 8601 strings, Buffers and typed arrays
+   * as Base64 strings.
+   *
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE at once, naming scope and key, where JSON cannot hold the value
+   */
+  set<Key extends keyof Shape & string>(key: Key, value: Shape[Key] | undefined): void
+  set<Key extends string>(key: Undeclared<Shape, Key>, value: unknown): void
+
+  /**
+   * Changes the value of a key in a way that survives concurrent turns: `change` is applied now, and once more to the
+   * stored value at the flush where another turn has moved that meanwhile.
+   *
+   * @param change from the current value (`undefined` where there is none) to the new one. Must be pure and
+   *   synchronous; returning `undefined` deletes the key.
+   * @returns the new value
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE as `set` does
+   */
+  update<Key extends keyof Shape & string>(
+    key: Key, change: (current: Shape[Key] | undefined) => Shape[Key]): Shape[Key]
+  update<Value = unknown, Key extends string = string>(
+    key: Undeclared<Shape, Key>, change: (current: Value | undefined) => Value): Value
+
+  /** Whether the key has a value. What every object inherits does not count: `has('toString')` is false. */
+  has(key: AnyKey<Shape>): boolean
+
+  /** Deletes a key. Returns whether it had a value. */
+  delete(key: AnyKey<Shape>): boolean
+
+  /** Deletes every key, those included that other turns add before this one is flushed. */
+  clear(): void
+
+  /** The keys that have a value: those that were loaded, then those that this turn added. */
+  keys(): string[]
+
+  /** A deep copy of all values as they would be stored, fit for logs of what is no private data. */
+  toJSON(): StateDocument
+}
+
+type Change = (current: unknown) => unknown
+
+/** What this turn did with one key. Values are remembered as text, since objects change in place. */
+interface Entry {
+  /** as the handler sees it; `undefined` where the key has no value */
+  value: unknown
+  /** the text of `value` when it was recorded */
+  text: string | undefined
+  /** the text that the turn began with */
+  before: string | undefined
+  /** what leads from `before` to `text`; none where a set or delete decided the value */
+  updates: Change[]
+}
+
+/** From a stored document to what it becomes; `undefined` stands for no document. */
+export type ChangeDocument = (current: StateDocument | undefined) => StateDocument | undefined
+
+/** The scope as the turn uses it: loaded once, sealed once, and asked what changed. */
+export class TrackedScope implements StateScope {
+  readonly #name: string
+  readonly #entries = new Map<string, Entry>()
+  #document: StateDocument = {}
+  #cleared = false
+  #sealed = false
+  #unavailable: (() => Error) | undefined
+
+  /**
+   * @param name of the scope, for errors
+   * @param unavailable makes the error of every access until a document is loaded; without it the scope starts empty
+   */
+  constructor (name: string, unavailable?: () => Error) {
+    this.#name = name
+    this.#unavailable = unavailable
+  }
+
+  /** Takes the stored document, of which it hands out copies only. */
+  load (document: StateDocument | undefined): void {
+    this.#document = document ?? {}
+    this.#unavailable = undefined
+  }
+
+  /** From now on every change throws. */
+  seal (): void {
+    this.#sealed = true
+  }
+
+  /**
+   * What the turn changed, encoded; `undefined` where it changed nothing.
+   *
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where an object was changed in place to what JSON cannot hold
+   */
+  changes (): ChangeDocument | undefined {
+    const changes = new Map<string, Entry>()
+    for (const [key, entry] of this.#entries) {
+      const text = this.#encode(key, entry.value)
+      // An object that was changed in place after its updates is what the handler made it.
+      const updates = text === entry.text ? entry.updates : []
+      if (text !== entry.before) changes.set(key, { ...entry, text, updates })
+    }
+    if (changes.size === 0 && !this.#cleared) return undefined
+    return (current) => this.#apply(changes, current)
+  }
+
+  get<Value> (key: string): Value | undefined {
+    return this.#read(key) as Value | undefined
+  }
+
+  set (key: string, value: unknown): void {
+    this.#write(key, value)
+  }
+
+  update<Value> (key: string, change: (current: Value | undefined) => Value): Value {
+    const current = this.#read(key)
+    this.#assertWritable()
+    const entry = this.#entryOf(key)
+    const text = this.#encode(key, current)
+    const replayable = text === entry.text && (entry.updates.length > 0 || text === entry.before)
+    const next = change(current as Value | undefined)
+    this.#write(key, next, replayable ? [...entry.updates, change as Change] : [])
+    return next
+  }
+
+  has (key: string): boolean {
+    this.#assertKey(key)
+    this.#assertAvailable()
+    const entry = this.#entries.get(key)
+    return entry === undefined ? Object.hasOwn(this.#document, key) : entry.value !== undefined
+  }
+
+  delete (key: string): boolean {
+    const had = this.has(key)
+    this.#write(key, undefined)
+    return had
+  }
+
+  clear (): void {
+    this.#assertWritable()
+    this.#document = {}
+    this.#entries.clear()
+    this.#cleared = true
+  }
+
+  keys (): string[] {
+    this.#assertAvailable()
+    const keys = new Set(Object.keys(this.#document))
+    for (const key of this.#entries.keys()) keys.add(key)
+    return [...keys].filter((key) => this.has(key))
+  }
+
+  toJSON (): StateDocument {
+    const copy: StateDocument = {}
+    for (const key of this.keys()) {
+      const entry = this.#entries.get(key)
+      const value = entry === undefined ? this.#document[key] : entry.value
+      setMember(copy, key, decode(this.#encode(key, value)))
+    }
+    return copy
+  }
+
+  #read (key: string): unknown {
+    this.#assertKey(key)
+    this.#assertAvailable()
+    const entry = this.#entries.get(key)
+    if (entry !== undefined) return entry.value
+    if (!Object.hasOwn(this.#document, key)) return undefined
+    const value = this.#document[key]
+    return typeof value === 'object' && value !== null ? this.#entryOf(key).value : value
+  }
+
+  #write (key: string, value: unknown, updates: Change[] = []): void {
+    this.#assertKey(key)
+    this.#assertWritable()
+    const text = this.#encode(key, value)
+    const { before } = this.#entryOf(key)
+    // An object whose toJSON gives undefined is as good as no value.
+    this.#entries.set(key, { value: text === undefined ? undefined : value, text, before, updates })
+  }
+
+  /** Begins to track a key. The handler gets a copy of an object, so that what was loaded stays as it was. */
+  #entryOf (key: string): Entry {
+    let entry = this.#entries.get(key)
+    if (entry === undefined) {
+      const text = Object.hasOwn(this.#document, key) ? this.#encode(key, this.#document[key]) : undefined
+      entry = { value: decode(text), text, before: text, updates: [] }
+      this.#entries.set(key, entry)
+    }
+    return entry
+  }
+
+  #apply (changes: Map<string, Entry>, current: StateDocument | undefined): StateDocument | undefined {
+    const next: StateDocument = this.#cleared ? {} : { ...current }
+    for (const [key, entry] of changes) {
+      const text = entry.updates.length === 0 ? entry.text : this.#replay(key, entry, next)
+      if (text === undefined) delete next[key]
+      else setMember(next, key, decode(text))
+    }
+    return Object.keys(next).length === 0 ? undefined : next
+  }
+
+  /** What the updates of a key make of its stored value, which another turn may have moved. */
+  #replay (key: string, entry: Entry, document: StateDocument): string | undefined {
+    const stored = Object.hasOwn(document, key) ? this.#encode(key, document[key]) : undefined
+    if (stored === entry.before) return entry.text
+    const value = entry.updates.reduce((value, change) => change(value), decode(stored))
+    return this.#encode(key, value)
+  }
+
+  #encode (key: string, value: unknown): string | undefined {
+    return encodeValue(value, `"${key}" in the ${this.#name} state`)
+  }
+
+  #assertKey (key: unknown): void {
+    if (typeof key !== 'string') throw new FST_BOTAS_STATE_INVALID_PATH(String(key), 'is no string')
+  }
+
+  #assertAvailable (): void {
+    if (this.#unavailable !== undefined) throw this.#unavailable()
+  }
+
+  #assertWritable (): void {
+    this.#assertAvailable()
+    if (this.#sealed) throw new FST_BOTAS_STATE_TURN_ENDED(this.#name)
+  }
+}
+
+function decode (text: string | undefined): unknown {
+  return text === undefined ? undefined : JSON.parse(text)
+}

@@ -1,0 +1,24 @@
+import { createHash } from 'node:crypto'
+import { FST_BOTAS_STATE_INVALID_ID } from '../errors.js'
+
+const EXTENSION = '.json'
+/** What ext4, XFS, APFS and NTFS allow. */
+const MAX_NAME_BYTES = 255
+
+/**
+ * The name of the file that holds a key's document: the key percent-encoded with only the unreserved characters of
+ * RFC 3986, section 2.3, kept, and `.json`. Where that is too long for a file system: as much of it as fits, `=` and
+ * the SHA-256 of the key in hex. The encoding gives no `=`, so no other key has that name.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_ID where the key has half of a surrogate pair, which UTF-8 cannot encode
+ */
+export function fileName (key: string): string {
+  if (!key.isWellFormed()) throw new FST_BOTAS_STATE_INVALID_ID('key', 'it has half of a surrogate pair')
+  // Other languages encode these too, encodeURIComponent does not.
+  const name = encodeURIComponent(key).replace(/[!'()*]/g, (character) =>
+    `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
+  if (name.length + EXTENSION.length <= MAX_NAME_BYTES) return name + EXTENSION
+  const suffix = `=${createHash('sha256').update(key).digest('hex')}${EXTENSION}`
+  const prefix = name.slice(0, MAX_NAME_BYTES - suffix.length).replace(/%.?$/, '')
+  return prefix + suffix
+}

@@ -1,0 +1,122 @@
+import { randomUUID } from 'node:crypto'
+import { type FileHandle, mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
+import { isUtf8 } from 'node:buffer'
+import { join, resolve } from 'node:path'
+import { type StateDocument, type StoredDocument, encodeDocument, parseDocument } from '../document.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
+import { KeyQueue } from '../key-queue.js'
+import { fileName } from './file-name.js'
+import type { Storage } from './storage.js'
+
+/** The files that this process changes, by path: several storages may be open on one directory. */
+const files = new KeyQueue()
+
+/**
+ * State in a directory, one JSON file a document, for one process at a time. A file is always complete: it is written
+ * aside, synced and renamed.
+ */
+export class FileStorage implements Storage {
+  readonly #directory: string
+
+  /**
+   * @param directory is made by the first write. Default `./bot-state`.
+   * @throws FST_BOTAS_STATE_INVALID_OPTION where it is no path
+   */
+  constructor (directory = './bot-state') {
+    if (typeof directory !== 'string' || directory === '') {
+      throw new FST_BOTAS_STATE_INVALID_OPTION('directory', 'a path', `a ${typeof directory}`)
+    }
+    this.#directory = resolve(directory)
+  }
+
+  /** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no JSON object in UTF-8 */
+  async read (keys: string[]): Promise<Record<string, StateDocument>> {
+    const found = await Promise.all(keys.map(async (key) => [key, (await this.#read(key))?.document] as const))
+    return Object.fromEntries(found.filter((entry): entry is [string, StateDocument] => entry[1] !== undefined))
+  }
+
+  /** @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing */
+  async write (changes: Record<string, unknown>): Promise<void> {
+    const texts = Object.entries(changes).map(([key, document]) => [key, encodeDocument(document, key)] as const)
+    await Promise.all(texts.map(([key, text]) => this.#inTurn(key, () => this.#write(key, text))))
+  }
+
+  async delete (keys: string[]): Promise<void> {
+    await Promise.all(keys.map((key) => this.#inTurn(key, () => this.#delete(key))))
+  }
+
+  /** Changes of one key run one after another, within this process. */
+  async update (
+    key: string, change: (current: StateDocument | undefined) => StateDocument | undefined
+  ): Promise<void> {
+    await this.#inTurn(key, async () => {
+      const stored = await this.#read(key)
+      const next = change(stored?.document)
+      if (next !== undefined) await this.#write(key, encodeDocument(next, key, stored))
+      else if (stored !== undefined) await this.#delete(key)
+    })
+  }
+
+  /** Nothing is held open between calls. */
+  async close (): Promise<void> {}
+
+  #path (key: string): string {
+    return join(this.#directory, fileName(key))
+  }
+
+  async #inTurn (key: string, work: () => Promise<void>): Promise<void> {
+    await files.run([this.#path(key)], (turn) => turn.then(work))
+  }
+
+  async #read (key: string): Promise<StoredDocument | undefined> {
+    let bytes: Buffer
+    try {
+      bytes = await readFile(this.#path(key))
+    } catch (error) {
+      if (isMissing(error)) return undefined
+      throw error
+    }
+    if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'no UTF-8')
+    const text = bytes.toString()
+    return { text, document: parseDocument(text, key) }
+  }
+
+  async #write (key: string, text: string): Promise<void> {
+    await mkdir(this.#directory, { recursive: true })
+    // `=` keeps it apart from every document, see fileName.
+    const aside = join(this.#directory, `=${randomUUID()}.tmp`)
+    try {
+      await writeSynced(await open(aside, 'wx'), text)
+      await rename(aside, this.#path(key))
+    } catch (error) {
+      // The first error is the one to report, whatever the clean-up does.
+      await unlinkIfThere(aside).catch(() => {})
+      throw error
+    }
+  }
+
+  async #delete (key: string): Promise<void> {
+    await unlinkIfThere(this.#path(key))
+  }
+}
+
+async function writeSynced (file: FileHandle, text: string): Promise<void> {
+  try {
+    await file.writeFile(text)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+async function unlinkIfThere (path: string): Promise<void> {
+  try {
+    await unlink(path)
+  } catch (error) {
+    if (!isMissing(error)) throw error
+  }
+}
+
+function isMissing (error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT'
+}

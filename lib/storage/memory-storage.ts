@@ -1,0 +1,43 @@
+import { type StateDocument, encodeDocument, parseDocument } from '../document.js'
+import type { Storage } from './storage.js'
+
+/**
+ * State in the memory of this process, for development, tests and bots that may forget. Documents are kept as JSON
+ * text, so that nothing is shared with a handler.
+ */
+export class MemoryStorage implements Storage {
+  readonly #texts = new Map<string, string>()
+
+  async read (keys: string[]): Promise<Record<string, StateDocument>> {
+    const found: Array<[string, StateDocument]> = []
+    for (const key of keys) {
+      const text = this.#texts.get(key)
+      if (text !== undefined) found.push([key, parseDocument(text, key)])
+    }
+    return Object.fromEntries(found)
+  }
+
+  /** @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing */
+  async write (changes: Record<string, unknown>): Promise<void> {
+    const texts = Object.entries(changes).map(([key, document]) => [key, encodeDocument(document, key)] as const)
+    for (const [key, text] of texts) this.#texts.set(key, text)
+  }
+
+  async delete (keys: string[]): Promise<void> {
+    for (const key of keys) this.#texts.delete(key)
+  }
+
+  /** Synchronous inside: no other turn comes between. */
+  async update (
+    key: string, change: (current: StateDocument | undefined) => StateDocument | undefined
+  ): Promise<void> {
+    const text = this.#texts.get(key)
+    const stored = text === undefined ? undefined : { text, document: parseDocument(text, key) }
+    const next = change(stored?.document)
+    if (next === undefined) this.#texts.delete(key)
+    else this.#texts.set(key, encodeDocument(next, key, stored))
+  }
+
+  /** Keeps what is stored: another server may go on with it. */
+  async close (): Promise<void> {}
+}

@@ -1,0 +1,36 @@
+import { fileURLToPath } from 'node:url'
+import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
+import { FileStorage } from './file-storage.js'
+import { MemoryStorage } from './memory-storage.js'
+import type { Storage } from './storage.js'
+
+/**
+ * The storage that a URL names: `memory:`, `file:./relative`, `file:///absolute`, `redis://…` or `rediss://…`.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_OPTION where it names none. Credentials in the URL stay out of the message.
+ */
+export async function openStorage (url: string): Promise<Storage> {
+  const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(url) ?? []
+  if (scheme === 'memory' && rest === '') return new MemoryStorage()
+  if (scheme === 'file') return new FileStorage(directoryOf(url, rest as string))
+  if (scheme === 'redis' || scheme === 'rediss') {
+    // Only here, so that the package ioredis is needed by nobody else.
+    const { RedisStorage } = await import('./redis-storage.js')
+    return new RedisStorage(url)
+  }
+  throw invalid(url)
+}
+
+function directoryOf (url: string, path: string): string {
+  try {
+    const directory = path.startsWith('//') ? fileURLToPath(url) : path
+    if (directory !== '') return directory
+  } catch {}
+  throw invalid(url)
+}
+
+function invalid (url: string): Error {
+  return new FST_BOTAS_STATE_INVALID_OPTION('storage',
+    'a URL like memory:, file:./bot-state, redis://host:6379 or rediss://host:6379',
+    `"${url.replace(/\/\/[^/]*@/, '//***@')}"`)
+}

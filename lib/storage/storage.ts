@@ -1,0 +1,39 @@
+import type { StateDocument } from '../document.js'
+
+/**
+ * Where state documents are kept. `read`, `write` and `delete` are what the storages of all botas libraries have;
+ * a storage that has no more than these holds whole documents, of which the last write wins.
+ */
+export interface Storage {
+  /** The documents of these keys. A key that is not stored is left out. */
+  read(keys: string[]): Promise<Record<string, unknown>>
+
+  /** Replaces whole documents, by key. */
+  write(changes: Record<string, unknown>): Promise<void>
+
+  /** Deletes documents. A key that is not stored is no error. */
+  delete(keys: string[]): Promise<void>
+
+  /**
+   * Changes one document atomically, so that concurrent turns do not undo each other.
+   *
+   * @param change from the stored document (`undefined` where there is none) to the new one; `undefined` removes it.
+   *   It may be called more than once, and its error is passed on with nothing stored.
+   * @param loaded the very object that `read` returned for this key, if any: the document may be tried with it first,
+   *   without reading again
+   */
+  update?(
+    key: string,
+    change: (current: StateDocument | undefined) => StateDocument | undefined,
+    loaded?: StateDocument
+  ): Promise<void>
+
+  /** Lets go of files and connections. May be called again. */
+  close?(): Promise<void>
+}
+
+/** Whether something has the methods that every storage must have. */
+export function isStorage (value: unknown): value is Storage {
+  const { read, write, delete: remove } = (value ?? {}) as Partial<Storage>
+  return typeof read === 'function' && typeof write === 'function' && typeof remove === 'function'
+}

@@ -1,0 +1,122 @@
+import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
+import { type StateScope, TrackedScope } from './state-scope.js'
+
+/** The keys that your bot keeps per conversation, and their types. Extend it by declaration merging. */
+export interface ConversationState {}
+
+/** The keys that your bot keeps per user, and their types. Extend it by declaration merging. */
+export interface UserState {}
+
+/** The keys that your bot passes along within one turn, and their types. Extend it by declaration merging. */
+export interface TempState {}
+
+/** Declared keys as the paths that lead to them. */
+type PathState =
+  { [Key in keyof ConversationState & string as `conversation.${Key}`]: ConversationState[Key] } &
+  { [Key in keyof UserState & string as `user.${Key}`]: UserState[Key] } &
+  { [Key in keyof TempState & string as Key | `temp.${Key}`]: TempState[Key] }
+
+type Paths = StateScope<PathState>
+
+/**
+ * What a turn knows: `request.state`, and what `fastify.botasState.run` hands to its function.
+ *
+ * A path is `scope.key` with `scope` one of `conversation`, `user` and `temp` in any case, or a bare `key`, which is in
+ * `temp`. The path methods do what the methods of the scope do, and throw `FST_BOTAS_STATE_INVALID_PATH` where a path
+ * has more than one dot, an unknown scope or an empty part.
+ */
+export interface TurnState {
+  /** Shared by all turns and all participants of one conversation. Persisted. */
+  readonly conversation: StateScope<ConversationState>
+  /** Follows one user across conversations. Persisted. */
+  readonly user: StateScope<UserState>
+  /** This turn only, never stored; also there on a request that is no turn. */
+  readonly temp: StateScope<TempState>
+
+  /** `StateScope.get` by path. */
+  getValue: Paths['get']
+  /** `StateScope.set` by path. */
+  setValue: Paths['set']
+  /** `StateScope.has` by path. */
+  hasValue: Paths['has']
+  /** `StateScope.delete` by path. */
+  deleteValue: Paths['delete']
+  /** `StateScope.update` by path. */
+  updateValue: Paths['update']
+
+  /** Deletes all that is stored for the conversation, when the turn succeeds. */
+  deleteConversationState(): void
+  /** Deletes all that is stored for the user, when the turn succeeds. */
+  deleteUserState(): void
+  /** Empties `temp`. */
+  deleteTempState(): void
+}
+
+/** The three scopes as the turn uses them. */
+export class TurnScopes implements TurnState {
+  readonly conversation: TrackedScope
+  readonly user: TrackedScope
+  readonly temp = new TrackedScope('temp')
+
+  /** @param unavailable makes the error for a persisted scope, by its name, as long as nothing is loaded */
+  constructor (unavailable: (scope: 'conversation' | 'user') => Error) {
+    this.conversation = new TrackedScope('conversation', () => unavailable('conversation'))
+    this.user = new TrackedScope('user', () => unavailable('user'))
+  }
+
+  getValue<Value> (path: string): Value | undefined {
+    const [scope, key] = this.#resolve(path)
+    return scope.get<Value>(key)
+  }
+
+  setValue (path: string, value: unknown): void {
+    const [scope, key] = this.#resolve(path)
+    scope.set(key, value)
+  }
+
+  hasValue (path: string): boolean {
+    const [scope, key] = this.#resolve(path)
+    return scope.has(key)
+  }
+
+  deleteValue (path: string): boolean {
+    const [scope, key] = this.#resolve(path)
+    return scope.delete(key)
+  }
+
+  updateValue<Value> (path: string, change: (current: Value | undefined) => Value): Value {
+    const [scope, key] = this.#resolve(path)
+    return scope.update(key, change)
+  }
+
+  deleteConversationState (): void {
+    this.conversation.clear()
+  }
+
+  deleteUserState (): void {
+    this.user.clear()
+  }
+
+  deleteTempState (): void {
+    this.temp.clear()
+  }
+
+  #resolve (path: string): [scope: TrackedScope, key: string] {
+    if (typeof path !== 'string') throw new FST_BOTAS_STATE_INVALID_PATH(String(path), 'is no string')
+    const parts = path.split('.')
+    if (parts.includes('')) throw invalid(path, 'has an empty part')
+    if (parts.length > 2) throw invalid(path, 'has more than one dot: it is "scope.key" or "key"')
+    if (parts.length === 1) return [this.temp, path]
+    const [scope, key] = parts as [string, string]
+    switch (scope.toLowerCase()) {
+      case 'conversation': return [this.conversation, key]
+      case 'user': return [this.user, key]
+      case 'temp': return [this.temp, key]
+    }
+    throw invalid(path, 'names an unknown scope: there are "conversation", "user" and "temp"')
+  }
+}
+
+function invalid (path: string, reason: string): Error {
+  return new FST_BOTAS_STATE_INVALID_PATH(`"${path}"`, reason)
+}
