@@ -1,8 +1,11 @@
 import { types } from 'node:util'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE, kindOf } from './errors.js'
 
 /** What is stored under one key: a JSON object, from the key of a value to the value. */
 export type StateDocument = Record<string, unknown>
+
+/** From a stored document to what it becomes; `undefined` stands for no document. */
+export type ChangeDocument = (current: StateDocument | undefined) => StateDocument | undefined
 
 /** A document as it came out of a storage: the text, and what it says. */
 export interface StoredDocument {
@@ -94,11 +97,6 @@ export function setMember (document: StateDocument, name: string, value: unknown
 
 function isDocument (value: unknown): value is StateDocument {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function kindOf (value: unknown): string {
-  if (value === null || value === undefined) return String(value)
-  return Array.isArray(value) ? 'an array' : `a ${typeof value}`
 }
 
 function withoutByteOrderMark (text: string): string {

@@ -1,8 +1,7 @@
 import { withDeadline } from './deadline.js'
-import type { StateDocument } from './document.js'
+import type { ChangeDocument, StateDocument } from './document.js'
 import { FST_BOTAS_STATE_SAVE_FAILED } from './errors.js'
 import type { KeyQueue } from './key-queue.js'
-import type { ChangeDocument } from './state-scope.js'
 import type { Storage } from './storage/storage.js'
 
 /** What one turn makes of one document. */

@@ -1,4 +1,4 @@
-import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_NOT_A_TURN } from './errors.js'
+import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_NOT_A_TURN, kindOf } from './errors.js'
 
 /** Whose turn a request is. Ids are non-empty strings of at most 1,024 characters without control characters. */
 export interface TurnIdentity {
@@ -120,7 +120,7 @@ function validId (id: unknown, field: string): string {
 }
 
 function flawOf (id: unknown): string | undefined {
-  if (typeof id !== 'string') return id == null ? 'it is missing' : `a string is needed, not ${Array.isArray(id) ? 'an array' : `a ${typeof id}`}`
+  if (typeof id !== 'string') return id == null ? 'it is missing' : `a string is needed, not ${kindOf(id)}`
   if (id === '') return 'it is empty'
   if (id.length > MAX_ID_LENGTH) return `it has ${id.length} characters, ${MAX_ID_LENGTH} are allowed`
   if (!id.isWellFormed()) return 'it has half of a surrogate pair'

@@ -1,4 +1,4 @@
-import { type StateDocument, encodeValue, setMember } from './document.js'
+import { type ChangeDocument, type StateDocument, encodeValue, setMember } from './document.js'
 import { FST_BOTAS_STATE_INVALID_PATH, FST_BOTAS_STATE_TURN_ENDED } from './errors.js'
 
 /** Accepts any key but one whose type the user declared: that key has an overload of its own. */
@@ -76,9 +76,6 @@ interface Entry {
   /** what leads from `before` to `text`; none where a set or delete decided the value */
   updates: Change[]
 }
-
-/** From a stored document to what it becomes; `undefined` stands for no document. */
-export type ChangeDocument = (current: StateDocument | undefined) => StateDocument | undefined
 
 /** The scope as the turn uses it: loaded once, sealed once, and asked what changed. */
 export class TrackedScope implements StateScope {

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
 import { isUtf8 } from 'node:buffer'
 import { join, resolve } from 'node:path'
-import { type StateDocument, type StoredDocument, encodeDocument, parseDocument } from '../document.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
+import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, parseDocument } from '../document.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import { KeyQueue } from '../key-queue.js'
 import { fileName } from './file-name.js'
 import type { Storage } from './storage.js'
@@ -24,7 +24,7 @@ export class FileStorage implements Storage {
    */
   constructor (directory = './bot-state') {
     if (typeof directory !== 'string' || directory === '') {
-      throw new FST_BOTAS_STATE_INVALID_OPTION('directory', 'a path', `a ${typeof directory}`)
+      throw new FST_BOTAS_STATE_INVALID_OPTION('directory', 'a path', directory === '' ? 'an empty string' : kindOf(directory))
     }
     this.#directory = resolve(directory)
   }
@@ -46,9 +46,7 @@ export class FileStorage implements Storage {
   }
 
   /** Changes of one key run one after another, within this process. */
-  async update (
-    key: string, change: (current: StateDocument | undefined) => StateDocument | undefined
-  ): Promise<void> {
+  async update (key: string, change: ChangeDocument): Promise<void> {
     await this.#inTurn(key, async () => {
       const stored = await this.#read(key)
       const next = change(stored?.document)

@@ -1,4 +1,4 @@
-import { type StateDocument, encodeDocument, parseDocument } from '../document.js'
+import { type ChangeDocument, type StateDocument, encodeDocument, parseDocument } from '../document.js'
 import type { Storage } from './storage.js'
 
 /**
@@ -28,9 +28,7 @@ export class MemoryStorage implements Storage {
   }
 
   /** Synchronous inside: no other turn comes between. */
-  async update (
-    key: string, change: (current: StateDocument | undefined) => StateDocument | undefined
-  ): Promise<void> {
+  async update (key: string, change: ChangeDocument): Promise<void> {
     const text = this.#texts.get(key)
     const stored = text === undefined ? undefined : { text, document: parseDocument(text, key) }
     const next = change(stored?.document)

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { setTimeout as wait } from 'node:timers/promises'
 import { isUtf8 } from 'node:buffer'
 import { type Cluster, Redis } from 'ioredis'
-import { type StateDocument, type StoredDocument, encodeDocument, parseDocument } from '../document.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
+import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, parseDocument } from '../document.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import type { Storage } from './storage.js'
 
 /** The options of `RedisStorage`. */
@@ -57,7 +57,7 @@ export class RedisStorage implements Storage {
   constructor (connection: string | Redis | Cluster = 'redis://localhost:6379', options: RedisStorageOptions = {}) {
     const { keyPrefix = 'botas:' } = options
     if (typeof keyPrefix !== 'string') {
-      throw new FST_BOTAS_STATE_INVALID_OPTION('keyPrefix', 'a string', `a ${typeof keyPrefix}`)
+      throw new FST_BOTAS_STATE_INVALID_OPTION('keyPrefix', 'a string', kindOf(keyPrefix))
     }
     this.#prefix = keyPrefix
     this.#isOwn = typeof connection === 'string'
@@ -91,21 +91,15 @@ export class RedisStorage implements Storage {
    * Compare-and-set against what was loaded, or, without that, against nothing; where something else is stored, again
    * against that. Goes on until it succeeds or `change` throws.
    */
-  async update (
-    key: string,
-    change: (current: StateDocument | undefined) => StateDocument | undefined,
-    loaded?: StateDocument
-  ): Promise<void> {
+  async update (key: string, change: ChangeDocument, loaded?: StateDocument): Promise<void> {
     const text = loaded && this.#texts.get(loaded)
-    let stored = loaded !== undefined && text !== undefined ? { text, document: loaded } : undefined
-    for (let attempt = 0; ; attempt++) {
-      const next = change(stored?.document)
-      const nextText = next === undefined ? undefined : encodeDocument(next, key, stored)
-      const found = await this.#send(() => this.#compareAndSet(this.#prefix + key, stored?.text, nextText))
-      if (found === 1) return
-      stored = parse(found, key)
+    const guess = loaded !== undefined && text !== undefined ? { text, document: loaded } : undefined
+    let found = await this.#tryGuess(key, change, guess)
+    for (let attempt = 0; found !== 1; attempt++) {
       // The first surprise is usually the last. Who keeps losing comes back sooner than those who begin.
       if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
+      const stored = parse(found, key)
+      found = await this.#compareAndSet(key, stored?.text, encodeChanged(key, change, stored))
     }
   }
 
@@ -118,15 +112,28 @@ export class RedisStorage implements Storage {
     this.#client.disconnect()
   }
 
-  async #compareAndSet (key: string, expected: string | undefined, next: string | undefined): Promise<ScriptResult> {
-    const client = this.#client as unknown as ScriptRunner
-    const args = [...optional(expected), ...optional(next)]
+  /** Where the change fails on a guess, that says nothing: it is for what is stored. */
+  async #tryGuess (key: string, change: ChangeDocument, guess: StoredDocument | undefined): Promise<ScriptResult> {
+    let next: string | undefined
     try {
-      return await client.evalshaBuffer(COMPARE_AND_SET_SHA, 1, key, ...args)
-    } catch (error) {
-      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error
-      return client.evalBuffer(COMPARE_AND_SET, 1, key, ...args)
+      next = encodeChanged(key, change, guess)
+    } catch {
+      return this.#send(() => this.#client.getBuffer(this.#prefix + key))
     }
+    return this.#compareAndSet(key, guess?.text, next)
+  }
+
+  async #compareAndSet (key: string, stored: string | undefined, next: string | undefined): Promise<ScriptResult> {
+    const client = this.#client as unknown as ScriptRunner
+    const args = [this.#prefix + key, ...optional(stored), ...optional(next)] as const
+    return this.#send(async () => {
+      try {
+        return await client.evalshaBuffer(COMPARE_AND_SET_SHA, 1, ...args)
+      } catch (error) {
+        if (!(error as Error).message.startsWith('NOSCRIPT')) throw error
+        return client.evalBuffer(COMPARE_AND_SET, 1, ...args)
+      }
+    })
   }
 
   /** The error of a command carries its arguments, which are private: only its message is passed on. */
@@ -150,7 +157,7 @@ function connect (url: string): Redis {
 
 function checkedClient (client: Redis | Cluster): Redis | Cluster {
   const { getBuffer, set, del } = (client ?? {}) as Partial<Redis>
-  if ([getBuffer, set, del].some((method) => typeof method !== 'function')) throw invalidConnection(`a ${typeof client}`)
+  if ([getBuffer, set, del].some((method) => typeof method !== 'function')) throw invalidConnection(kindOf(client))
   return client
 }
 
@@ -163,6 +170,11 @@ function parse (bytes: Buffer | null | undefined, key: string): StoredDocument |
   if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'no UTF-8')
   const text = bytes.toString()
   return { text, document: parseDocument(text, key) }
+}
+
+function encodeChanged (key: string, change: ChangeDocument, stored: StoredDocument | undefined): string | undefined {
+  const next = change(stored?.document)
+  return next === undefined ? undefined : encodeDocument(next, key, stored)
 }
 
 function optional (text: string | undefined): [given: '0' | '1', text: string] {

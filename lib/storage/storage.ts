@@ -1,4 +1,4 @@
-import type { StateDocument } from '../document.js'
+import type { ChangeDocument, StateDocument } from '../document.js'
 
 /**
  * Where state documents are kept. `read`, `write` and `delete` are what the storages of all botas libraries have;
@@ -22,11 +22,7 @@ export interface Storage {
    * @param loaded the very object that `read` returned for this key, if any: the document may be tried with it first,
    *   without reading again
    */
-  update?(
-    key: string,
-    change: (current: StateDocument | undefined) => StateDocument | undefined,
-    loaded?: StateDocument
-  ): Promise<void>
+  update?(key: string, change: ChangeDocument, loaded?: StateDocument): Promise<void>
 
   /** Lets go of files and connections. May be called again. */
   close?(): Promise<void>

@@ -1,0 +1,65 @@
+import { Writable } from 'node:stream'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import type { Test } from 'tap'
+import botasState, { type BotasStateOptions } from '../../lib/index.js'
+
+interface LogLine extends Record<string, unknown> {
+  level: number
+  msg: string
+}
+
+export interface TestServer {
+  app: FastifyInstance
+  /** what was logged, at level warn and above */
+  log: LogLine[]
+  /** where it listens, for fetch */
+  url: string
+  port: number
+}
+
+/**
+ * A server with the plugin that listens on a free loopback port and is closed with the test.
+ *
+ * @param routes are declared after the plugin was registered
+ */
+export async function buildFastify (
+  t: Test,
+  options: BotasStateOptions,
+  routes: (app: FastifyInstance) => void,
+  serverOptions: FastifyServerOptions = {}
+): Promise<TestServer> {
+  const log: LogLine[] = []
+  const stream = new Writable({
+    write (chunk, _encoding, done) {
+      log.push(JSON.parse(chunk))
+      done()
+    }
+  })
+  const app = Fastify({ logger: { level: 'warn', stream }, forceCloseConnections: true, ...serverOptions })
+  t.teardown(() => app.close())
+  await app.register(botasState, options)
+  routes(app)
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as { port: number }
+  return { app, log, url: `http://127.0.0.1:${port}`, port }
+}
+
+/** Posts an activity, or any other body, as JSON. */
+export async function post (url: string, body: unknown) {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body)
+  })
+  const text = await response.text()
+  return { status: response.status, text, body: text === '' ? undefined : JSON.parse(text) }
+}
+
+/** Resolves when every turn is over and its flush is done: closing waits for that. */
+export async function settled (condition: () => boolean | Promise<boolean>, patience = 5000) {
+  const deadline = Date.now() + patience
+  while (!await condition()) {
+    if (Date.now() > deadline) throw new Error('what the test waits for did not happen')
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}

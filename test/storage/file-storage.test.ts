@@ -1,0 +1,99 @@
+import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { FileStorage } from '../../lib/index.js'
+import { conformance } from './conformance.js'
+
+conformance(t, async (t) => {
+  const storage = new FileStorage(t.testdir())
+  t.teardown(() => storage.close())
+  return storage
+})
+
+t.test('a directory is made by the first write and not before', async (t) => {
+  const directory = join(t.testdir(), 'a', 'b')
+  const storage = new FileStorage(directory)
+  t.strictSame(await storage.read(['key']), {})
+  await storage.delete(['key'])
+  await storage.update('key', () => undefined)
+  await t.rejects(readdir(directory), { code: 'ENOENT' })
+  await storage.write({ key: { n: 1 } })
+  t.strictSame(await readdir(directory), ['key.json'])
+})
+
+t.test('a document is compact JSON in UTF-8 with nothing beside it', async (t) => {
+  const directory = t.testdir()
+  const storage = new FileStorage(directory)
+  await storage.write({ key: { name: 'Zoë 🤖', list: [1, 2] } })
+  await storage.update('key', (current) => ({ ...current, n: 1 }))
+  t.equal(await readFile(join(directory, 'key.json'), 'utf8'), '{"name":"Zoë 🤖","list":[1,2],"n":1}')
+  t.strictSame(await readdir(directory), ['key.json'])
+})
+
+t.test('two storages on one directory do not undo each other\'s updates', async (t) => {
+  const directory = t.testdir()
+  const storages = [new FileStorage(directory), new FileStorage(directory)]
+  await Promise.all(Array.from({ length: 40 }, (_, index) =>
+    storages[index % 2]?.update('key', (current) => ({ n: (current?.n as number ?? 0) + 1 }))))
+  t.strictSame(await storages[0]?.read(['key']), { key: { n: 40 } })
+})
+
+t.test('a file that is no document fails to load and to change, and stays as it is', async (t) => {
+  const directory = t.testdir()
+  const storage = new FileStorage(directory)
+  const broken: Record<string, Buffer> = {
+    truncated: Buffer.from('{"secret":"hunter2","n":'),
+    empty: Buffer.from(''),
+    array: Buffer.from('["hunter2"]'),
+    text: Buffer.from('"hunter2"'),
+    null: Buffer.from('null'),
+    latin1: Buffer.from('{"secret":"hunter\xe9"}', 'latin1')
+  }
+  for (const [key, bytes] of Object.entries(broken)) {
+    const path = join(directory, `${key}.json`)
+    await writeFile(path, bytes)
+    const corrupt = { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', statusCode: 500, message: new RegExp(`"${key}"`) }
+    const error = await storage.read([key]).then(() => t.fail('loaded'), (error) => error)
+    t.match(error, corrupt)
+    t.notMatch(error.stack, /hunter/, 'the error does not quote the file')
+    await t.rejects(storage.update(key, () => ({ n: 1 })), corrupt)
+    t.same(await readFile(path), bytes)
+  }
+})
+
+t.test('a byte order mark is no damage', async (t) => {
+  const directory = t.testdir({ 'key.json': '\uFEFF{"n": 1.0, "m": 1}' })
+  const storage = new FileStorage(directory)
+  t.strictSame(await storage.read(['key']), { key: { n: 1, m: 1 } })
+  await storage.update('key', (current) => ({ ...current, m: 2 }))
+  t.equal(await readFile(join(directory, 'key.json'), 'utf8'), '{"n":1.0,"m":2}')
+})
+
+t.test('only a missing file counts as missing', async (t) => {
+  const directory = t.testdir({ 'key.json': {} })
+  const storage = new FileStorage(directory)
+  await t.rejects(storage.read(['key']), { code: 'EISDIR' })
+  await t.rejects(storage.delete(['key']), { code: /EISDIR|EPERM/ })
+  await t.rejects(new FileStorage(join(directory, 'key.json')).write({ '': { n: 1 } }).then(() => new FileStorage(join(directory, 'key.json', '.json')).read(['a'])), { code: 'ENOTDIR' })
+})
+
+t.test('a write that fails leaves no temporary file', async (t) => {
+  const directory = t.testdir()
+  await mkdir(join(directory, 'key.json'))
+  const storage = new FileStorage(directory)
+  await t.rejects(storage.write({ key: { n: 1 } }), { code: /EISDIR|ENOTEMPTY|EEXIST/ })
+  t.strictSame(await readdir(directory), ['key.json'])
+})
+
+t.test('a directory that is no path is refused', async (t) => {
+  t.throws(() => new FileStorage(''), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /directory/ })
+  t.throws(() => new FileStorage(7 as unknown as string), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /directory/ })
+})
+
+t.test('the directory is ./bot-state by default', async (t) => {
+  const before = process.cwd()
+  process.chdir(t.testdir())
+  t.teardown(() => process.chdir(before))
+  await new FileStorage().write({ key: { n: 1 } })
+  t.strictSame(await readdir('bot-state'), ['key.json'])
+})

@@ -1,0 +1,138 @@
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { RedisStorage } from '../../lib/storage/redis-storage.js'
+import { startRedis } from '../helpers/redis-server.js'
+import { conformance } from './conformance.js'
+
+const server = await startRedis(t)
+
+/** A client of the test's own, on an empty database. */
+async function connect (t: Test, options = {}): Promise<Redis> {
+  const client = new Redis(server.url, options)
+  t.teardown(() => client.disconnect())
+  await client.flushall()
+  return client
+}
+
+t.test('with a URL', async (t) => {
+  conformance(t, async (t) => {
+    await connect(t)
+    const storage = new RedisStorage(server.url)
+    t.teardown(() => storage.close())
+    return storage
+  })
+})
+
+t.test('with a client of the user\'s', async (t) => {
+  conformance(t, async (t) => new RedisStorage(await connect(t)))
+})
+
+t.test('a document is a string at the prefix and the key', async (t) => {
+  const client = await connect(t)
+  const storage = new RedisStorage(client)
+  await storage.write({ 'c/b/users/Zoë': { name: 'Zoë' } })
+  await storage.update('c/b/users/Zoë', (current) => ({ ...current, n: 1 }))
+  t.strictSame(await client.keys('*'), ['botas:c/b/users/Zoë'])
+  t.equal(await client.get('botas:c/b/users/Zoë'), '{"name":"Zoë","n":1}')
+  t.equal(await client.ttl('botas:c/b/users/Zoë'), -1, 'it does not expire')
+
+  await new RedisStorage(client, { keyPrefix: 'mybot:' }).write({ key: { n: 1 } })
+  t.equal(await client.get('mybot:key'), '{"n":1}')
+  await new RedisStorage(client, { keyPrefix: '' }).write({ key: { n: 2 } })
+  t.equal(await client.get('key'), '{"n":2}')
+})
+
+t.test('a client\'s own prefix comes before that of the storage, once', async (t) => {
+  const client = await connect(t)
+  const storage = new RedisStorage(await connect(t, { keyPrefix: 'tenant:' }))
+  await storage.write({ written: { n: 1 } })
+  await storage.update('updated', () => ({ n: 1 }))
+  t.strictSame((await client.keys('*')).sort(), ['tenant:botas:updated', 'tenant:botas:written'])
+  t.strictSame(await storage.read(['written', 'updated']), { written: { n: 1 }, updated: { n: 1 } })
+})
+
+t.test('an uncontended update is one command', async (t) => {
+  const client = await connect(t)
+  const storage = new RedisStorage(server.url)
+  t.teardown(() => storage.close())
+  await storage.update('key', () => ({ n: 1 }))
+  const { key: loaded } = await storage.read(['key']) as { key: { n: number } }
+  await client.config('RESETSTAT')
+  await storage.update('key', (current) => ({ n: current?.n as number + 1 }), loaded)
+  const stats = await client.info('commandstats')
+  t.match(stats, /cmdstat_evalsha:calls=1,/)
+  t.notMatch(stats, /cmdstat_eval:/)
+  t.strictSame(await storage.read(['key']), { key: { n: 2 } })
+})
+
+t.test('updates work after the server forgot its scripts', async (t) => {
+  const client = await connect(t)
+  const storage = new RedisStorage(server.url)
+  t.teardown(() => storage.close())
+  await storage.update('key', () => ({ n: 1 }))
+  await client.script('FLUSH')
+  await storage.update('key', (current) => ({ n: current?.n as number + 1 }))
+  t.strictSame(await storage.read(['key']), { key: { n: 2 } })
+})
+
+t.test('what is no document fails to load and to change, and stays as it is', async (t) => {
+  const client = await connect(t)
+  const storage = new RedisStorage(client)
+  for (const value of [Buffer.from('{"secret":"hunter2"'), Buffer.from('["hunter2"]'), Buffer.from('{"secret":"hunter\xe9"}', 'latin1')]) {
+    await client.set('botas:key', value)
+    const corrupt = { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: /"key"/ }
+    await t.rejects(storage.read(['key']), corrupt)
+    await t.rejects(storage.update('key', () => ({ n: 1 })), corrupt)
+    t.same(await client.getBuffer('botas:key'), value)
+  }
+  await client.hset('botas:hash', { secret: 'hunter2' })
+  await t.rejects(storage.read(['hash']), { message: /^Redis: WRONGTYPE/ })
+  await t.rejects(storage.update('hash', () => ({ n: 1 })), { message: /WRONGTYPE/ })
+  t.strictSame(await client.hgetall('botas:hash'), { secret: 'hunter2' })
+})
+
+t.test('an error does not carry the values of a command', async (t) => {
+  const client = await connect(t)
+  const storage = new RedisStorage(client)
+  await client.config('SET', 'maxmemory', '1')
+  t.teardown(() => client.config('SET', 'maxmemory', '0'))
+  for (const attempt of [storage.write({ key: { secret: 'hunter2' } }), storage.update('key', () => ({ secret: 'hunter2' }))]) {
+    const error = await attempt.then(() => t.fail('stored'), (error) => error)
+    t.match(error.message, /OOM/)
+    t.notMatch(JSON.stringify({ ...error, message: error.message, cause: error.cause, stack: error.stack }), /hunter/)
+  }
+  await client.config('SET', 'maxmemory', '0')
+})
+
+t.test('a client that the user made is not closed', async (t) => {
+  const client = await connect(t)
+  const storage = new RedisStorage(client)
+  await storage.close()
+  t.equal(await client.ping(), 'PONG')
+})
+
+t.test('a client that the storage made connects late and is closed for good', async (t) => {
+  const client = await connect(t)
+  const clients = async () => (await client.client('LIST') as string).trim().split('\n').length
+  const before = await clients()
+  const idle = new RedisStorage(server.url)
+  t.equal(await clients(), before)
+  await idle.close()
+
+  const storage = new RedisStorage(server.url)
+  await storage.read(['key'])
+  t.equal(await clients(), before + 1)
+  await storage.close()
+  t.equal(await clients(), before)
+  await t.rejects(storage.read(['key']), { message: /Connection is closed/ })
+})
+
+t.test('a wrong connection or prefix is refused, without the credentials', async (t) => {
+  for (const connection of ['http://localhost', 'redis:localhost', 'localhost:6379', 'redis://:hunter2@[', 7, null, {}]) {
+    const { message } = t.throws(() => new RedisStorage(connection as string), {
+      code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /connection/
+    }) as unknown as Error
+    t.notMatch(message, 'hunter')
+  }
+  t.throws(() => new RedisStorage(server.url, { keyPrefix: 7 as unknown as string }), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /keyPrefix/ })
+})
