@@ -52,9 +52,21 @@ export class Exchange {
     return isStream(payload) ? watchStream(payload, () => this.turn.fail()) : payload
   }
 
-  /** The promise of the handler is settled. Where the client is gone Fastify may send nothing, and run no more hook. */
-  handlerReturned (): void {
-    if (this.#closed && !this.#sending && !this.#answered) this.#end()
+  /** Runs the handler. It has failed where it throws, even where it took over the reply before and no hook hears of it. */
+  observe (handler: () => unknown): unknown {
+    try {
+      const result = handler()
+      if (result instanceof Promise) result.then((payload) => this.#returned(payload), () => this.turn.fail())
+      return result
+    } catch (error) {
+      this.turn.fail()
+      throw error
+    }
+  }
+
+  /** Where the client is gone Fastify sends nothing for a handler that returns nothing, and runs no more hook. */
+  #returned (payload: unknown): void {
+    if (payload === undefined && this.#closed && !this.#sending && !this.#answered) this.#end()
   }
 
   #onClose (reply: FastifyReply): void {

@@ -1,5 +1,6 @@
-import diagnostics from 'node:diagnostics_channel'
-import type { FastifyContextConfig, FastifyPluginAsync, FastifyReply, FastifyRequest, onSendHookHandler } from 'fastify'
+import type {
+  FastifyContextConfig, FastifyPluginAsync, FastifyReply, FastifyRequest, RouteHandlerMethod, onSendHookHandler
+} from 'fastify'
 import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
 import { Exchange } from './exchange.js'
@@ -40,11 +41,7 @@ declare module 'fastify' {
 
 const kExchange = Symbol('fastify-botas-state.exchange')
 const kAsked = Symbol('fastify-botas-state.asked')
-const kRunsLast = Symbol('fastify-botas-state.runs-last')
-
-/** Fastify publishes what becomes of a handler, see "Diagnostics Channel Hooks" in its documentation of hooks. */
-const HANDLER_FAILED = 'tracing:fastify.request.handler:error'
-const HANDLER_RETURNED = 'tracing:fastify.request.handler:asyncEnd'
+const kOverseen = Symbol('fastify-botas-state.overseen')
 
 /** What the plugin keeps on a request. */
 interface Marked {
@@ -85,24 +82,17 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     done()
   })
 
-  // The last onSend hook knows whether all others succeeded. A route's own hooks run after those of its plugins; a route
-  // that was declared before this plugin was loaded can be given none and makes do with the hook of the plugin.
   fastify.addHook('onRoute', (route) => {
-    route.config = { ...route.config, [kRunsLast]: true } as FastifyContextConfig
+    route.config = { ...route.config, [kOverseen]: true } as FastifyContextConfig
+    route.handler = observed(route.handler)
+    // The last onSend hook knows that no other failed, and a route's own hooks run after those of its plugins.
     route.onSend = [route.onSend ?? []].flat().concat(onSend)
   })
   fastify.addHook('onSend', function (request, reply, payload, done) {
-    if (exchangeIn(request) === undefined || kRunsLast in request.routeOptions.config) done()
+    if (exchangeIn(request) === undefined || isOverseen(request)) done()
     else onSend.call(this, request, reply, payload, done)
   })
-
-  diagnostics.subscribe(HANDLER_FAILED, handlerFailed)
-  diagnostics.subscribe(HANDLER_RETURNED, handlerReturned)
-  fastify.addHook('onClose', async () => {
-    await turns.close()
-    diagnostics.unsubscribe(HANDLER_FAILED, handlerFailed)
-    diagnostics.unsubscribe(HANDLER_RETURNED, handlerReturned)
-  })
+  fastify.addHook('onClose', () => turns.close())
 
   /** Asks whose turn a request is and loads its state if the answer is there. */
   function beginTurn (request: FastifyRequest, reply: FastifyReply, last: boolean, done: (error?: Error) => void): void {
@@ -112,6 +102,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
         done()
         return
       }
+      if (!isOverseen(request)) warnOnce(request)
       const exchange = exchangeOf(request)
       exchange.watch(reply)
       exchange.turn.load(identity).then(() => {
@@ -122,6 +113,16 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     const identity = identify === undefined ? activityIdentity(request.body) : identify(request)
     if (identity instanceof Promise) identity.then(load, done)
     else load(identity)
+  }
+
+  let warned = false
+
+  function warnOnce (request: FastifyRequest): void {
+    if (warned) return
+    warned = true
+    request.log.warn({ route: request.routeOptions.url }, 'a route was declared before fastify-botas-state was loaded: ' +
+      'a turn is lost there if its client leaves and its handler then returns nothing, and an onSend hook that fails ' +
+      'comes too late. Await the registration of the plugin before you declare routes.')
   }
 
   function exchangeOf (request: FastifyRequest): Exchange {
@@ -148,19 +149,24 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
   }
 }
 
-/** Runs also where no onError hook does: for a handler that throws after it took over the reply. */
-function handlerFailed (event: unknown): void {
-  exchangeIn((event as { request: FastifyRequest }).request)?.turn.fail()
-}
-
-function handlerReturned (event: unknown): void {
-  exchangeIn((event as { request: FastifyRequest }).request)?.handlerReturned()
+/** The handler of a route, with an eye on what becomes of it: no hook tells that of a handler that sends no reply. */
+function observed (handler: RouteHandlerMethod): RouteHandlerMethod {
+  return function (request, reply) {
+    const exchange = exchangeIn(request)
+    if (exchange === undefined) return handler.call(this, request, reply)
+    return exchange.observe(() => handler.call(this, request, reply))
+  }
 }
 
 /** The exchange of a request that is a turn. */
 function exchangeIn (request: FastifyRequest): Exchange | undefined {
   const exchange = marked(request)[kExchange]
   return exchange?.watched === true ? exchange : undefined
+}
+
+/** Whether a route was declared when the plugin was loaded already, so that it has all that the plugin gives to routes. */
+function isOverseen (request: FastifyRequest): boolean {
+  return kOverseen in request.routeOptions.config
 }
 
 function marked (request: FastifyRequest): Marked {

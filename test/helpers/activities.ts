@@ -1,12 +1,17 @@
 import { readFileSync } from 'node:fs'
 
+interface MessageFields extends Record<string, unknown> {
+  conversation?: string
+  user?: string
+}
+
 /** A message as a channel posts it, with ids that can be left to their defaults. */
-export function message ({ channelId = 'test', bot = 'bot', conversation = 'conversation-1', user = 'user-1', ...rest } = {}) {
+export function message ({ conversation = 'conversation-1', user = 'user-1', ...rest }: MessageFields = {}) {
   return {
     type: 'message',
     id: 'activity-1',
-    channelId,
-    recipient: { id: bot },
+    channelId: 'test',
+    recipient: { id: 'bot' },
     conversation: { id: conversation },
     from: { id: user },
     ...rest
