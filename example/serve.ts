@@ -5,7 +5,13 @@ const { HOST = 'localhost', PORT = '3978' } = process.env
 /** Listens, says how to talk to the bot, and shuts down cleanly on SIGINT and SIGTERM. */
 export async function serve (bot: FastifyInstance): Promise<void> {
   // npm passes on a signal that the terminal sent to the bot as well: the second one is no more than a repetition.
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => { bot.close() })
+  for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.on(signal, () => {
+      // A client may keep its connection open; the server closes it as soon as its last reply has left.
+      bot.server.keepAliveTimeout = 1
+      bot.close()
+    })
+  }
   try {
     await bot.listen({ host: HOST, port: Number(PORT) })
   } catch (error) {

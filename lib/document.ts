@@ -135,50 +135,24 @@ function refusalOfObject (value: object): string | undefined {
   if (types.isDate(value) && Number.isNaN(value.getTime())) return 'an invalid Date'
 }
 
+const JSON_TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g
+
 /** The text of each member of a JSON object, as it stands there. The text is known to be valid JSON. */
 function memberTexts (text: string): Map<string, string> {
   const texts = new Map<string, string>()
-  let at = afterSpace(text, text.indexOf('{') + 1)
-  while (text[at] !== '}') {
-    const nameEnd = endOfValue(text, at)
-    const name = JSON.parse(text.slice(at, nameEnd)) as string
-    const start = afterSpace(text, afterSpace(text, nameEnd) + 1)
-    const end = endOfValue(text, start)
-    texts.set(name, text.slice(start, end))
-    at = afterSpace(text, end)
-    if (text[at] === ',') at = afterSpace(text, at + 1)
+  let depth = 0
+  let name = ''
+  let start: number | undefined
+  for (const { 0: token, index } of text.matchAll(JSON_TOKENS)) {
+    if (token === '}' || token === ']') depth--
+    if (start !== undefined && (depth === 0 || (depth === 1 && token === ','))) {
+      texts.set(JSON.parse(name), text.slice(start, index).trim())
+      start = undefined
+    } else if (start === undefined && depth === 1) {
+      if (token === ':') start = index + 1
+      else name = token
+    }
+    if (token === '{' || token === '[') depth++
   }
   return texts
-}
-
-function afterSpace (text: string, at: number): number {
-  while (' \t\n\r'.includes(text[at] as string)) at++
-  return at
-}
-
-function endOfValue (text: string, start: number): number {
-  let depth = 0
-  for (let at = start; ; at++) {
-    switch (text[at]) {
-      case '"':
-        at = endOfString(text, at)
-        if (depth === 0) return at + 1
-        break
-      case '{': case '[':
-        depth++
-        break
-      case '}': case ']':
-        if (depth === 0) return at
-        if (--depth === 0) return at + 1
-        break
-      case ',': case ' ': case '\t': case '\n': case '\r':
-        if (depth === 0) return at
-    }
-  }
-}
-
-function endOfString (text: string, start: number): number {
-  let at = start + 1
-  while (text[at] !== '"') at += text[at] === '\\' ? 2 : 1
-  return at
 }

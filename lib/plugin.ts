@@ -92,7 +92,10 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     if (exchangeIn(request) === undefined || isOverseen(request)) done()
     else onSend.call(this, request, reply, payload, done)
   })
-  fastify.addHook('onClose', () => turns.close())
+  fastify.addHook('onClose', async () => {
+    const left = await turns.close()
+    if (left > 0) fastify.log.warn({ turns: left }, 'the server was closed before all turns were over: what they change may be lost')
+  })
 
   /** Asks whose turn a request is and loads its state if the answer is there. */
   function beginTurn (request: FastifyRequest, reply: FastifyReply, last: boolean, done: (error?: Error) => void): void {

@@ -41,10 +41,17 @@ export class Turns {
     }
   }
 
-  /** Waits for the turns that are open, but not longer than a flush may take, and closes the storage. */
-  async close (): Promise<void> {
-    await withDeadline(this.#drained(), this.#context.flushTimeout).catch(() => {})
-    await this.#context.storage.close?.()
+  /**
+   * Waits for the turns that are open, but not longer than a flush may take, and closes the storage.
+   *
+   * @returns how many turns were still open then
+   */
+  async close (): Promise<number> {
+    const { open, flushTimeout, storage } = this.#context
+    await withDeadline(this.#drained(), flushTimeout).catch(() => {})
+    const left = open.size
+    await storage.close?.()
+    return left
   }
 
   async #drained (): Promise<void> {

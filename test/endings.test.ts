@@ -1,11 +1,11 @@
 import { once } from 'node:events'
 import { PassThrough, Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import t from 'tap'
-import { activityIdentity } from '../lib/index.js'
+import botasState, { activityIdentity } from '../lib/index.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
-import { buildFastify } from './helpers/build-fastify.js'
+import { buildFastify, settled } from './helpers/build-fastify.js'
 import { gate, httpPost, openSocket } from './helpers/raw-client.js'
 import { RecordingStorage } from './helpers/recording-storage.js'
 
@@ -333,7 +333,8 @@ for (const flush of ['onResponse', 'onSend'] as const) {
         }
         await closed.opened
         goOn.open()
-        await wait(ending.client === undefined ? 5 : 50)
+        if (ending.client === undefined) await settled(() => answer !== '' || socket.destroyed)
+        else await wait(50)
         await app.close()
         const stored = await storage.stored(CONVERSATION_KEY)
         t.strictSame(stored, ending.saved ? storedBy(ending) : undefined)
@@ -410,6 +411,55 @@ t.test('pipelined requests whose client disconnects are all saved, in one listen
     t.strictSame(await storage.stored(`test/bot/users/${text}`), { [text]: true })
   }
   t.strictSame(warnings, [])
+})
+
+t.test('a pipelined request that is being served when its client disconnects is saved once', async (t) => {
+  const storage = new RecordingStorage()
+  const reached = gate()
+  const { app, log, port } = await buildFastify(t, { storage }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body, state }) => {
+      if (body.text === 'second') {
+        await wait(50)
+        reached.open()
+        await wait(50)
+      }
+      state.conversation.set(body.text, true)
+      return {}
+    })
+  })
+  storage.failures.update = new Error('disk full')
+  const socket = await openSocket(port)
+  socket.write(['first', 'second'].map((text) => httpPost('/', message({ text }))).join(''))
+  await reached.opened
+  socket.destroy()
+  await wait(80)
+  await app.close()
+  t.equal(storage.count('update'), 2)
+  t.equal(log.length, 2, 'each failure is reported once')
+})
+
+t.test('a client that is gone before its state is loaded does not lose the turn', async (t) => {
+  const storage = new RecordingStorage()
+  const reached = gate()
+  const closed = gate()
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('preValidation', async (_request, reply) => {
+    reply.raw.once('close', closed.open)
+    reached.open()
+    await closed.opened
+  })
+  await app.register(botasState, { storage })
+  app.post('/', async ({ state }) => { state.conversation.set('kept', true) })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const socket = await openSocket((app.server.address() as { port: number }).port)
+  socket.write(httpPost('/', message()))
+  await reached.opened
+  socket.destroy()
+  await closed.opened
+  await wait(20)
+  await app.close()
+  t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: true })
 })
 
 t.test('pipelined requests of a patient client are all saved', async (t) => {

@@ -78,6 +78,6 @@ t.test('an empty object with space in it can be added to', async (t) => {
   t.equal(await after(t, ' { \n } ', ({ conversation }) => conversation.set('n', 1)), '{"n":1}')
 })
 
-t.test('a member that was set to a nested undefined is left out', async (t) => {
+t.test('what is undefined inside of a value is left out', async (t) => {
   t.equal(await after(t, '{ "a": 1.0 }', ({ conversation }) => conversation.set('map', { gone: undefined })), '{"a":1.0,"map":{}}')
 })

@@ -63,11 +63,16 @@ export async function deliver (activity: Activity, reply: Activity): Promise<voi
       signal: AbortSignal.timeout(DELIVERY_TIMEOUT)
     })
   } catch (error) {
-    const { cause, message } = error as Error & { cause?: { code?: string, message?: string } }
-    throw new ReplyNotDelivered(activity.serviceUrl, cause?.code ?? cause?.message ?? message)
+    throw new ReplyNotDelivered(activity.serviceUrl, reasonOf(error as Error))
   }
   await response.body?.cancel()
   if (!response.ok) throw new ReplyNotDelivered(activity.serviceUrl, `status ${response.status}`)
+}
+
+/** fetch says "fetch failed" and keeps the reason, a Node error or a message, in the cause. */
+function reasonOf ({ cause, message }: Error): string {
+  const { code, message: detail } = Object(cause) as NodeJS.ErrnoException
+  return [code, detail, message].find((reason) => reason !== undefined) as string
 }
 
 function repliesUrl ({ serviceUrl, conversation, id }: Activity): string {

@@ -55,7 +55,7 @@ export async function post (url: string, body: unknown) {
   return { status: response.status, text, body: text === '' ? undefined : JSON.parse(text) }
 }
 
-/** Resolves when every turn is over and its flush is done: closing waits for that. */
+/** Resolves when a condition holds, which is looked at every few milliseconds. */
 export async function settled (condition: () => boolean | Promise<boolean>, patience = 5000) {
   const deadline = Date.now() + patience
   while (!await condition()) {

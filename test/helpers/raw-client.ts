@@ -10,10 +10,10 @@ export async function openSocket (port: number): Promise<Socket> {
 }
 
 /** A POST as it goes over the wire. */
-export function httpPost (path: string, body: unknown): string {
+export function httpPost (path: string, body: unknown, connection = 'keep-alive'): string {
   const text = JSON.stringify(body)
-  return `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n` +
-    `Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`
+  return `POST ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: ${connection}\r\n` +
+    `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`
 }
 
 /** A promise and what resolves it. */

@@ -22,8 +22,19 @@ export function conformance (t: Test, open: (t: Test) => Promise<Adapter>): void
 
   promise('every JSON value comes back as it was written', async (t, storage) => {
     const document = {
-      text: 'text', empty: '', quote: '"\\\n\u2028', number: 1.5, large: 1e300, negative: -7, zero: 0,
-      yes: true, no: false, nothing: null, list: [1, [2, { three: 3 }], null], object: { a: { b: {} } }, none: []
+      text: 'text',
+      empty: '',
+      quote: '"\\\n\u2028',
+      number: 1.5,
+      large: 1e300,
+      negative: -7,
+      zero: 0,
+      yes: true,
+      no: false,
+      nothing: null,
+      list: [1, [2, { three: 3 }], null],
+      object: { a: { b: {} } },
+      none: []
     }
     await storage.write({ key: document })
     t.strictSame(await storage.read(['key']), { key: document })

@@ -65,7 +65,7 @@ t.test('a byte order mark is no damage', async (t) => {
   const directory = t.testdir({ 'key.json': '\uFEFF{"n": 1.0, "m": 1}' })
   const storage = new FileStorage(directory)
   t.strictSame(await storage.read(['key']), { key: { n: 1, m: 1 } })
-  await storage.update('key', (current) => ({ ...current, m: 2 }))
+  await storage.update('key', (current) => ({ ...current, m: 2, undefined }))
   t.equal(await readFile(join(directory, 'key.json'), 'utf8'), '{"n":1.0,"m":2}')
 })
 

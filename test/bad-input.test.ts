@@ -1,0 +1,72 @@
+import t from 'tap'
+import { FileStorage } from '../lib/index.js'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { message } from './helpers/activities.js'
+import { buildFastify, post } from './helpers/build-fastify.js'
+
+t.test('a bad activity is a 4xx that names the field, and stores nothing', async (t) => {
+  const directory = join(t.testdir(), 'state')
+  const { url } = await buildFastify(t, { storage: new FileStorage(directory), flush: 'onSend' }, (app) => {
+    app.post('/', async ({ state }) => {
+      state.conversation.set('n', 1)
+      state.user.set('n', 1)
+      return {}
+    })
+  }, { bodyLimit: 2 ** 23 })
+
+  const noActivity: unknown[] = [{}, [], null, 'text', 7, [message()], { channelId: 'test' }, { recipient: { id: 'bot' } }, { ...message(), channelId: null }]
+  for (const body of noActivity) {
+    t.match(await post(url, body), { status: 400, body: { code: 'FST_BOTAS_STATE_NOT_A_TURN', message: /channelId|recipient\.id/ } }, JSON.stringify(body))
+  }
+  const half: Array<[unknown, RegExp]> = [
+    [{ ...message(), conversation: undefined }, /conversation\.id/],
+    [{ ...message(), conversation: {} }, /conversation\.id/],
+    [{ ...message(), from: null }, /from\.id/]
+  ]
+  for (const [body, field] of half) {
+    t.match(await post(url, body), { status: 400, body: { code: 'FST_BOTAS_STATE_NOT_A_TURN', message: field } })
+  }
+  const ids: unknown[] = [7, true, ['a'], { id: 'a' }, '', 'x'.repeat(2 ** 21), 'a\u0000', 'line\nbreak', '\u009f']
+  const fields: Array<[(id: unknown) => unknown, RegExp]> = [
+    [(id) => ({ ...message(), channelId: id }), /"channelId"/],
+    [(id) => ({ ...message(), recipient: { id } }), /"recipient\.id"/],
+    [(id) => ({ ...message(), conversation: { id } }), /"conversation\.id"/],
+    [(id) => ({ ...message(), from: { id } }), /"from\.id"/]
+  ]
+  for (const [body, field] of fields) {
+    for (const id of ids) {
+      const { status, body: answer } = await post(url, body(id))
+      t.equal(status, 400)
+      t.match(answer, { code: 'FST_BOTAS_STATE_INVALID_ID', message: field })
+    }
+    // As the escape that JSON has for it, since UTF-8 has none.
+    const lone = JSON.stringify(body('LONE')).replace('LONE', '\\ud800')
+    const response = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body: lone })
+    t.equal(response.status, 400)
+    t.match(await response.json(), { code: 'FST_BOTAS_STATE_INVALID_ID', message: field })
+  }
+  for (const body of ['', '{', 'nonsense']) {
+    const response = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+    t.equal(response.status, 400)
+  }
+  t.equal((await fetch(url, { method: 'POST', body: JSON.stringify(message()) })).status, 400, 'plain text')
+  t.equal((await fetch(url, { method: 'POST' })).status, 400, 'no body at all')
+
+  await t.rejects(readdir(directory), { code: 'ENOENT' })
+  t.equal((await post(url, message())).status, 200, 'and the server is well')
+  t.equal((await readdir(directory)).length, 2)
+})
+
+t.test('an id with path traversal stays inside the directory', async (t) => {
+  const root = t.testdir()
+  const directory = join(root, 'state')
+  const { url } = await buildFastify(t, { storage: new FileStorage(directory), flush: 'onSend' }, (app) => {
+    app.post('/', async ({ state }) => { state.conversation.set('n', 1) })
+  })
+  for (const conversation of ['../../../etc/passwd', '..', '/etc/passwd', '..\\..\\windows']) {
+    t.equal((await post(url, message({ conversation }))).status, 200)
+  }
+  t.strictSame(await readdir(root), ['state'])
+  t.equal((await readdir(directory)).length, 4)
+})

@@ -1,0 +1,202 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { FileStorage, MemoryStorage, type Storage } from '../lib/index.js'
+import { RedisStorage } from '../lib/storage/redis-storage.js'
+import { CONVERSATION_KEY, USER_KEY, message } from './helpers/activities.js'
+import { buildFastify, post, settled } from './helpers/build-fastify.js'
+import { RecordingStorage, wholeDocuments } from './helpers/recording-storage.js'
+import { startRedis } from './helpers/redis-server.js'
+
+const redis = await startRedis(t)
+
+const storages: Record<string, (t: Test) => Storage | Promise<Storage>> = {
+  memory: () => new MemoryStorage(),
+  file: (t) => new FileStorage(t.testdir()),
+  Redis: async (t) => {
+    const storage = new RedisStorage(redis.url, { keyPrefix: `${t.fullname}:` })
+    t.teardown(() => storage.close())
+    return storage
+  }
+}
+
+const TURNS = 50
+
+for (const [name, open] of Object.entries(storages)) {
+  t.test(`of ${TURNS} overlapping turns none undoes another: ${name}`, async (t) => {
+    const storage = await open(t)
+    await storage.write({ [CONVERSATION_KEY]: { untouched: 1, gone: 1, n: 100 } })
+    // Every turn has been loaded before any is flushed.
+    let loaded = 0
+    const { url } = await buildFastify(t, { storage, flush: 'onSend' }, (app) => {
+      app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation, user } }) => {
+        loaded++
+        await settled(() => loaded === TURNS)
+        conversation.set(`key-${text}`, text)
+        conversation.update<number>('n', (n = 0) => n + 1)
+        conversation.update<string[]>('history', (history = []) => [...history, text])
+        conversation.delete('gone')
+        user.update<number>('n', (n = 0) => n + 1)
+        return {}
+      })
+    })
+    const texts = Array.from({ length: TURNS }, (_, index) => String(index))
+    const replies = await Promise.all(texts.map((text) => post(url, message({ text }))))
+    t.ok(replies.every(({ status }) => status === 200))
+
+    const documents = await storage.read([CONVERSATION_KEY, USER_KEY]) as Record<string, Record<string, unknown>>
+    const { history, n, untouched, ...keys } = documents[CONVERSATION_KEY] as Record<string, unknown>
+    t.equal(n, 100 + TURNS)
+    t.equal(untouched, 1)
+    t.strictSame((history as string[]).toSorted((a, b) => Number(a) - Number(b)), texts)
+    t.strictSame(keys, Object.fromEntries(texts.map((text) => [`key-${text}`, text])))
+    t.strictSame(documents[USER_KEY], { n: TURNS })
+  })
+}
+
+/** Two turns that were both loaded before one of them ends first, the other one second. */
+async function twoTurns (t: Test, first: string, second: string, stored: Record<string, unknown>) {
+  const storage = new MemoryStorage()
+  await storage.write({ [CONVERSATION_KEY]: stored })
+  let loaded = 0
+  const { url } = await buildFastify(t, { storage, flush: 'onSend' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state }) => {
+      const { conversation } = state
+      loaded++
+      await settled(() => loaded === 2)
+      if (text === second) await wait(20)
+      switch (text) {
+        case 'set 1': conversation.set('n', 1); break
+        case 'set 2': conversation.set('n', 2); break
+        case 'delete': conversation.delete('n'); break
+        case 'clear': conversation.clear(); break
+        case 'delete state, set': state.deleteConversationState(); conversation.set('m', 1); break
+        case 'increment': conversation.update<number>('n', (n = 0) => n + 1); break
+        case 'increment twice': conversation.update<number>('n', (n = 0) => n + 1); conversation.update<number>('n', (n = 0) => n + 1); break
+        case 'set 5, increment': conversation.set('n', 5); conversation.update<number>('n', (n = 0) => n + 1); break
+        case 'remove if positive': conversation.update<number | undefined>('n', (n = 0) => n > 0 ? undefined : n); break
+        case 'push in place': conversation.get<number[]>('list')?.push(1); break
+        case 'push, update': conversation.get<number[]>('list')?.push(1); conversation.update<number[]>('list', (list = []) => [...list, 2]); break
+        case 'update, push': conversation.update<number[]>('list', (list = []) => [...list, 3]); conversation.get<number[]>('list')?.push(4); break
+        case 'append': conversation.update<number[]>('list', (list = []) => [...list, 5])
+      }
+      return {}
+    })
+  })
+  await Promise.all([first, second].map((text) => post(url, message({ text }))))
+  return (await storage.read([CONVERSATION_KEY]))[CONVERSATION_KEY]
+}
+
+const races: Array<[title: string, first: string, second: string, stored: object, expected: object | undefined]> = [
+  ['of two sets of one key the last flush wins', 'set 1', 'set 2', { n: 0, m: 0 }, { n: 2, m: 0 }],
+  ['a delete after a set wins', 'set 1', 'delete', { n: 0, m: 0 }, { m: 0 }],
+  ['a set after a delete wins', 'delete', 'set 1', { n: 0, m: 0 }, { m: 0, n: 1 }],
+  ['an update is applied to what another turn set', 'set 2', 'increment', { n: 0 }, { n: 3 }],
+  ['an update is applied to what another turn updated', 'increment', 'increment twice', { n: 0 }, { n: 3 }],
+  ['an update finds nothing after a delete', 'delete', 'increment', { n: 5 }, { n: 1 }],
+  ['an update may delete when it is applied again', 'set 1', 'remove if positive', { n: 0.5, m: 0 }, { m: 0 }],
+  ['an update after a set of its own turn is that value', 'increment', 'set 5, increment', { n: 0 }, { n: 6 }],
+  ['clear empties what another turn has added', 'set 1', 'clear', { m: 0 }, undefined],
+  ['a change survives a clear before it', 'clear', 'increment', { n: 5, m: 0 }, { n: 1 }],
+  ['what a turn sets after it deleted the state is all that stays', 'set 1', 'delete state, set', { n: 0 }, { m: 1 }],
+  ['an object changed in place wins for its key', 'append', 'push in place', { list: [0], m: 0 }, { list: [0, 1], m: 0 }],
+  ['an update of an object that was changed in place is no update any more', 'append', 'push, update', { list: [0] }, { list: [0, 1, 2] }],
+  ['an object that was changed in place after its update wins for its key', 'append', 'update, push', { list: [0] }, { list: [0, 3, 4] }],
+  ['an update of a list is applied again', 'push in place', 'append', { list: [0] }, { list: [0, 1, 5] }]
+]
+
+for (const [title, first, second, stored, expected] of races) {
+  t.test(title, async (t) => {
+    t.strictSame(await twoTurns(t, first, second, stored as Record<string, unknown>), expected)
+  })
+}
+
+t.test('an update whose second application cannot be stored fails the save and names the key', async (t) => {
+  const storage = new RecordingStorage()
+  storage.latency.update = 20
+  const { app, url, log } = await buildFastify(t, { storage }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+      await wait(20)
+      if (text === 'set') conversation.set('n', 1)
+      else conversation.update<unknown>('n', (n) => n === undefined ? 0 : 1n)
+      return {}
+    })
+  })
+  await Promise.all(['set', 'update'].map((text) => post(url, message({ text }))))
+  await app.close()
+  t.match(log, [{ code: 'FST_BOTAS_STATE_SAVE_FAILED', err: { message: /"n" in the conversation state.*a BigInt/ } }])
+  t.strictSame(await storage.stored(CONVERSATION_KEY), { n: 1 })
+})
+
+t.test('a storage without update holds whole documents, and the last write wins', async (t) => {
+  const storage = new RecordingStorage()
+  await storage.store(CONVERSATION_KEY, { kept: 1 })
+  await storage.store(USER_KEY, { gone: 1 })
+  const { app, url } = await buildFastify(t, { storage: wholeDocuments(storage), flush: 'onSend' }, (app) => {
+    app.post('/', async ({ state: { conversation, user } }) => {
+      conversation.set('n', 1)
+      user.clear()
+      return {}
+    })
+  })
+  t.equal((await post(url, message())).status, 200)
+  t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: 1, n: 1 })
+  t.equal(await storage.stored(USER_KEY), undefined)
+  t.strictSame(storage.calls.map(([method]) => method), ['read', 'write', 'delete'])
+  await app.close()
+})
+
+t.test('a storage without update that fails half-way says what was saved', async (t) => {
+  const storage = new RecordingStorage()
+  await storage.store(USER_KEY, { gone: 1 })
+  storage.failures.delete = new Error('disk full')
+  const { url } = await buildFastify(t, { storage: wholeDocuments(storage), flush: 'onSend' }, (app) => {
+    app.post('/', async ({ state: { conversation, user } }) => {
+      conversation.set('n', 1)
+      user.clear()
+    })
+  })
+  t.match((await post(url, message())).body, {
+    code: 'FST_BOTAS_STATE_SAVE_FAILED', message: `saved: "${CONVERSATION_KEY}"; not known to be saved: "${USER_KEY}"`
+  })
+})
+
+t.test('a given-up flush of whole documents does not go on later', async (t) => {
+  const storage = new RecordingStorage()
+  await storage.store(USER_KEY, { gone: 1 })
+  storage.latency.write = 60
+  const { url } = await buildFastify(t, { storage: wholeDocuments(storage), flush: 'onSend', flushTimeout: 20 }, (app) => {
+    app.post('/', async ({ state: { conversation, user } }) => {
+      conversation.set('n', 1)
+      user.clear()
+    })
+  })
+  t.match((await post(url, message())).body, { code: 'FST_BOTAS_STATE_SAVE_FAILED' })
+  await wait(100)
+  t.equal(storage.count('delete'), 0)
+})
+
+t.test('a flush that waited too long behind another one is not begun', async (t) => {
+  const storage = new RecordingStorage()
+  storage.latency.update = 60
+  const { app, url, log } = await buildFastify(t, { storage, flushTimeout: 90 }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+      await wait(20)
+      conversation.set(text, true)
+    })
+  })
+  await Promise.all(['1', '2', '3'].map((text) => post(url, message({ text }))))
+  await app.close()
+  t.ok(log.length >= 1)
+  t.equal(Object.keys(await storage.stored(CONVERSATION_KEY) ?? {}).length, 3 - log.length)
+})
+
+t.test('a client that saw the reply finds what its turn wrote', async (t) => {
+  for (const latency of [{ update: 5 }, { read: 3, update: 10 }]) {
+    const storage = new RecordingStorage()
+    Object.assign(storage.latency, latency)
+    const { url } = await buildFastify(t, { storage }, (app) => {
+      app.post('/', async ({ state }) => ({ n: state.conversation.update<number>('n', (n = 0) => n + 1) }))
+    })
+    for (let n = 1; n <= 50; n++) t.strictSame((await post(url, message())).body, { n })
+  }
+})

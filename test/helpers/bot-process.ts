@@ -1,0 +1,41 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+
+export interface BotProcess {
+  url: string
+  /** what it printed so far */
+  output: () => string
+  /** Sends a signal and gives the exit code. */
+  stop: (signal?: NodeJS.Signals) => Promise<number | null>
+}
+
+/** The environment of a person's shell: nothing of the test runner's. */
+const { PATH, HOME } = process.env
+
+/** Starts an example as its users do, on a free port, in a directory of its own. */
+export async function startExample (t: Test, path: string, cwd: string, env: Record<string, string> = {}): Promise<BotProcess> {
+  const child = spawnExample(path, cwd, { PORT: '0', HOST: '127.0.0.1', ...env })
+  t.teardown(() => { child.kill('SIGKILL') })
+  let output = ''
+  child.stderr?.on('data', (chunk) => { output += chunk })
+  child.stdout?.on('data', (chunk) => { output += chunk })
+  while (!output.includes('curl') && child.exitCode === null) await Promise.race([once(child.stdout as never, 'data'), once(child, 'exit')])
+  const url = /http:\/\/\S+/.exec(output)?.[0]
+  if (url === undefined) throw new Error(`the example did not start: ${output}`)
+  return {
+    url,
+    output: () => output,
+    stop: async (signal = 'SIGTERM') => {
+      const exit = once(child, 'exit')
+      child.kill(signal)
+      return (await exit)[0]
+    }
+  }
+}
+
+export function spawnExample (path: string, cwd: string, env: Record<string, string>): ChildProcess {
+  const main = fileURLToPath(new URL(`../../build/example/${path}`, import.meta.url))
+  return spawn(process.execPath, [main], { cwd, env: { PATH, HOME, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+}

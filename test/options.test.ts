@@ -1,0 +1,77 @@
+import Fastify from 'fastify'
+import t from 'tap'
+import botasState, { type BotasStateOptions, FileStorage, MemoryStorage, errorCodes } from '../lib/index.js'
+import { RedisStorage } from '../lib/storage/redis-storage.js'
+
+async function register (options: unknown) {
+  const app = Fastify()
+  await app.register(botasState, options as BotasStateOptions)
+  await app.close()
+  return app.botasState.storage
+}
+
+t.test('a storage can be named by a URL', async (t) => {
+  t.type(await register({}), MemoryStorage)
+  t.type(await register(undefined), MemoryStorage)
+  t.type(await register({ storage: 'memory:' }), MemoryStorage)
+  t.type(await register({ storage: 'file:./bot-state' }), FileStorage)
+  t.type(await register({ storage: 'redis://localhost:1' }), RedisStorage)
+  t.type(await register({ storage: 'rediss://user:password@localhost:1/2' }), RedisStorage)
+})
+
+t.test('a file URL names a relative or an absolute directory', async (t) => {
+  const directory = t.testdir()
+  const before = process.cwd()
+  process.chdir(directory)
+  t.teardown(() => process.chdir(before))
+  for (const url of [`file://${directory}/a%20b`, `file:${directory}/a b`, 'file:a b', 'file:./a b']) {
+    const storage = await register({ storage: url })
+    await storage.write({ key: { url } })
+    t.strictSame(await new FileStorage(`${directory}/a b`).read(['key']), { key: { url } })
+  }
+})
+
+t.test('a wrong option is refused with its name and value', async (t) => {
+  const wrong: Array<[object, RegExp]> = [
+    [{ storage: 7 }, /"storage".*7/],
+    [{ storage: null }, /"storage".*null/],
+    [{ storage: {} }, /"storage".*\{\}/],
+    [{ storage: { read () {}, write () {} } }, /"storage"/],
+    [{ storage: '' }, /"storage".*""/],
+    [{ storage: 'mongodb://localhost' }, /"storage".*"mongodb:\/\/localhost"/],
+    [{ storage: 'memory:1' }, /"storage".*"memory:1"/],
+    [{ storage: './bot-state' }, /"storage".*"\.\/bot-state"/],
+    [{ storage: 'file:' }, /"storage".*"file:"/],
+    [{ storage: 'file://host/path' }, /"storage".*"file:\/\/host\/path"/],
+    [{ identify: 'me' }, /"identify".*'me'/],
+    [{ flush: 'later' }, /"flush".*'later'/],
+    [{ loadTimeout: 0 }, /"loadTimeout".*0/],
+    [{ loadTimeout: '5s' }, /"loadTimeout".*'5s'/],
+    [{ loadTimeout: Number.NaN }, /"loadTimeout".*NaN/],
+    [{ flushTimeout: -1 }, /"flushTimeout".*-1/],
+    [{ flushTimeout: Infinity }, /"flushTimeout".*Infinity/],
+    [{ flushTimeout: 2 ** 31 }, /"flushTimeout".*2147483648/]
+  ]
+  for (const [options, message] of wrong) {
+    const error = await register(options).then(() => t.fail(String(message)), (error) => error)
+    t.match(error, { code: 'FST_BOTAS_STATE_INVALID_OPTION', statusCode: 500, message })
+    t.ok(error instanceof TypeError)
+    t.ok(error instanceof errorCodes.FST_BOTAS_STATE_INVALID_OPTION)
+  }
+})
+
+t.test('a wrong URL does not show its password', async (t) => {
+  for (const storage of ['redsi://user:hunter2@localhost', 'redis://user:hunter2@[']) {
+    const error = await register({ storage }).then(() => t.fail(storage), (error) => error)
+    t.match(error, { code: 'FST_BOTAS_STATE_INVALID_OPTION' })
+    t.notMatch(error.message, /hunter/)
+  }
+})
+
+t.test('every error code is exported under its own name', async (t) => {
+  const named = ['INVALID_OPTION', 'INVALID_PATH', 'NOT_SERIALIZABLE', 'INVALID_ID', 'NOT_A_TURN', 'NOT_LOADED', 'TURN_ENDED', 'LOAD_FAILED', 'CORRUPT_DOCUMENT', 'SAVE_FAILED']
+  t.strictSame(Object.keys(errorCodes), named.map((name) => `FST_BOTAS_STATE_${name}`))
+  for (const [code, Constructor] of Object.entries(errorCodes)) {
+    t.match(Reflect.construct(Constructor, ['a', 'b', 'c']), { code })
+  }
+})

@@ -1,0 +1,108 @@
+// Checked by `npm run test:typescript`, never run: what compiles here must, and what is marked must not.
+import Fastify, { type FastifyInstance } from 'fastify'
+import botasState, {
+  type BotasState, type BotasStateOptions, type StateDocument, type StateScope, type Storage, type TurnIdentity, type TurnState,
+  MemoryStorage, botasState as named
+} from 'fastify-botas-state'
+import { RedisStorage, type RedisStorageOptions } from 'fastify-botas-state/redis'
+
+declare module 'fastify-botas-state' {
+  interface ConversationState {
+    turnCount: number
+    topic?: string
+  }
+  interface UserState {
+    profile: { language: string }
+  }
+  interface TempState {
+    requestId: string
+  }
+}
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
+function expectType<Expected> () {
+  return <Actual>(_value: Actual, ..._equal: Equal<Expected, Actual> extends true ? [] : ['the types differ']) => {}
+}
+
+export function declaredKeys ({ conversation, user, temp, ...state }: TurnState) {
+  expectType<number | undefined>()(conversation.get('turnCount'))
+  expectType<string | undefined>()(conversation.get('topic'))
+  expectType<{ language: string } | undefined>()(user.get('profile'))
+  expectType<string | undefined>()(temp.get('requestId'))
+  expectType<number | undefined>()(state.getValue('conversation.turnCount'))
+  expectType<string | undefined>()(state.getValue('requestId'))
+  expectType<string | undefined>()(state.getValue('temp.requestId'))
+
+  conversation.set('turnCount', 1)
+  conversation.set('turnCount', undefined)
+  expectType<number>()(conversation.update('turnCount', (n) => (n ?? 0) + 1))
+  expectType<number>()(state.updateValue('conversation.turnCount', (n) => (n ?? 0) + 1))
+  state.setValue('user.profile', { language: 'en' })
+  conversation.has('turnCount')
+  conversation.delete('turnCount')
+
+  // @ts-expect-error a number is declared
+  conversation.set('turnCount', 'one')
+  // @ts-expect-error a number is declared
+  conversation.update('turnCount', () => 'one')
+  // @ts-expect-error a number is declared
+  state.setValue('conversation.turnCount', 'one')
+  // @ts-expect-error a number is declared
+  state.updateValue('conversation.turnCount', () => 'one')
+  // @ts-expect-error a number is declared
+  const text: string | undefined = conversation.get('turnCount')
+  return text
+}
+
+export function undeclaredKeys ({ conversation, ...state }: TurnState, key: string) {
+  expectType<string | undefined>()(conversation.get<string>('anything'))
+  expectType<unknown>()(conversation.get('anything'))
+  expectType<unknown>()(conversation.get(key))
+  expectType<number>()(conversation.update<number>('anything', (n) => (n ?? 0) + 1))
+  expectType<number>()(conversation.update('anything', (n: number = 0) => n + 1))
+  expectType<string | undefined>()(state.getValue<string>('user.anything'))
+  conversation.set('anything', { at: new Date() })
+  conversation.set(key, 1)
+  state.setValue(key, 1)
+  expectType<boolean>()(conversation.has('anything'))
+  expectType<boolean>()(conversation.delete(key))
+  expectType<string[]>()(conversation.keys())
+  expectType<StateDocument>()(conversation.toJSON())
+
+  // @ts-expect-error a key is a string
+  conversation.get(7)
+  // @ts-expect-error the result has the type that was asked for
+  conversation.update<number>('anything', () => 'one')
+}
+
+export function otherTypes (scope: StateScope, storage: Storage, identity: TurnIdentity, options: RedisStorageOptions) {
+  scope.set('anything', 1)
+  new RedisStorage('redis://localhost', options).update('key', (current) => ({ ...current, n: 1 }))
+  return [storage.read([]), identity.conversationId]
+}
+
+export function register (app: FastifyInstance, options: BotasStateOptions) {
+  app.register(botasState)
+  app.register(named, options)
+  app.register(botasState, { storage: 'memory:', flush: 'onSend', loadTimeout: 1 })
+  app.register(botasState, new MemoryStorage())
+  app.register(botasState, { storage: new RedisStorage(), identify: async () => undefined })
+  app.register(botasState, { storage: { read: async () => ({}), write: async () => {}, delete: async () => {} } })
+  app.register(botasState, { identify: (request) => ({ channelId: 'c', botId: 'b', userId: String(request.headers['x-user']) }) })
+  // @ts-expect-error there is no such moment
+  app.register(botasState, { flush: 'later' })
+  // @ts-expect-error an identity needs a bot
+  app.register(botasState, { identify: () => ({ channelId: 'c' }) })
+}
+
+export async function decorations () {
+  const app = Fastify()
+  expectType<BotasState>()(app.botasState)
+  expectType<Storage>()(app.botasState.storage)
+  app.get('/', async (request) => {
+    expectType<TurnState>()(request.state)
+    // @ts-expect-error the state is the plugin's
+    request.state = undefined
+  })
+  expectType<string>()(await app.botasState.run({ channelId: 'c', botId: 'b' }, async (state) => state.temp.get('requestId') ?? ''))
+}
