@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { type FileHandle, mkdir, open, readFile, rename, unlink } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, opendir, readFile, rename, unlink } from 'node:fs/promises'
 import { isUtf8 } from 'node:buffer'
 import { join, resolve } from 'node:path'
 import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, parseDocument } from '../document.js'
@@ -8,15 +8,20 @@ import { KeyQueue } from '../key-queue.js'
 import { fileName } from './file-name.js'
 import type { Storage } from './storage.js'
 
+/** Begins the names of the temporary files of this process; `=` keeps them apart from every document, see fileName. */
+const ASIDE = `=${randomUUID()}-`
+let asideCount = 0
+
 /** The files that this process changes, by path: several storages may be open on one directory. */
 const files = new KeyQueue()
 
 /**
  * State in a directory, one JSON file a document, for one process at a time. A file is always complete: it is written
- * aside, synced and renamed.
+ * aside, synced and renamed. What a killed process left half-written is removed by the next one.
  */
 export class FileStorage implements Storage {
   readonly #directory: string
+  #sweep: Promise<void> | undefined
 
   /**
    * @param directory is made by the first write. Default `./bot-state`.
@@ -56,9 +61,13 @@ export class FileStorage implements Storage {
   }
 
   /** Nothing is held open between calls. */
-  async close (): Promise<void> {}
+  async close (): Promise<void> {
+    await this.#sweep
+  }
 
+  /** The first use cleans up behind a process that was killed, on the side. */
   #path (key: string): string {
+    this.#sweep ??= sweep(this.#directory)
     return join(this.#directory, fileName(key))
   }
 
@@ -81,8 +90,7 @@ export class FileStorage implements Storage {
 
   async #write (key: string, text: string): Promise<void> {
     await mkdir(this.#directory, { recursive: true })
-    // `=` keeps it apart from every document, see fileName.
-    const aside = join(this.#directory, `=${randomUUID()}.tmp`)
+    const aside = join(this.#directory, `${ASIDE}${asideCount++}.tmp`)
     try {
       await writeSynced(await open(aside, 'wx'), text)
       await rename(aside, this.#path(key))
@@ -96,6 +104,15 @@ export class FileStorage implements Storage {
   async #delete (key: string): Promise<void> {
     await unlinkIfThere(this.#path(key))
   }
+}
+
+/** Removes the temporary files of earlier processes. What cannot be removed is no reason to fail: it is never read. */
+async function sweep (directory: string): Promise<void> {
+  try {
+    for await (const { name } of await opendir(directory)) {
+      if (/^=.+\.tmp$/.test(name) && !name.startsWith(ASIDE)) await unlink(join(directory, name))
+    }
+  } catch {}
 }
 
 async function writeSynced (file: FileHandle, text: string): Promise<void> {

@@ -85,6 +85,27 @@ t.test('a write that fails leaves no temporary file', async (t) => {
   t.strictSame(await readdir(directory), ['key.json'])
 })
 
+t.test('temporary files of a process that was killed are removed by the next one', async (t) => {
+  const directory = t.testdir({ '=0b7c-1.tmp': '{"n":', 'key.json': '{"n":1}', 'a=b.tmp': 'not ours' })
+  const storage = new FileStorage(directory)
+  t.strictSame(await storage.read(['key']), { key: { n: 1 } })
+  await storage.close()
+  t.strictSame((await readdir(directory)).sort(), ['a=b.tmp', 'key.json'])
+})
+
+t.test('a second storage on the directory leaves the files alone that the first one is writing', async (t) => {
+  const directory = t.testdir()
+  const storage = new FileStorage(directory)
+  const writes = Promise.all(Array.from({ length: 50 }, (_, n) => storage.write({ [`key-${n}`]: { n } })))
+  for (let n = 0; n < 10; n++) {
+    const other = new FileStorage(directory)
+    await other.read(['key-1'])
+    await other.close()
+  }
+  await writes
+  t.equal((await readdir(directory)).length, 50)
+})
+
 t.test('a directory that is no path is refused', async (t) => {
   t.throws(() => new FileStorage(''), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /directory/ })
   t.throws(() => new FileStorage(7 as unknown as string), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /directory/ })
