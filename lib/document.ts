@@ -51,17 +51,16 @@ export function assertDocument (value: unknown, key: string): asserts value is S
 export function encodeDocument (document: unknown, key: string, stored?: StoredDocument): string {
   const place = `the document "${key}"`
   if (!isDocument(document)) throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(place, `${kindOf(document)} in place of an object`)
-  if (stored === undefined || JSON.stringify(stored.document) === stored.text) {
+  if (stored === undefined || textOf(stored.document) === stored.text) {
     return encodeValue(document, place) as string
   }
   const texts = memberTexts(withoutByteOrderMark(stored.text))
   const members: string[] = []
   for (const [name, value] of Object.entries(document)) {
-    const text = encodeValue(value, place)
-    if (text === undefined) continue
     const before = texts.get(name)
-    const unchanged = before !== undefined && text === JSON.stringify(JSON.parse(before))
-    members.push(`${JSON.stringify(name)}:${unchanged ? before : text}`)
+    const unchanged = value === stored.document[name] && before !== undefined && says(before, value)
+    const text = unchanged ? before : encodeValue(value, place)
+    if (text !== undefined) members.push(`${JSON.stringify(name)}:${text}`)
   }
   return `{${members.join(',')}}`
 }
@@ -93,6 +92,18 @@ export function encodeValue (value: unknown, place: string): string | undefined 
 /** Sets an own member whatever its name is: a plain assignment to `__proto__` would not. */
 export function setMember (document: StateDocument, name: string, value: unknown): void {
   Object.defineProperty(document, name, { value, enumerable: true, configurable: true, writable: true })
+}
+
+/** Whether a JSON text says the same as a value, which may have been changed in place since it was parsed from it. */
+function says (text: string, value: unknown): boolean {
+  return textOf(value) === JSON.stringify(JSON.parse(text))
+}
+
+/** A value as JavaScript would write it without further questions; nothing where it cannot. */
+function textOf (value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value)
+  } catch {}
 }
 
 function isDocument (value: unknown): value is StateDocument {
@@ -132,10 +143,12 @@ function refusalOfObject (value: object): string | undefined {
   if (types.isSet(value)) return 'a Set'
   if (types.isPromise(value)) return 'a Promise (is an await missing?)'
   if (types.isWeakMap(value) || types.isWeakSet(value)) return 'a weak collection'
+  if (types.isRegExp(value)) return 'a RegExp'
+  if (types.isNativeError(value)) return 'an Error'
   if (types.isDate(value) && Number.isNaN(value.getTime())) return 'an invalid Date'
 }
 
-const JSON_TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g
+const PUNCTUATION = /["{}[\],:]/g
 
 /** The text of each member of a JSON object, as it stands there. The text is known to be valid JSON. */
 function memberTexts (text: string): Map<string, string> {
@@ -143,16 +156,37 @@ function memberTexts (text: string): Map<string, string> {
   let depth = 0
   let name = ''
   let start: number | undefined
-  for (const { 0: token, index } of text.matchAll(JSON_TOKENS)) {
-    if (token === '}' || token === ']') depth--
-    if (start !== undefined && (depth === 0 || (depth === 1 && token === ','))) {
-      texts.set(JSON.parse(name), text.slice(start, index).trim())
+  for (let at = nextPunctuation(text, 0); at < text.length; at = nextPunctuation(text, at + 1)) {
+    const mark = text[at] as string
+    if (mark === '}' || mark === ']') depth--
+    if (mark === '"') {
+      const end = endOfString(text, at)
+      if (start === undefined) name = text.slice(at, end + 1)
+      at = end
+    } else if (start !== undefined && (depth === 0 || (depth === 1 && mark === ','))) {
+      texts.set(JSON.parse(name), text.slice(start, at).trim())
       start = undefined
-    } else if (start === undefined && depth === 1) {
-      if (token === ':') start = index + 1
-      else name = token
+    } else if (start === undefined && mark === ':') {
+      start = at + 1
     }
-    if (token === '{' || token === '[') depth++
+    if (mark === '{' || mark === '[') depth++
   }
   return texts
+}
+
+function nextPunctuation (text: string, from: number): number {
+  PUNCTUATION.lastIndex = from
+  return PUNCTUATION.exec(text)?.index ?? text.length
+}
+
+/** The closing quote of a string: the first one that an even number of backslashes precedes. */
+function endOfString (text: string, start: number): number {
+  let end = start
+  let backslashes: number
+  do {
+    end = text.indexOf('"', end + 1)
+    backslashes = 0
+    while (text[end - 1 - backslashes] === '\\') backslashes++
+  } while (backslashes % 2 === 1)
+  return end
 }

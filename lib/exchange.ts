@@ -1,29 +1,37 @@
 import type { Socket } from 'node:net'
+import type { Writable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { isStream, watchStream } from './stream-payload.js'
+import { isResponse, isStream, watchStream } from './stream-payload.js'
 import type { Turn } from './turn.js'
 
 /**
  * The request and reply of a turn, as far as they decide when and how it ends.
  *
- * A turn ends when its reply has left, or, where the client is gone before that, when its handler is done. Fastify's
- * onResponse hook says neither: over HTTP/1 it does not run for a client that went away, over HTTP/2 it then runs while
- * the handler is still at work. The `close` event of the raw response is the reliable one.
+ * A turn ends when its reply has left. Where the handler may still be at work then, because it took over the reply,
+ * streams it or lost its client, the turn ends with the handler. Fastify's onResponse hook tells neither: over HTTP/1 it
+ * does not run for a client that went away, over HTTP/2 it then runs in the middle of the handler. The `close` event of
+ * the raw response and the promise of the handler are what to go by.
  */
 export class Exchange {
   readonly turn: Turn
   readonly #request: FastifyRequest
+  readonly #patience: number
   #reply: FastifyReply | undefined
-  /** the handler is done and all onSend hooks but the last ones have passed */
-  #answered = false
-  /** no reply can reach the client any more */
+  /** no more of the reply can reach the client */
   #closed = false
-  /** somebody called `reply.send` after the client was gone, so the hooks for a reply will still run */
-  #sending = false
+  /** how far the handler is; one that gave no promise is never seen at work */
+  #handler: 'unseen' | 'running' | 'returned nothing' | 'returned a reply' = 'unseen'
+  /** how far the reply is */
+  #sent: 'no' | 'through the hooks' | 'whole' | 'as a stream' = 'no'
+  /** the handler returned or awaited the reply itself, which says that somebody else is to send it */
+  #awaited = false
+  #ended = false
 
-  constructor (turn: Turn, request: FastifyRequest) {
+  /** @param patience how many milliseconds a handler without promise has to reply after its client left */
+  constructor (turn: Turn, request: FastifyRequest, patience: number) {
     this.turn = turn
     this.#request = request
+    this.#patience = patience
   }
 
   /** Whether the request was found to be a turn. */
@@ -34,8 +42,30 @@ export class Exchange {
   /** Begins to look out for the end. */
   watch (reply: FastifyReply): void {
     this.#reply = reply
+    this.#watchReply(reply)
     if (this.#isGone(reply)) this.#onClose(reply)
     else onceClosed(reply, () => this.#onClose(reply))
+  }
+
+  /** Runs the handler. It has failed where it throws, even where it took over the reply before and no hook hears of it. */
+  observe (handler: () => unknown): unknown {
+    try {
+      const result = handler()
+      if (isThenable(result)) {
+        this.#handler = 'running'
+        result.then((payload) => this.#onReturn(payload), () => this.fail())
+      }
+      return result
+    } catch (error) {
+      this.fail()
+      throw error
+    }
+  }
+
+  /** The turn has failed, for good. */
+  fail (): void {
+    this.turn.fail()
+    this.#endIfOver()
   }
 
   /**
@@ -45,64 +75,98 @@ export class Exchange {
    * @returns what to send in place of the payload
    */
   answer (reply: FastifyReply, payload: unknown): unknown {
-    this.#answered = true
-    const status = payload instanceof Response ? payload.status : reply.statusCode
+    const streamed = isStream(payload)
+    this.#sent = streamed ? 'as a stream' : 'whole'
+    const status = isResponse(payload) ? payload.status : reply.statusCode
     if (status >= 500) this.turn.fail()
-    if (this.#closed || this.#isGone(reply)) this.#end()
-    return isStream(payload) ? watchStream(payload, () => this.turn.fail()) : payload
+    if (this.#isGone(reply)) this.#closed = true
+    this.#endIfOver()
+    if (!streamed) return payload
+    // Once the client is gone Fastify destroys the stream, which is no failure of the turn's.
+    return watchStream(payload, () => { if (!this.#closed) this.fail() })
   }
 
-  /** Runs the handler. It has failed where it throws, even where it took over the reply before and no hook hears of it. */
-  observe (handler: () => unknown): unknown {
-    try {
-      const result = handler()
-      if (result instanceof Promise) result.then((payload) => this.#returned(payload), () => this.turn.fail())
-      return result
-    } catch (error) {
-      this.turn.fail()
-      throw error
-    }
-  }
-
-  /** Where the client is gone Fastify sends nothing for a handler that returns nothing, and runs no more hook. */
-  #returned (payload: unknown): void {
-    if (payload === undefined && this.#closed && !this.#sending && !this.#answered) this.#end()
+  /** Ends the turn before the reply leaves. */
+  end (): Promise<void> {
+    this.#ended = true
+    return this.turn.end()
   }
 
   #onClose (reply: FastifyReply): void {
     if (this.#closed) return
     this.#closed = true
-    // Fastify destroys a response with an error where a started one cannot be completed, after a timeout for instance.
-    if (reply.raw.errored != null) this.turn.fail()
-    const takenOver = !this.#answered && reply.sent
-    if (takenOver || this.#answered || this.turn.failed) this.#end()
-    else this.#awaitHandler(reply)
+    if (isBrokenOff(reply)) this.turn.fail()
+    this.#endIfOver()
+    if (this.#ended) this.turn.state.temp.seal()
+    else this.#giveUpLater()
   }
 
-  /** The client left and the handler is at work: what it does with the reply is the only sign of its end. */
-  #awaitHandler (reply: FastifyReply): void {
-    const { send, hijack } = reply
+  #onReturn (payload: unknown): void {
+    if (payload !== undefined) this.#handler = 'returned a reply'
+    else this.#handler = this.#awaited ? 'unseen' : 'returned nothing'
+    this.#endIfOver()
+  }
+
+  #endIfOver (): void {
+    if (this.#ended || !this.#closed || !this.#isOver()) return
+    if ((this.#reply as FastifyReply).statusCode >= 500) this.turn.fail()
+    this.turn.state.temp.seal()
+    this.end().catch((err: Error & { code?: string }) => {
+      this.#request.log.error({ err, code: err.code, keys: this.turn.keys }, 'the state of a turn was not saved')
+    })
+  }
+
+  /** Whether nothing more is to come of a turn whose response is closed. */
+  #isOver (): boolean {
+    if (this.turn.failed || this.#sent === 'whole') return true
+    if (this.#handler === 'running' || this.#sent === 'through the hooks') return false
+    // Where the client is gone Fastify sends what a handler returns, with all hooks, but nothing where it returns nothing.
+    return this.#sent === 'as a stream' || this.#handler === 'returned nothing' || this.#reply?.sent === true
+  }
+
+  /** Notes what the handler does with the reply: no hook tells when it begins, and none where the client is gone. */
+  #watchReply (reply: FastifyReply): void {
+    const { send, hijack, then } = reply
     reply.send = (payload?: unknown) => {
-      this.#sending = true
+      if (this.#sent === 'no') this.#sent = 'through the hooks'
       return send.call(reply, payload)
     }
     reply.hijack = () => {
       hijack.call(reply)
-      this.#end()
+      this.#endIfOver()
       return reply
+    }
+    reply.then = (fulfilled, rejected) => {
+      this.#awaited = true
+      then.call(reply, fulfilled, rejected)
     }
   }
 
-  #end (): void {
-    if ((this.#reply as FastifyReply).raw.statusCode >= 500) this.turn.fail()
-    this.turn.end().catch((err: Error & { code?: string }) => {
-      this.#request.log.error({ err, code: err.code, keys: this.turn.keys }, 'the state of a turn was not saved')
-    })
+  /** A handler without promise may see no use in a reply to nobody, and is then never heard of again. */
+  #giveUpLater (): void {
+    setTimeout(() => {
+      if (this.#handler === 'unseen' && this.#sent === 'no') this.#handler = 'returned nothing'
+      this.#endIfOver()
+    }, this.#patience).unref()
   }
 
   #isGone ({ raw }: FastifyReply): boolean {
     return raw.destroyed || this.#request.raw.socket?.destroyed === true
   }
+}
+
+function isThenable (value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function'
+}
+
+/**
+ * Whether the server destroyed the response with an error: Fastify does, where a started one cannot be completed, after
+ * a timeout for instance, and no hook tells. Over HTTP/2 an error code of the client's is an error of the stream, too.
+ */
+function isBrokenOff ({ raw }: FastifyReply): boolean {
+  const { stream } = raw as { stream?: Writable }
+  const error = (raw.errored ?? stream?.errored ?? null) as NodeJS.ErrnoException | null
+  return error !== null && error.code !== 'ERR_HTTP2_STREAM_ERROR'
 }
 
 /** Who waits for a socket: one listener serves all the requests that a client has pipelined. */

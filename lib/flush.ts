@@ -34,7 +34,7 @@ export async function flush (
 
 interface Attempt {
   saved: Set<string>
-  /** a flush that was reported as failed must not succeed later */
+  /** a flush that was reported as failed begins nothing more; what it has sent to the storage it cannot take back */
   givenUp: boolean
 }
 

@@ -73,6 +73,13 @@ export function scopeKey (scope: PersistedScope, identity: TurnIdentity): string
   return id === undefined ? undefined : `${channelId}/${botId}/${collections[scope]}/${id}`
 }
 
+/** @throws FST_BOTAS_STATE_INVALID_ID where what somebody gave as an identity is no object */
+export function assertIdentity (identity: unknown): asserts identity is TurnIdentity {
+  if (typeof identity !== 'object' || identity === null) {
+    throw new FST_BOTAS_STATE_INVALID_ID('identity', `an object is needed, not ${kindOf(identity)}`)
+  }
+}
+
 /** The ids that an identity lacks for a scope. */
 export function missingIds (scope: PersistedScope, identity: Partial<TurnIdentity>): string[] {
   return (['channelId', 'botId', idNames[scope]] as const).filter((name) => identity[name] == null)

@@ -10,12 +10,13 @@ export class KeyQueue {
   /**
    * Queues work on several keys at once.
    *
-   * @param work gets the promise of its turn, so that it can also give up before that. When it settles, so does its
-   *   place in the queue.
+   * @param work gets the promise of its turn, so that it can also give up before that
    */
   run<Result> (keys: string[], work: (turn: Promise<void>) => Promise<Result>): Promise<Result> {
-    const result = work(this.settled(keys))
-    const over = result.then(() => {}, () => {}).then(() => {
+    const turn = this.settled(keys)
+    const result = work(turn)
+    // Work that gave up before its turn does not make room for the next: what is before it is still under way.
+    const over = Promise.allSettled([turn, result]).then(() => {
       for (const key of keys) {
         if (this.#last.get(key) === over) this.#last.delete(key)
       }

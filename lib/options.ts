@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import type { FastifyRequest } from 'fastify'
-import { FST_BOTAS_STATE_INVALID_OPTION } from './errors.js'
+import { FST_BOTAS_STATE_INVALID_OPTION, kindOf } from './errors.js'
 import type { TurnIdentity } from './identity.js'
 import { openStorage } from './storage/open-storage.js'
 import { type Storage, isStorage } from './storage/storage.js'
@@ -11,24 +11,25 @@ export interface BotasStateOptions {
    * Where state is kept: a `Storage`, or a URL: `memory:`, `file:./bot-state`, `redis://…`, `rediss://…`. For a Redis
    * URL the package `ioredis` has to be installed. Default `'memory:'`. The plugin closes it with the server.
    */
-  storage?: Storage | string
+  storage?: Storage | string | undefined
   /**
    * Whose turn a request is; `undefined` where it is none. Asked in onRequest, where the body is not there yet, and
    * once more in preValidation if it could not tell. Default: `(request) => activityIdentity(request.body)`.
    */
-  identify?: Identify
+  identify?: Identify | undefined
   /**
    * When changes are written: `'onResponse'`, after the response has left, or `'onSend'`, before it, so that a failed
    * save becomes a 500 and the channel can deliver the activity again. Default `'onResponse'`.
    */
-  flush?: 'onResponse' | 'onSend'
+  flush?: 'onResponse' | 'onSend' | undefined
   /** Milliseconds after which a load fails the turn. Default 5000. */
-  loadTimeout?: number
+  loadTimeout?: number | undefined
   /** Milliseconds after which a flush is given up and reported. Default 30000. */
-  flushTimeout?: number
+  flushTimeout?: number | undefined
 }
 
-type Identify = (request: FastifyRequest) => TurnIdentity | undefined | Promise<TurnIdentity | undefined>
+type Identified = TurnIdentity | null | undefined
+type Identify = (request: FastifyRequest) => Identified | Promise<Identified>
 
 /** Options that were checked, with every default in place. */
 export interface CheckedOptions {
@@ -73,6 +74,8 @@ function assertMilliseconds (name: string, value: unknown): void {
   }
 }
 
+/** An object may hold credentials: of that only the kind is shown. */
 function invalid (option: string, expected: string, value: unknown): Error {
-  return new FST_BOTAS_STATE_INVALID_OPTION(option, expected, inspect(value, { depth: 0, breakLength: Infinity }))
+  const got = typeof value === 'object' ? kindOf(value) : inspect(value, { breakLength: Infinity })
+  return new FST_BOTAS_STATE_INVALID_OPTION(option, expected, got)
 }

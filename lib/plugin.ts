@@ -68,54 +68,51 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     }
   })
 
+  // A hook of which there is nothing to wait for calls back, the others give a promise: Fastify guards that against what
+  // the rest of the request throws.
   fastify.addHook('onRequest', (request, reply, done) => {
     // Asked only where it may tell: the default needs the body, which is not there yet.
-    if (identify === undefined || request.is404) done()
-    else beginTurn(request, reply, false, done)
+    if (identify === undefined || request.is404) return done()
+    return beginTurn(request, reply, false) ?? done()
   })
   fastify.addHook('preValidation', (request, reply, done) => {
-    if (marked(request)[kAsked] || request.is404) done()
-    else beginTurn(request, reply, true, done)
+    if (marked(request)[kAsked] || request.is404) return done()
+    return beginTurn(request, reply, true) ?? done()
   })
   fastify.addHook('onError', (request, _reply, _error, done) => {
-    exchangeIn(request)?.turn.fail()
+    exchangeIn(request)?.fail()
     done()
   })
 
   fastify.addHook('onRoute', (route) => {
     route.config = { ...route.config, [kOverseen]: true } as FastifyContextConfig
     route.handler = observed(route.handler)
-    // The last onSend hook knows that no other failed, and a route's own hooks run after those of its plugins.
+    // The last onSend hook knows that no other failed. A route's own hooks run after those of its plugins.
     route.onSend = [route.onSend ?? []].flat().concat(onSend)
   })
   fastify.addHook('onSend', function (request, reply, payload, done) {
-    if (exchangeIn(request) === undefined || isOverseen(request)) done()
-    else onSend.call(this, request, reply, payload, done)
+    if (exchangeIn(request) === undefined || isOverseen(request)) return done()
+    return onSend.call(this, request, reply, payload, done)
   })
   fastify.addHook('onClose', async () => {
     const left = await turns.close()
     if (left > 0) fastify.log.warn({ turns: left }, 'the server was closed before all turns were over: what they change may be lost')
   })
 
-  /** Asks whose turn a request is and loads its state if the answer is there. */
-  function beginTurn (request: FastifyRequest, reply: FastifyReply, last: boolean, done: (error?: Error) => void): void {
-    const load = (identity: TurnIdentity | undefined): void => {
-      if (identity === undefined) {
+  /** Asks whose turn a request is and loads its state if the answer is there. Gives a promise where that takes time. */
+  function beginTurn (request: FastifyRequest, reply: FastifyReply, last: boolean): Promise<void> | undefined {
+    const load = (identity: TurnIdentity | null | undefined): Promise<void> | undefined => {
+      if (identity == null) {
         marked(request)[kAsked] = last
-        done()
         return
       }
       if (!isOverseen(request)) warnOnce(request)
       const exchange = exchangeOf(request)
       exchange.watch(reply)
-      exchange.turn.load(identity).then(() => {
-        marked(request)[kAsked] = true
-        done()
-      }, done)
+      return exchange.turn.load(identity).then(() => { marked(request)[kAsked] = true })
     }
     const identity = identify === undefined ? activityIdentity(request.body) : identify(request)
-    if (identity instanceof Promise) identity.then(load, done)
-    else load(identity)
+    return isPromise(identity) ? identity.then(load) : load(identity)
   }
 
   let warned = false
@@ -124,13 +121,14 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     if (warned) return
     warned = true
     request.log.warn({ route: request.routeOptions.url }, 'a route was declared before fastify-botas-state was loaded: ' +
-      'a turn is lost there if its client leaves and its handler then returns nothing, and an onSend hook that fails ' +
-      'comes too late. Await the registration of the plugin before you declare routes.')
+      'if a client leaves there and the handler then returns nothing, its turn is saved no sooner than after flushTimeout, and ' +
+      'an onSend hook that fails comes too late. Await the registration of the plugin before you declare routes.')
   }
 
   function exchangeOf (request: FastifyRequest): Exchange {
     const carrier = marked(request)
-    carrier[kExchange] ??= new Exchange(turns.begin((scope) => unavailable(request, scope)), request)
+    carrier[kExchange] ??= new Exchange(
+      turns.begin((scope) => unavailable(request, scope)), request, turnOptions.flushTimeout)
     return carrier[kExchange]
   }
 
@@ -148,7 +146,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     const sent = exchange.answer(reply, payload)
     // What a stream will come to is known at its end only.
     if (flush === 'onResponse' || isStream(sent) || exchange.turn.failed) return done(null, sent)
-    exchange.turn.end().then(() => done(null, sent), done)
+    return exchange.end().then(() => sent)
   }
 }
 
@@ -170,6 +168,10 @@ function exchangeIn (request: FastifyRequest): Exchange | undefined {
 /** Whether a route was declared when the plugin was loaded already, so that it has all that the plugin gives to routes. */
 function isOverseen (request: FastifyRequest): boolean {
   return kOverseen in request.routeOptions.config
+}
+
+function isPromise (value: unknown): value is Promise<TurnIdentity | null | undefined> {
+  return typeof (value as Partial<Promise<unknown>> | null | undefined)?.then === 'function'
 }
 
 function marked (request: FastifyRequest): Marked {

@@ -1,20 +1,22 @@
-/** A payload that is still to be produced when the headers are sent, as far as it is of interest here. */
-interface NodeStream {
-  pipe: unknown
-  on(event: 'error', listener: () => void): unknown
-}
+import { type Readable, finished } from 'node:stream'
 
+/** Whether a payload is still to be produced when the headers are sent, by the signs that Fastify goes by. */
 export function isStream (payload: unknown): boolean {
   return isNodeStream(payload) || webStreamOf(payload) !== undefined
 }
 
+/** Whether a payload is a fetch `Response`, of whatever implementation. */
+export function isResponse (payload: unknown): payload is Response {
+  return Object.prototype.toString.call(payload) === '[object Response]'
+}
+
 /**
- * Reports the failure of a streamed payload. A Node stream is given back as it is; a web stream, or the one in a fetch
- * `Response`, has no event for it and is given back wrapped.
+ * Reports a streamed payload that fails or breaks off. A Node stream is given back as it is; a web stream, or the one in
+ * a fetch `Response`, has no event for it and is given back wrapped.
  */
 export function watchStream (payload: unknown, failed: () => void): unknown {
   if (isNodeStream(payload)) {
-    payload.on('error', failed)
+    finished(payload, { writable: false }, (error) => { if (error != null) failed() })
     return payload
   }
   const stream = webStreamOf(payload)
@@ -43,13 +45,13 @@ function watchWebStream (stream: ReadableStream, failed: () => void): ReadableSt
 
 function webStreamOf (payload: unknown): ReadableStream | undefined {
   const stream = isResponse(payload) ? payload.body : payload
-  return stream instanceof ReadableStream ? stream : undefined
+  return hasMethod(stream, 'getReader') ? stream as ReadableStream : undefined
 }
 
-function isResponse (payload: unknown): payload is Response {
-  return payload instanceof Response
+function isNodeStream (payload: unknown): payload is Readable {
+  return hasMethod(payload, 'pipe')
 }
 
-function isNodeStream (payload: unknown): payload is NodeStream {
-  return typeof (payload as Partial<NodeStream> | null | undefined)?.pipe === 'function'
+function hasMethod (value: unknown, name: string): boolean {
+  return typeof (value as Record<string, unknown> | null | undefined)?.[name] === 'function'
 }

@@ -2,7 +2,7 @@ import { withDeadline } from './deadline.js'
 import { type StateDocument, assertDocument } from './document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_LOAD_FAILED } from './errors.js'
 import { type DocumentChange, flush } from './flush.js'
-import { type PersistedScope, type TurnIdentity, scopeKey } from './identity.js'
+import { type PersistedScope, type TurnIdentity, assertIdentity, scopeKey } from './identity.js'
 import type { KeyQueue } from './key-queue.js'
 import type { Storage } from './storage/storage.js'
 import { TurnScopes } from './turn-state.js'
@@ -54,11 +54,12 @@ export class Turn {
    * @throws FST_BOTAS_STATE_LOAD_FAILED
    */
   async load (identity: TurnIdentity): Promise<void> {
+    assertIdentity(identity)
     const keys = keysOf(identity)
     this.#context.open.add(this)
     if (keys.size === 0) return
     try {
-      const documents = await withDeadline(this.#read([...keys.values()]), this.#context.loadTimeout)
+      const documents = await this.#read([...keys.values()])
       for (const [scope, key] of keys) {
         const document = Object.hasOwn(documents, key) ? documents[key] : undefined
         if (document !== undefined) assertDocument(document, key)
@@ -81,7 +82,8 @@ export class Turn {
   }
 
   /**
-   * The turn is over. Flushes what it changed unless it failed. A second call waits for the first.
+   * The turn is over. Flushes what it changed unless it failed. A second call waits for the first. `temp` stays open,
+   * for hooks that are still to run.
    *
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where an object was changed in place to what JSON cannot hold
    * @throws FST_BOTAS_STATE_SAVE_FAILED
@@ -99,7 +101,6 @@ export class Turn {
   async #end (): Promise<void> {
     this.state.conversation.seal()
     this.state.user.seal()
-    this.state.temp.seal()
     try {
       const changes = this.#failed ? [] : this.#changes()
       if (changes.length > 0) {
@@ -120,8 +121,18 @@ export class Turn {
   }
 
   async #read (keys: string[]): Promise<Record<string, unknown>> {
-    await this.#context.flushes.settled(keys)
-    return this.#context.storage.read(keys)
+    const { storage, flushes, loadTimeout } = this.#context
+    let waiting = true
+    const documents = flushes.settled(keys).then(() => {
+      // Nobody waits any more: a storage that has trouble enough is not asked.
+      if (!waiting) throw new Error('the load was given up')
+      return storage.read(keys)
+    })
+    try {
+      return await withDeadline(documents, loadTimeout)
+    } finally {
+      waiting = false
+    }
   }
 }
 

@@ -6,17 +6,26 @@ import type { Storage } from './storage/storage.js'
 import { Turn, type TurnContext } from './turn.js'
 import type { TurnState } from './turn-state.js'
 
-/** Flushes wait for each other wherever they come from: two plugin instances may share a storage. */
-const flushesOf = new WeakMap<Storage, KeyQueue>()
+/** What is known of a storage that several plugin instances may share. */
+interface SharedStorage {
+  /** flushes wait for each other wherever they come from */
+  flushes: KeyQueue
+  /** how many instances use it: the last one closes it */
+  users: number
+}
+
+const sharedStorages = new WeakMap<Storage, SharedStorage>()
 
 /** All turns of one server. */
 export class Turns {
   readonly #context: TurnContext
+  readonly #shared: SharedStorage
 
   constructor (options: Pick<TurnContext, 'storage' | 'loadTimeout' | 'flushTimeout'>) {
-    const flushes = flushesOf.get(options.storage) ?? new KeyQueue()
-    flushesOf.set(options.storage, flushes)
-    this.#context = { ...options, flushes, open: new Set() }
+    this.#shared = sharedStorages.get(options.storage) ?? { flushes: new KeyQueue(), users: 0 }
+    this.#shared.users++
+    sharedStorages.set(options.storage, this.#shared)
+    this.#context = { ...options, flushes: this.#shared.flushes, open: new Set() }
   }
 
   /** A turn that is not identified yet. */
@@ -32,17 +41,20 @@ export class Turns {
     try {
       await turn.load(identity)
       const result = await work(turn.state)
+      turn.state.temp.seal()
       await turn.end()
       return result
     } catch (error) {
       turn.fail()
+      turn.state.temp.seal()
       await turn.end()
       throw error
     }
   }
 
   /**
-   * Waits for the turns that are open, but not longer than a flush may take, and closes the storage.
+   * Waits for the turns that are open, but not longer than a flush may take, and closes the storage if nobody else
+   * uses it.
    *
    * @returns how many turns were still open then
    */
@@ -50,7 +62,8 @@ export class Turns {
     const { open, flushTimeout, storage } = this.#context
     await withDeadline(this.#drained(), flushTimeout).catch(() => {})
     const left = open.size
-    await storage.close?.()
+    this.#shared.users--
+    if (this.#shared.users === 0 && storage.close !== undefined) await withDeadline(storage.close(), flushTimeout)
     return left
   }
 

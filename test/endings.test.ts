@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { connect, constants } from 'node:http2'
 import { PassThrough, Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
@@ -6,7 +7,7 @@ import t from 'tap'
 import botasState, { activityIdentity } from '../lib/index.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
 import { buildFastify, settled } from './helpers/build-fastify.js'
-import { gate, httpPost, openSocket } from './helpers/raw-client.js'
+import { gate, httpPost, openSocket, sendHttp1, sendHttp2 } from './helpers/raw-client.js'
 import { RecordingStorage } from './helpers/recording-storage.js'
 
 interface Ending {
@@ -301,48 +302,45 @@ function failingWebStream (): ReadableStream {
 /** A GET is a turn of the same conversation. */
 const identify = ({ method, body }: FastifyRequest) => activityIdentity(method === 'GET' ? message() : body)
 
-for (const flush of ['onResponse', 'onSend'] as const) {
-  t.test(`flush: ${flush}`, async (t) => {
-    t.jobs = 8
-    for (const ending of endings) {
-      t.test(ending.title, async (t) => {
-        const storage = new RecordingStorage()
-        const reached = gate()
-        const goOn = gate()
-        const closed = gate()
-        const { app, log, port } = await buildFastify(t, { storage, flush, identify, flushTimeout: 5000 }, (app) => {
-          ending.server?.(app)
-          app.addHook('preHandler', async (request, reply) => {
-            request.state.conversation.set('kept', true)
-            reply.raw.once('close', closed.open)
-          })
-          app.post('/', (request, reply) => ending.handler(request, reply, reached.open, goOn.opened))
-          app.get('/', { handlerTimeout: ending.handlerTimeout ?? 5000 }, (request, reply) =>
-            ending.handler(request, reply, reached.open, goOn.opened))
+const protocols = { 'HTTP/1.1': { send: sendHttp1, options: {} }, 'HTTP/2': { send: sendHttp2, options: { http2: true } as object } }
+
+for (const [protocol, { send, options }] of Object.entries(protocols)) {
+  for (const flush of ['onResponse', 'onSend'] as const) {
+    t.test(`${protocol}, flush: ${flush}`, async (t) => {
+      t.jobs = 8
+      for (const ending of endings) {
+        t.test(ending.title, async (t) => {
+          const storage = new RecordingStorage()
+          const reached = gate()
+          const goOn = gate()
+          const closed = gate()
+          const { app, log, port } = await buildFastify(t, { storage, flush, identify, flushTimeout: 5000 }, (app) => {
+            ending.server?.(app)
+            app.addHook('preHandler', async ({ state }) => { state.conversation.set('kept', true) })
+            app.post('/', (request, reply) => ending.handler(request, reply, reached.open, goOn.opened))
+            app.get('/', { handlerTimeout: ending.handlerTimeout ?? 5000 }, (request, reply) =>
+              ending.handler(request, reply, reached.open, goOn.opened))
+          }, options)
+          app.server.once('request', (_request, response) => response.once('close', closed.open))
+          const request = await send(port, ending.handlerTimeout === undefined ? message() : undefined)
+          if (ending.client !== undefined) {
+            await reached.opened
+            if (ending.client === 'leaves') request.leave()
+            else request.reset()
+          }
+          await closed.opened
+          goOn.open()
+          if (ending.client === undefined) await settled(request.over)
+          else await wait(50)
+          await app.close()
+          t.strictSame(await storage.stored(CONVERSATION_KEY), ending.saved ? storedBy(ending) : undefined)
+          t.strictSame(storage.calls.filter(([method]) => method === 'update').length, ending.saved && storedBy(ending) ? 1 : 0)
+          if (ending.status !== undefined) t.equal(request.status(), ending.status)
+          t.strictSame(log.filter(({ msg }) => /state|turns/.test(msg)), [], 'no failed save is reported, and no turn is left open')
         })
-        // Set before any hook of the server may answer.
-        app.server.once('request', (_request, response) => response.once('close', closed.open))
-        const socket = await openSocket(port)
-        let answer = ''
-        socket.on('data', (chunk) => { answer += chunk })
-        socket.write(ending.handlerTimeout === undefined ? httpPost('/', message()) : 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
-        if (ending.client !== undefined) {
-          await reached.opened
-          if (ending.client === 'leaves') socket.destroy()
-          else socket.resetAndDestroy()
-        }
-        await closed.opened
-        goOn.open()
-        if (ending.client === undefined) await settled(() => answer !== '' || socket.destroyed)
-        else await wait(50)
-        await app.close()
-        const stored = await storage.stored(CONVERSATION_KEY)
-        t.strictSame(stored, ending.saved ? storedBy(ending) : undefined)
-        if (ending.status !== undefined) t.match(answer, `HTTP/1.1 ${ending.status} `)
-        t.notOk(log.some(({ msg }) => msg === 'the state of a turn was not saved'))
-      })
-    }
-  })
+      }
+    })
+  }
 }
 
 /** A hook that comes before the one that changes the state may answer first. */
@@ -350,32 +348,54 @@ function storedBy ({ title }: Ending) {
   return title.includes('answers by itself') ? undefined : { kept: true }
 }
 
-t.test('over HTTP/2, a client that cancels mid-turn does not lose the turn', async (t) => {
-  const { connect, constants } = await import('node:http2')
+t.test('what a handler does after its client left is saved as well', async (t) => {
+  for (const { send, options } of Object.values(protocols)) {
+    const storage = new RecordingStorage()
+    const reached = gate()
+    const goOn = gate()
+    const { app, port } = await buildFastify(t, { storage }, (app) => {
+      app.post('/', async ({ state }) => {
+        state.conversation.set('before', 1)
+        reached.open()
+        await goOn.opened
+        state.conversation.set('after', 2)
+        return {}
+      })
+    }, options)
+    const request = await send(port, message())
+    await reached.opened
+    request.leave()
+    await wait(50)
+    goOn.open()
+    await wait(20)
+    await app.close()
+    t.strictSame(await storage.stored(CONVERSATION_KEY), { before: 1, after: 2 })
+  }
+})
+
+t.test('an HTTP/2 client that gives up with an error code does not lose the turn', async (t) => {
   const storage = new RecordingStorage()
   const reached = gate()
   const goOn = gate()
   const { app, port } = await buildFastify(t, { storage }, (app) => {
-    app.post('/', async (request) => {
-      request.state.conversation.set('before', 1)
+    app.post('/', async ({ state }) => {
       reached.open()
       await goOn.opened
-      request.state.conversation.set('after', 2)
-      return {}
+      state.conversation.set('kept', true)
     })
   }, { http2: true } as object)
   const session = connect(`http://127.0.0.1:${port}`)
-  t.teardown(() => session.destroy())
   const stream = session.request({ ':path': '/', ':method': 'POST', 'content-type': 'application/json' })
   stream.on('error', () => {})
   stream.end(JSON.stringify(message()))
   await reached.opened
-  stream.close(constants.NGHTTP2_CANCEL)
-  await wait(50)
+  stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+  await wait(30)
   goOn.open()
   await wait(20)
+  session.destroy()
   await app.close()
-  t.strictSame(await storage.stored(CONVERSATION_KEY), { before: 1, after: 2 })
+  t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: true })
 })
 
 t.test('pipelined requests whose client disconnects are all saved, in one listener per connection', async (t) => {

@@ -35,7 +35,8 @@ t.test('a wrong option is refused with its name and value', async (t) => {
   const wrong: Array<[object, RegExp]> = [
     [{ storage: 7 }, /"storage".*7/],
     [{ storage: null }, /"storage".*null/],
-    [{ storage: {} }, /"storage".*\{\}/],
+    [{ storage: {} }, /"storage".*an object/],
+    [{ storage: 'redis:' }, /"storage".*"redis:"/],
     [{ storage: { read () {}, write () {} } }, /"storage"/],
     [{ storage: '' }, /"storage".*""/],
     [{ storage: 'mongodb://localhost' }, /"storage".*"mongodb:\/\/localhost"/],
@@ -61,8 +62,8 @@ t.test('a wrong option is refused with its name and value', async (t) => {
 })
 
 t.test('a wrong URL does not show its password', async (t) => {
-  for (const storage of ['redsi://user:hunter2@localhost', 'redis://user:hunter2@[']) {
-    const error = await register({ storage }).then(() => t.fail(storage), (error) => error)
+  for (const storage of ['redsi://user:hunter2@localhost', 'redis://user:hunter2@[', 'Redis:user:hunter2@localhost', { url: 'redis://user:hunter2@localhost' }]) {
+    const error = await register({ storage }).then(() => t.fail('registered'), (error) => error)
     t.match(error, { code: 'FST_BOTAS_STATE_INVALID_OPTION' })
     t.notMatch(error.message, /hunter/)
   }

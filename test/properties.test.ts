@@ -178,9 +178,9 @@ function printable (value: unknown) {
 }
 
 const storages: Record<string, [runs: number, open: (t: Test) => Promise<Storage>]> = {
-  memory: [RUNS * 5, async () => new MemoryStorage()],
+  memory: [RUNS * 20, async () => new MemoryStorage()],
   file: [RUNS / 3, async (t) => new FileStorage(t.testdir())],
-  Redis: [RUNS, async (t) => new RedisStorage((await startRedis(t)).url)]
+  Redis: [RUNS * 3, async (t) => new RedisStorage((await startRedis(t)).url)]
 }
 
 for (const [name, [runs, open]] of Object.entries(storages)) {

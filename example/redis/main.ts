@@ -2,4 +2,4 @@ import { RedisStorage } from 'fastify-botas-state/redis'
 import { buildCounterBot } from '../counter-bot/counter-bot.js'
 import { serve } from '../serve.js'
 
-await serve(await buildCounterBot(process.env.STATE_STORAGE ?? new RedisStorage('redis://localhost:6379')))
+await serve(await buildCounterBot(process.env.STATE_STORAGE || new RedisStorage('redis://localhost:6379')))

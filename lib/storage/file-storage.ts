@@ -24,7 +24,7 @@ export class FileStorage implements Storage {
   #sweep: Promise<void> | undefined
 
   /**
-   * @param directory is made by the first write. Default `./bot-state`.
+   * @param directory a path, relative to the working directory of now; made by the first write. Default `./bot-state`.
    * @throws FST_BOTAS_STATE_INVALID_OPTION where it is no path
    */
   constructor (directory = './bot-state') {
@@ -34,23 +34,37 @@ export class FileStorage implements Storage {
     this.#directory = resolve(directory)
   }
 
-  /** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no JSON object in UTF-8 */
+  /**
+   * The documents of these keys, after all changes of theirs that are under way; a key that is not stored is left out.
+   *
+   * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no JSON object in UTF-8
+   */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
+    await files.settled(keys.map((key) => this.#path(key)))
     const found = await Promise.all(keys.map(async (key) => [key, (await this.#read(key))?.document] as const))
     return Object.fromEntries(found.filter((entry): entry is [string, StateDocument] => entry[1] !== undefined))
   }
 
-  /** @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing */
+  /**
+   * Replaces whole documents, whatever is stored.
+   *
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
+   */
   async write (changes: Record<string, unknown>): Promise<void> {
     const texts = Object.entries(changes).map(([key, document]) => [key, encodeDocument(document, key)] as const)
     await Promise.all(texts.map(([key, text]) => this.#inTurn(key, () => this.#write(key, text))))
   }
 
+  /** Deletes documents; a key that is not stored is no error. */
   async delete (keys: string[]): Promise<void> {
     await Promise.all(keys.map((key) => this.#inTurn(key, () => this.#delete(key))))
   }
 
-  /** Changes of one key run one after another, within this process. */
+  /**
+   * Changes one document. Changes of one key run one after another, within this process.
+   *
+   * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
+   */
   async update (key: string, change: ChangeDocument): Promise<void> {
     await this.#inTurn(key, async () => {
       const stored = await this.#read(key)
@@ -60,7 +74,7 @@ export class FileStorage implements Storage {
     })
   }
 
-  /** Nothing is held open between calls. */
+  /** Ends the clean-up of the first use. Nothing else is held open between calls. */
   async close (): Promise<void> {
     await this.#sweep
   }

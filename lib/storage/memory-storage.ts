@@ -8,6 +8,7 @@ import type { Storage } from './storage.js'
 export class MemoryStorage implements Storage {
   readonly #texts = new Map<string, string>()
 
+  /** The documents of these keys; a key that is not stored is left out. */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
     const found: Array<[string, StateDocument]> = []
     for (const key of keys) {
@@ -17,17 +18,26 @@ export class MemoryStorage implements Storage {
     return Object.fromEntries(found)
   }
 
-  /** @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing */
+  /**
+   * Replaces whole documents, whatever is stored.
+   *
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
+   */
   async write (changes: Record<string, unknown>): Promise<void> {
     const texts = Object.entries(changes).map(([key, document]) => [key, encodeDocument(document, key)] as const)
     for (const [key, text] of texts) this.#texts.set(key, text)
   }
 
+  /** Deletes documents; a key that is not stored is no error. */
   async delete (keys: string[]): Promise<void> {
     for (const key of keys) this.#texts.delete(key)
   }
 
-  /** Synchronous inside: no other turn comes between. */
+  /**
+   * Changes one document. Synchronous inside: no other turn comes between.
+   *
+   * @throws what `change` throws, and FST_BOTAS_STATE_NOT_SERIALIZABLE
+   */
   async update (key: string, change: ChangeDocument): Promise<void> {
     const text = this.#texts.get(key)
     const stored = text === undefined ? undefined : { text, document: parseDocument(text, key) }

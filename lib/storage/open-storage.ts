@@ -13,7 +13,7 @@ export async function openStorage (url: string): Promise<Storage> {
   const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(url) ?? []
   if (scheme === 'memory' && rest === '') return new MemoryStorage()
   if (scheme === 'file') return new FileStorage(directoryOf(url, rest as string))
-  if (scheme === 'redis' || scheme === 'rediss') {
+  if ((scheme === 'redis' || scheme === 'rediss') && URL.canParse(url) && rest?.startsWith('//')) {
     // Only here, so that the package ioredis is needed by nobody else.
     const { RedisStorage } = await import('./redis-storage.js')
     return new RedisStorage(url)
@@ -32,5 +32,5 @@ function directoryOf (url: string, path: string): string {
 function invalid (url: string): Error {
   return new FST_BOTAS_STATE_INVALID_OPTION('storage',
     'a URL like memory:, file:./bot-state, redis://host:6379 or rediss://host:6379',
-    `"${url.replace(/\/\/[^/]*@/, '//***@')}"`)
+    `"${url.replace(/^([a-z]*:(?:\/\/)?)?.*@/is, '$1***@')}"`)
 }

@@ -1,7 +1,8 @@
-import { createHash } from 'node:crypto'
-import { setTimeout as wait } from 'node:timers/promises'
 import { isUtf8 } from 'node:buffer'
-import { type Cluster, Redis } from 'ioredis'
+import { createHash } from 'node:crypto'
+import { createRequire } from 'node:module'
+import { setTimeout as wait } from 'node:timers/promises'
+import type { Cluster, Redis } from 'ioredis'
 import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, parseDocument } from '../document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import type { Storage } from './storage.js'
@@ -24,8 +25,8 @@ return 1
 `
 const COMPARE_AND_SET_SHA = createHash('sha1').update(COMPARE_AND_SET).digest('hex')
 
-/** What the script gives: 1 where it stored, otherwise the stored text. */
-type ScriptResult = 1 | Buffer | null
+/** What the script gives: the stored text or `null` where it stored nothing, otherwise 1, as a client likes its numbers. */
+type ScriptResult = Buffer | null | number | string
 
 /** Every client of ioredis has these methods, though its types do not tell. */
 interface ScriptRunner {
@@ -52,7 +53,8 @@ export class RedisStorage implements Storage {
   /**
    * @param connection a URL, `redis://` or `rediss://`, or a client of ioredis, which stays its maker's to close.
    *   With a URL the first command connects. Default `redis://localhost:6379`.
-   * @throws FST_BOTAS_STATE_INVALID_OPTION where it is neither
+   * @param options `keyPrefix`, by default `botas:`
+   * @throws FST_BOTAS_STATE_INVALID_OPTION where it is neither, or a URL without ioredis installed
    */
   constructor (connection: string | Redis | Cluster = 'redis://localhost:6379', options: RedisStorageOptions = {}) {
     const { keyPrefix = 'botas:' } = options
@@ -64,7 +66,11 @@ export class RedisStorage implements Storage {
     this.#client = typeof connection === 'string' ? connect(connection) : checkedClient(connection)
   }
 
-  /** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a string is no JSON object in UTF-8 */
+  /**
+   * The documents of these keys; a key that is not stored is left out. One `GET` each, all in one round trip.
+   *
+   * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a string is no JSON object in UTF-8
+   */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
     const values = await this.#send(() => Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))))
     const found: Array<[string, StateDocument]> = []
@@ -77,12 +83,17 @@ export class RedisStorage implements Storage {
     return Object.fromEntries(found)
   }
 
-  /** @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing */
+  /**
+   * Replaces whole documents, whatever is stored.
+   *
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
+   */
   async write (changes: Record<string, unknown>): Promise<void> {
     const texts = Object.entries(changes).map(([key, document]) => [key, encodeDocument(document, key)] as const)
     await this.#send(() => Promise.all(texts.map(([key, text]) => this.#client.set(this.#prefix + key, text))))
   }
 
+  /** Deletes documents; a key that is not stored is no error. */
   async delete (keys: string[]): Promise<void> {
     await this.#send(() => Promise.all(keys.map((key) => this.#client.del(this.#prefix + key))))
   }
@@ -90,12 +101,14 @@ export class RedisStorage implements Storage {
   /**
    * Compare-and-set against what was loaded, or, without that, against nothing; where something else is stored, again
    * against that. Goes on until it succeeds or `change` throws.
+   *
+   * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument, loaded?: StateDocument): Promise<void> {
     const text = loaded && this.#texts.get(loaded)
     const guess = loaded !== undefined && text !== undefined ? { text, document: loaded } : undefined
     let found = await this.#tryGuess(key, change, guess)
-    for (let attempt = 0; found !== 1; attempt++) {
+    for (let attempt = 0; found === null || Buffer.isBuffer(found); attempt++) {
       // The first surprise is usually the last. Who keeps losing comes back sooner than those who begin.
       if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
       const stored = parse(found, key)
@@ -136,12 +149,12 @@ export class RedisStorage implements Storage {
     })
   }
 
-  /** The error of a command carries its arguments, which are private: only its message is passed on. */
+  /** An error carries the arguments of its command, which are private, and may quote them: only the rest is passed on. */
   async #send<Result> (command: () => Promise<Result>): Promise<Result> {
     try {
       return await command()
     } catch (error) {
-      throw new Error(`Redis: ${(error as Error).message}`)
+      throw new Error(`Redis: ${(error as Error).message.replace(/,? with args beginning with.*/s, '')}`)
     }
   }
 }
@@ -149,10 +162,22 @@ export class RedisStorage implements Storage {
 /** A client of ours: it connects with the first command and sends what one tick asks for in one go. */
 function connect (url: string): Redis {
   if (!/^rediss?:\/\//.test(url) || !URL.canParse(url)) throw invalidConnection('a string that is no such URL')
-  const client = new Redis(url, { lazyConnect: true, enableAutoPipelining: true })
+  const { Redis } = requireIoredis()
+  // A command whose reply was lost with its connection may have been executed: sent again, an update would be applied twice.
+  const client = new Redis(url, { lazyConnect: true, enableAutoPipelining: true, autoResendUnfulfilledCommands: false })
   // Commands report what goes wrong; without a listener ioredis would print it as well.
   client.on('error', () => {})
   return client
+}
+
+/** Needed with a URL only: who passes a client in has it. */
+function requireIoredis (): typeof import('ioredis') {
+  try {
+    return createRequire(import.meta.url)('ioredis')
+  } catch {
+    throw new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a client, or a URL with the package ioredis installed', 'a URL ' +
+      'without it: npm install ioredis')
+  }
 }
 
 function checkedClient (client: Redis | Cluster): Redis | Cluster {

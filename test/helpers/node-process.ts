@@ -1,0 +1,27 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { createInterface } from 'node:readline'
+
+/** The environment of a person's shell: nothing of the test runner's. */
+const { PATH, HOME } = process.env
+
+export interface NodeProcess {
+  child: ChildProcess
+  /** the lines it prints */
+  lines: AsyncIterator<string>
+  /** what it wrote to standard error, and how it ended */
+  exited: Promise<{ code: number | null, signal: NodeJS.Signals | null, errors: string }>
+}
+
+/** Starts a script of `test/processes` on the built package, as a user's process. */
+export function startProcess (script: string, ...args: string[]): NodeProcess {
+  const path = fileURLToPath(new URL(`../processes/${script}`, import.meta.url))
+  const child = spawn(process.execPath, [path, ...args], { env: { PATH, HOME }, stdio: ['ignore', 'pipe', 'pipe'] })
+  let errors = ''
+  child.stderr.on('data', (chunk) => { errors += chunk })
+  return {
+    child,
+    lines: createInterface(child.stdout)[Symbol.asyncIterator](),
+    exited: new Promise((resolve) => child.once('close', (code, signal) => resolve({ code, signal, errors })))
+  }
+}
