@@ -119,7 +119,7 @@ export class Exchange {
   /** Whether nothing more is to come of a turn whose response is closed. */
   #isOver (): boolean {
     if (this.turn.failed || this.#sent === 'whole') return true
-    if (this.#handler === 'running' || this.#sent === 'through the hooks') return false
+    if (this.#sent === 'through the hooks' || (this.#handler === 'running' && !this.#awaited)) return false
     // Where the client is gone Fastify sends what a handler returns, with all hooks, but nothing where it returns nothing.
     return this.#sent === 'as a stream' || this.#handler === 'returned nothing' || this.#reply?.sent === true
   }
@@ -138,6 +138,7 @@ export class Exchange {
     }
     reply.then = (fulfilled, rejected) => {
       this.#awaited = true
+      this.#endIfOver()
       then.call(reply, fulfilled, rejected)
     }
   }
@@ -145,7 +146,7 @@ export class Exchange {
   /** A handler without promise may see no use in a reply to nobody, and is then never heard of again. */
   #giveUpLater (): void {
     setTimeout(() => {
-      if (this.#handler === 'unseen' && this.#sent === 'no') this.#handler = 'returned nothing'
+      if (this.#sent === 'no' && (this.#handler === 'unseen' || this.#awaited)) this.#handler = 'returned nothing'
       this.#endIfOver()
     }, this.#patience).unref()
   }

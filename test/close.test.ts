@@ -1,5 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
+import Fastify from 'fastify'
 import t from 'tap'
+import botasState from '../lib/index.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
 import { buildFastify, post } from './helpers/build-fastify.js'
 import { gate, httpPost, openSocket } from './helpers/raw-client.js'
@@ -72,6 +74,13 @@ t.test('closing the server waits no longer than a flush may take', async (t) => 
   t.match(log, [{ level: 40, turns: 1 }])
   goOn.open()
   await run
+})
+
+t.test('a storage that does not close is given up and said', async (t) => {
+  const storage = Object.assign(new RecordingStorage(), { close: () => new Promise<void>(() => {}) })
+  const app = Fastify()
+  await app.register(botasState, { storage, flushTimeout: 50 })
+  await t.rejects(app.close(), { message: /no answer within 50 ms/ })
 })
 
 t.test('a server that never had a turn closes at once', async (t) => {

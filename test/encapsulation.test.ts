@@ -7,7 +7,7 @@ import { RecordingStorage } from './helpers/recording-storage.js'
 
 t.test('two instances in sibling scopes do not see each other', async (t) => {
   const storages = { one: new RecordingStorage(), two: new RecordingStorage() }
-  const app = Fastify()
+  const app = Fastify({ forceCloseConnections: true })
   t.teardown(() => app.close())
   for (const [name, storage] of Object.entries(storages)) {
     app.register(async (scope) => {
@@ -32,7 +32,7 @@ t.test('two instances in sibling scopes do not see each other', async (t) => {
 t.test('two instances on one storage wait for each other\'s flushes', async (t) => {
   const storage = new RecordingStorage()
   storage.latency.update = 20
-  const app = Fastify()
+  const app = Fastify({ forceCloseConnections: true })
   t.teardown(() => app.close())
   for (const name of ['one', 'two']) {
     app.register(async (scope) => {
@@ -45,6 +45,69 @@ t.test('two instances on one storage wait for each other\'s flushes', async (t) 
   for (let n = 1; n <= 6; n++) {
     t.strictSame((await post(`${url}/${n % 2 === 0 ? 'one' : 'two'}`, message())).body, { n })
   }
+})
+
+t.test('two storages on one directory find each other\'s writes', async (t) => {
+  const directory = t.testdir()
+  const app = Fastify({ forceCloseConnections: true })
+  t.teardown(() => app.close())
+  for (const name of ['one', 'two']) {
+    app.register(async (scope) => {
+      await scope.register(botasState, { storage: `file:${directory}` })
+      scope.post(`/${name}`, async ({ state }) => {
+        const n = (state.conversation.get<number>('n') ?? 0) + 1
+        state.conversation.set('n', n)
+        return { n }
+      })
+    })
+  }
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const url = `http://127.0.0.1:${(app.server.address() as { port: number }).port}`
+  for (let n = 1; n <= 20; n++) {
+    t.strictSame((await post(`${url}/${n % 2 === 0 ? 'one' : 'two'}`, message())).body, { n })
+  }
+  await app.close()
+})
+
+t.test('an impatient instance does not make a load overtake the flush of a patient one', async (t) => {
+  const storage = new RecordingStorage()
+  storage.latency.update = 100
+  const app = Fastify({ forceCloseConnections: true })
+  t.teardown(() => app.close())
+  for (const [name, flushTimeout] of [['patient', 5000], ['impatient', 20]] as const) {
+    app.register(async (scope) => {
+      await scope.register(botasState, { storage, flushTimeout })
+      scope.post(`/${name}`, async ({ state }) => ({ n: state.conversation.update<number>('n', (n = 0) => n + 1) }))
+    })
+  }
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const url = `http://127.0.0.1:${(app.server.address() as { port: number }).port}`
+  await Promise.all([post(`${url}/patient`, message()), post(`${url}/impatient`, message())])
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  t.strictSame((await post(`${url}/patient`, message())).body, { n: 2 })
+})
+
+t.test('a storage that two instances share is closed by the last of them, after its turns', async (t) => {
+  const storage = new RecordingStorage()
+  const app = Fastify()
+  for (const name of ['one', 'two']) {
+    app.register(async (scope) => {
+      await scope.register(botasState, { storage })
+      scope.post(`/${name}`, async ({ state }) => {
+        await new Promise((resolve) => setTimeout(resolve, 50))
+        state.conversation.set(name, true)
+        return {}
+      })
+    })
+  }
+  await app.ready()
+  const turns = ['one', 'two'].map((name) => app.inject({ method: 'POST', url: `/${name}`, payload: message() }))
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  await app.close()
+  await Promise.all(turns)
+  t.strictSame(await storage.stored(CONVERSATION_KEY), { one: true, two: true })
+  t.equal(storage.count('close'), 1)
+  t.strictSame(storage.calls.at(-1), ['close', []])
 })
 
 t.test('registering twice in one scope is refused', async (t) => {

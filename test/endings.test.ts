@@ -1,12 +1,13 @@
 import { once } from 'node:events'
 import { connect, constants } from 'node:http2'
 import { PassThrough, Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import t from 'tap'
 import botasState, { activityIdentity } from '../lib/index.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
-import { buildFastify, settled } from './helpers/build-fastify.js'
+import { buildFastify, post, settled } from './helpers/build-fastify.js'
 import { gate, httpPost, openSocket, sendHttp1, sendHttp2 } from './helpers/raw-client.js'
 import { RecordingStorage } from './helpers/recording-storage.js'
 
@@ -120,6 +121,33 @@ const endings: Ending[] = [
     saved: false
   },
   {
+    title: 'a stream that breaks off without an error is not saved',
+    handler: async () => {
+      const stream = new PassThrough()
+      stream.write('{')
+      setTimeout(() => stream.destroy(), 20)
+      return stream
+    },
+    saved: false
+  },
+  {
+    title: 'a handler that hijacked the reply may change the state after it ended it',
+    handler: async ({ state }, reply) => {
+      reply.hijack()
+      await pipeline(Readable.from(['{', '}']), reply.raw)
+      await wait(10)
+      state.conversation.set('kept', true)
+    },
+    status: 200,
+    saved: true
+  },
+  {
+    title: 'a handler that gives a promise of its own making is saved',
+    handler: () => ({ then: (resolve: (value: unknown) => void) => resolve({}) }),
+    status: 200,
+    saved: true
+  },
+  {
     title: 'a web stream that ends is saved',
     handler: async () => new Response('{}').body,
     status: 200,
@@ -151,6 +179,20 @@ const endings: Ending[] = [
   {
     title: 'a fetch Response whose stream fails is not saved',
     handler: async () => new Response(failingWebStream()),
+    saved: false
+  },
+  {
+    title: 'a web stream of another make that fails is not saved',
+    handler: async () => {
+      const reader = failingWebStream().getReader()
+      return { getReader: () => reader, locked: false }
+    },
+    saved: false
+  },
+  {
+    title: 'a Response of another make with a 5xx is not saved',
+    handler: async () => ({ [Symbol.toStringTag]: 'Response', status: 503, headers: new Headers(), body: null }),
+    status: 503,
     saved: false
   },
   {
@@ -263,6 +305,88 @@ const endings: Ending[] = [
       await wait(10)
       if (reply.statusCode < 500) throw new Error('no')
     }),
+    client: 'leaves',
+    saved: false
+  },
+  {
+    title: 'a client that disconnects from a hijacked reply does not lose what its handler still does',
+    handler: async ({ state }, reply, reached, goOn) => {
+      state.conversation.delete('kept')
+      reply.hijack()
+      reply.raw.write('{')
+      reached()
+      await goOn
+      await wait(20)
+      state.conversation.set('kept', true)
+      reply.raw.end()
+    },
+    client: 'leaves',
+    saved: true
+  },
+  {
+    title: 'a handler that throws after its client left a hijacked reply is not saved',
+    handler: async (_request, reply, reached, goOn) => {
+      reply.hijack()
+      reply.raw.write('{')
+      reached()
+      await goOn
+      throw new Error('no')
+    },
+    client: 'leaves',
+    saved: false
+  },
+  {
+    title: 'a client that disconnects from a stream does not lose what its handler still does',
+    handler: async ({ state }, reply, reached, goOn) => {
+      state.conversation.delete('kept')
+      const stream = new PassThrough()
+      stream.write('{')
+      reply.send(stream)
+      setTimeout(reached, 20)
+      await goOn
+      await wait(20)
+      state.conversation.set('kept', true)
+      stream.end('}')
+      return reply
+    },
+    client: 'leaves',
+    saved: true
+  },
+  {
+    title: 'a handler that returns the reply, which somebody else sends after its client left, is saved',
+    handler: async ({ state }, reply, reached, goOn) => {
+      state.conversation.delete('kept')
+      reached()
+      goOn.then(() => wait(20)).then(() => {
+        state.conversation.set('kept', true)
+        reply.send({})
+      })
+      return reply
+    },
+    client: 'leaves',
+    saved: true
+  },
+  {
+    title: 'a hook that throws for a reply on its way when the client disconnects makes the turn fail',
+    handler: async (_request, reply, reached) => {
+      setTimeout(reached, 20)
+      return reply.send({})
+    },
+    server: (app) => app.addHook('onSend', async (_request, reply) => {
+      await wait(60)
+      if (reply.statusCode < 500) throw new Error('no')
+    }),
+    client: 'leaves',
+    saved: false
+  },
+  {
+    title: 'a handler that throws after its client disconnected, and whose error is swallowed, is not saved',
+    handler: async (_request, _reply, reached, goOn) => {
+      reached()
+      await goOn
+      throw new Error('no')
+    },
+    server: (app) => app.setErrorHandler(async () => {}),
     client: 'leaves',
     saved: false
   },
@@ -531,6 +655,7 @@ t.test('a turn that is over refuses writes instead of losing them', async (t) =>
   t.equal(response.status, 200)
   while (storage.count('update') === 0) await wait(1)
   const { conversation, user, temp } = kept as FastifyRequest['state']
+  await settled(() => storage.count('update') === 1)
   const ended = { code: 'FST_BOTAS_STATE_TURN_ENDED', statusCode: 500 }
   for (const scope of [conversation, user, temp] as unknown as Array<typeof conversation>) {
     t.match(t.throws(() => scope.set('late', 1)), ended)
@@ -564,6 +689,52 @@ t.test('a handler that goes on after its timeout cannot write any more', async (
   t.match(late, [{ code: 'FST_BOTAS_STATE_TURN_ENDED' }])
   await app.close()
   t.equal(storage.count('update'), 0)
+})
+
+t.test('a handler that sees no use in a reply to a client that left is saved in the end', async (t) => {
+  for (const handler of [
+    (_request: FastifyRequest, reply: FastifyReply) => { setTimeout(() => { if (!reply.raw.destroyed) reply.send({}) }, 50) },
+    (_request: FastifyRequest, reply: FastifyReply) => { setTimeout(() => reply.raw.end(), 50) }
+  ]) {
+    const storage = new RecordingStorage()
+    const { app, port } = await buildFastify(t, { storage, flushTimeout: 200 }, (app) => {
+      app.post('/', (request, reply) => {
+        request.state.conversation.set('kept', true)
+        handler(request, reply)
+      })
+    })
+    const request = await sendHttp1(port, message())
+    await wait(20)
+    request.leave()
+    await settled(() => storage.count('update') === 1)
+    t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: true })
+    await app.close()
+  }
+})
+
+t.test('what fails after the last hook is a 500, and the server lives on', async (t) => {
+  for (const flush of ['onResponse', 'onSend'] as const) {
+    const { url } = await buildFastify(t, { flush }, (app) => {
+      app.post('/', async ({ state }, reply) => {
+        state.conversation.set('n', 1)
+        return reply.header('x-name', '🤖').send({})
+      })
+      app.post('/fine', async () => ({}))
+    })
+    t.equal((await post(url, message())).status, 500)
+    t.equal((await post(`${url}/fine`, message())).status, 200)
+  }
+})
+
+t.test('temp goes on after the state is stored, for the hooks that come then', async (t) => {
+  const { url } = await buildFastify(t, { flush: 'onSend' }, (app) => {
+    app.addHook('onResponse', async ({ state }) => {
+      state.temp.set('done', true)
+      t.match(t.throws(() => state.conversation.set('n', 2)), { code: 'FST_BOTAS_STATE_TURN_ENDED' })
+    })
+    app.post('/', async ({ state }) => { state.conversation.set('n', 1) })
+  })
+  t.equal((await post(url, message())).status, 200)
 })
 
 t.test('a turn that failed keeps temp for the error handler and the hooks after it', async (t) => {

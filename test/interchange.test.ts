@@ -81,3 +81,11 @@ t.test('an empty object with space in it can be added to', async (t) => {
 t.test('what is undefined inside of a value is left out', async (t) => {
   t.equal(await after(t, '{ "a": 1.0 }', ({ conversation }) => conversation.set('map', { gone: undefined })), '{"a":1.0,"map":{}}')
 })
+
+t.test('what JavaScript cannot hold does not keep a turn from saving the rest', async (t) => {
+  const long = `"${'\\u00e9\\"\\\\'.repeat(1_000_000)}"`
+  const deep = `${'['.repeat(1500)}${']'.repeat(1500)}`
+  t.equal(await after(t, `{ "huge": 1e400, "in": [1e400], "long": ${long}, "deep": ${deep}, "n": 1 }`, ({ conversation }) => {
+    conversation.set('n', 2)
+  }), `{"huge":1e400,"in":[1e400],"long":${long},"deep":${deep},"n":2}`)
+})

@@ -99,6 +99,7 @@ t.test('a value that JSON cannot hold is refused at once, and the turn goes on',
     [1n, 'a BigInt'], [() => 1, 'a function'], [Symbol('s'), 'a symbol'], [new Map([['secret', 1]]), 'a Map'],
     [new Set([1]), 'a Set'], [cycle, 'a cycle'], [Number.NaN, 'the number NaN'], [Infinity, 'the number Infinity'],
     [new Date('secret'), 'an invalid Date'], [Promise.resolve(1), 'a Promise'], [new WeakMap(), 'a weak collection'],
+    [/secret/, 'a RegExp'], [new Error('secret'), 'an Error'],
     [nested, 'too deep a nesting'], [{ get secret () { throw new Error('secret') } }, 'an object that fails'],
     [{ deep: [{ in: new Map() }] }, 'a Map']
   ]

@@ -92,6 +92,18 @@ t.test('identify is asked twice at most, and a request that it cannot tell is no
   t.strictSame(storage.calls, [])
 })
 
+t.test('null from identify is no turn, what is no object is refused, and any promise is awaited', async (t) => {
+  const { url: none } = await buildFastify(t, { identify: () => null }, (app) => app.post('/', async () => ({})))
+  t.equal((await post(none, message())).status, 200)
+  const { url: text } = await buildFastify(t, { identify: () => 'me' as unknown as TurnIdentity }, (app) => app.post('/', async () => ({})))
+  t.match((await post(text, message())).body, { statusCode: 400, code: 'FST_BOTAS_STATE_INVALID_ID', message: /"identity".*a string/ })
+  const thenable = { then: (resolve: (value: TurnIdentity) => void) => resolve(identity) } as unknown as Promise<TurnIdentity>
+  const { url: own } = await buildFastify(t, { identify: () => thenable }, (app) => {
+    app.post('/', async ({ state }) => state.conversation.keys())
+  })
+  t.match(await post(own, message()), { status: 200, body: [] })
+})
+
 t.test('an identify that throws or rejects fails the request with its error', async (t) => {
   for (const identify of [() => { throw new Error('no identity') }, async () => { throw new Error('no identity') }]) {
     const { url } = await buildFastify(t, { identify }, (app) => app.post('/', async () => ({})))
@@ -148,6 +160,8 @@ t.test('with flush onSend a failed save becomes a 500, and the hooks run for it'
   const { status, body } = await post(url, message())
   t.equal(status, 500)
   t.match(body, { code: 'FST_BOTAS_STATE_SAVE_FAILED', message: `saved: none; not known to be saved: "${CONVERSATION_KEY}"` })
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  t.equal(log.length, 1, 'it is reported once')
   t.match(log, [{ level: 50, err: { code: 'FST_BOTAS_STATE_SAVE_FAILED', message: /disk full/ } }])
   t.notMatch(JSON.stringify([body, log]), /hunter/)
 })
@@ -219,6 +233,18 @@ t.test('a load that is too slow fails the turn, and its late answer is ignored',
   t.match(log, [{ err: { message: /no answer within 20 ms/ } }])
   await app.close()
   t.equal(storage.count('update'), 0)
+})
+
+t.test('a load that waited too long for a flush does not ask the storage any more', async (t) => {
+  const storage = new RecordingStorage()
+  storage.latency.update = 100
+  const { app, url } = await buildFastify(t, { storage, loadTimeout: 20 }, (app) => {
+    app.post('/', async ({ state }) => { state.conversation.set('n', 1) })
+  })
+  t.equal((await post(url, message())).status, 200)
+  t.match((await post(url, message())).body, { code: 'FST_BOTAS_STATE_LOAD_FAILED' })
+  await app.close()
+  t.equal(storage.count('read'), 1)
 })
 
 t.test('a flush that is too slow is given up and reported, and does not succeed later', async (t) => {

@@ -154,7 +154,7 @@ export class RedisStorage implements Storage {
     try {
       return await command()
     } catch (error) {
-      throw new Error(`Redis: ${(error as Error).message.replace(/,? with args beginning with.*/s, '')}`)
+      throw new Error(`Redis: ${reasonOf(error as Error)}`)
     }
   }
 }
@@ -163,8 +163,9 @@ export class RedisStorage implements Storage {
 function connect (url: string): Redis {
   if (!/^rediss?:\/\//.test(url) || !URL.canParse(url)) throw invalidConnection('a string that is no such URL')
   const { Redis } = requireIoredis()
-  // A command whose reply was lost with its connection may have been executed: sent again, an update would be applied twice.
-  const client = new Redis(url, { lazyConnect: true, enableAutoPipelining: true, autoResendUnfulfilledCommands: false })
+  // A command whose reply was lost with its connection may have been executed: sent again, an update would be applied
+  // twice. With no retries it fails instead, and so does what waits for a connection that cannot be made.
+  const client = new Redis(url, { lazyConnect: true, enableAutoPipelining: true, maxRetriesPerRequest: 0 })
   // Commands report what goes wrong; without a listener ioredis would print it as well.
   client.on('error', () => {})
   return client
@@ -188,6 +189,11 @@ function checkedClient (client: Redis | Cluster): Redis | Cluster {
 
 function invalidConnection (got: string): Error {
   return new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a redis:// or rediss:// URL or a client of ioredis', got)
+}
+
+function reasonOf ({ name, message }: Error): string {
+  if (name === 'MaxRetriesPerRequestError') return 'the connection is down, or was lost before the reply came'
+  return message.replace(/,? with args beginning with.*/s, '')
 }
 
 function parse (bytes: Buffer | null | undefined, key: string): StoredDocument | undefined {

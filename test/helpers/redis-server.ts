@@ -18,8 +18,12 @@ export async function startRedis (t: Test, args: string[] = []): Promise<RedisSe
   const directory = mkdtempSync(join(tmpdir(), 'botas-redis-'))
   const child = spawn('redis-server', [
     '--port', String(port), '--bind', '127.0.0.1', '--dir', directory, '--save', '', '--daemonize', 'no', ...args
-  ], { stdio: ['ignore', 'pipe', 'inherit'] })
+  ], { stdio: ['ignore', 'pipe', 'ignore'] })
+  // Also where the test is broken off.
+  const kill = () => { child.kill('SIGKILL') }
+  process.once('exit', kill)
   t.teardown(async () => {
+    process.off('exit', kill)
     if (child.exitCode === null && child.signalCode === null) {
       child.kill('SIGKILL')
       await once(child, 'exit')

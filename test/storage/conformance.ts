@@ -140,6 +140,15 @@ export function conformance (t: Test, open: (t: Test) => Promise<Adapter>): void
     t.strictSame(await storage.read(['key']), { key: { list: [1, 2], n: 1 } })
   })
 
+  promise('an update that changes the document to what JSON cannot hold stores nothing', async (t, storage) => {
+    await storage.write({ key: { map: { a: 1 } } })
+    await t.rejects(storage.update('key', (current) => {
+      (current?.map as Record<string, unknown>).a = 1n
+      return current
+    }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE' })
+    t.strictSame(await storage.read(['key']), { key: { map: { a: 1 } } })
+  })
+
   promise('an update creates a document where there is none', async (t, storage) => {
     await storage.update('key', (current) => ({ had: current ?? 'nothing' }))
     t.strictSame(await storage.read(['key']), { key: { had: 'nothing' } })

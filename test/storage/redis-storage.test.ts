@@ -1,7 +1,11 @@
+import { once } from 'node:events'
+import Module from 'node:module'
+import { type AddressInfo, connect as netConnect, createServer } from 'node:net'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { RedisStorage } from '../../lib/storage/redis-storage.js'
-import { startRedis } from '../helpers/redis-server.js'
+import { settled } from '../helpers/build-fastify.js'
+import { freePort, startRedis } from '../helpers/redis-server.js'
 import { conformance } from './conformance.js'
 
 const server = await startRedis(t)
@@ -102,6 +106,65 @@ t.test('an error does not carry the values of a command', async (t) => {
     t.notMatch(JSON.stringify({ ...error, message: error.message, cause: error.cause, stack: error.stack }), /hunter/)
   }
   await client.config('SET', 'maxmemory', '0')
+})
+
+t.test('a server that does not know a command is told of without the values', async (t) => {
+  const { url } = await startRedis(t, ['--rename-command', 'EVALSHA', '', '--rename-command', 'SET', ''])
+  const storage = new RedisStorage(url)
+  t.teardown(() => storage.close())
+  for (const attempt of [storage.write({ key: { secret: 'hunter2' } }), storage.update('key', () => ({ secret: 'hunter2' }))]) {
+    const error = await attempt.then(() => t.fail('stored'), (error) => error)
+    t.match(error.message, /unknown command '(SET|EVALSHA)'$/i)
+    t.notMatch(error.stack, /hunter/)
+  }
+})
+
+t.test('a client with options of its own is taken as it is', async (t) => {
+  const storage = new RedisStorage(await connect(t, { stringNumbers: true, enableAutoPipelining: true, keyPrefix: 'a:' }))
+  await storage.write({ key: { n: 1 } })
+  await storage.update('key', (current) => ({ n: current?.n as number + 1 }))
+  t.strictSame(await storage.read(['key']), { key: { n: 2 } })
+})
+
+t.test('an update whose answer is lost with its connection fails, and is not applied twice', async (t) => {
+  await connect(t)
+  let cutReplies = false
+  const proxy = createServer((socket) => {
+    const upstream = netConnect(server.port, '127.0.0.1')
+    socket.pipe(upstream)
+    upstream.on('data', (chunk) => cutReplies ? socket.destroy() : socket.write(chunk))
+    for (const one of [socket, upstream]) one.on('error', () => {}).on('close', () => { socket.destroy(); upstream.destroy() })
+  }).listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  t.teardown(() => proxy.close())
+  const storage = new RedisStorage(`redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`)
+  t.teardown(() => storage.close())
+  const increment = async () => {
+    const { key: loaded } = await storage.read(['key'])
+    cutReplies = loaded !== undefined
+    await storage.update('key', (current) => ({ n: (current?.n as number ?? 0) + 1 }), loaded)
+  }
+  await increment()
+  await t.rejects(increment(), { message: /^Redis: the connection is down, or was lost/ })
+  cutReplies = false
+  t.strictSame(await storage.read(['key']), { key: { n: 2 } }, 'it was executed once')
+})
+
+t.test('a server that is down fails at once, and works again when it is back', async (t) => {
+  const port = await freePort()
+  const storage = new RedisStorage(`redis://127.0.0.1:${port}`)
+  t.teardown(() => storage.close())
+  await t.rejects(storage.read(['key']), { message: /^Redis: the connection is down/ })
+  await startRedis(t, ['--port', String(port)])
+  await settled(() => storage.update('key', () => ({ n: 1 })).then(() => true, () => false))
+  t.strictSame(await storage.read(['key']), { key: { n: 1 } })
+})
+
+t.test('without the package ioredis a URL says what to install', async (t) => {
+  t.intercept(Module as unknown as Record<'_resolveFilename', unknown>, '_resolveFilename', {
+    value: (name: string) => { throw Object.assign(new Error(`Cannot find module '${name}'`), { code: 'MODULE_NOT_FOUND' }) }
+  })
+  t.throws(() => new RedisStorage(server.url), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /npm install ioredis/ })
 })
 
 t.test('a client that the user made is not closed', async (t) => {
