@@ -694,22 +694,41 @@ t.test('a handler that goes on after its timeout cannot write any more', async (
 t.test('a handler that sees no use in a reply to a client that left is saved in the end', async (t) => {
   for (const handler of [
     (_request: FastifyRequest, reply: FastifyReply) => { setTimeout(() => { if (!reply.raw.destroyed) reply.send({}) }, 50) },
-    (_request: FastifyRequest, reply: FastifyReply) => { setTimeout(() => reply.raw.end(), 50) }
+    (_request: FastifyRequest, reply: FastifyReply) => { setTimeout(() => reply.raw.end(), 50) },
+    async (_request: FastifyRequest, reply: FastifyReply) => reply
   ]) {
     const storage = new RecordingStorage()
     const { app, port } = await buildFastify(t, { storage, flushTimeout: 200 }, (app) => {
       app.post('/', (request, reply) => {
         request.state.conversation.set('kept', true)
-        handler(request, reply)
+        return handler(request, reply)
       })
     })
     const request = await sendHttp1(port, message())
+    await settled(() => storage.count('read') === 1)
     await wait(20)
     request.leave()
-    await settled(() => storage.count('update') === 1)
-    t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: true })
+    await settled(async () => await storage.stored(CONVERSATION_KEY) !== undefined)
     await app.close()
+    t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: true })
   }
+})
+
+t.test('a handler at work is given all the time it takes after its client left', async (t) => {
+  const storage = new RecordingStorage()
+  const { app, port } = await buildFastify(t, { storage, flushTimeout: 100 }, (app) => {
+    app.post('/', async ({ state }) => {
+      await wait(300)
+      state.conversation.set('kept', true)
+    })
+  })
+  const request = await sendHttp1(port, message())
+  await settled(() => storage.count('read') === 1)
+  await wait(20)
+  request.leave()
+  await settled(async () => await storage.stored(CONVERSATION_KEY) !== undefined)
+  await app.close()
+  t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: true })
 })
 
 t.test('what fails after the last hook is a 500, and the server lives on', async (t) => {
