@@ -202,11 +202,11 @@ for (const [protocol, options] of [['HTTP/1.1', {}], ['HTTP/2', { http2: true }]
         app.post('/', async ({ state }) => ({ n: state.conversation.update<number>('n', (n = 0) => n + 1) }))
       }, options)
       const converse = protocol === 'HTTP/2' ? await converseHttp2(t, port) : await converseHttp1(t, port)
-      for (let n = 1; n <= 500; n++) {
+      for (let n = 1; n <= 1000; n++) {
         const reply = await converse(message())
         if (reply.n !== n) return t.equal(reply.n, n)
       }
-      t.pass('500 turns, each with its predecessor\'s write')
+      t.pass('1,000 turns, each with its predecessor\'s write')
     })
   }
 }
