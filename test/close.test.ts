@@ -1,10 +1,11 @@
+import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify from 'fastify'
 import t from 'tap'
 import botasState from '../lib/index.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
 import { buildFastify, post } from './helpers/build-fastify.js'
-import { gate, httpPost, openSocket } from './helpers/raw-client.js'
+import { converseHttp1, gate, httpPost, openSocket } from './helpers/raw-client.js'
 import { RecordingStorage } from './helpers/recording-storage.js'
 
 const identity = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }
@@ -88,6 +89,22 @@ t.test('a server that never had a turn closes at once', async (t) => {
   const { app } = await buildFastify(t, { storage }, () => {})
   await app.close()
   t.strictSame(storage.calls, [['close', []]])
+})
+
+t.test('turns leave no listener on a connection that is kept alive', async (t) => {
+  const { app, port } = await buildFastify(t, {}, (app) => {
+    app.post('/', async ({ state }) => ({ n: state.conversation.update<number>('n', (n = 0) => n + 1) }))
+  })
+  let socket: Socket | undefined
+  app.server.once('connection', (connection: Socket) => { socket = connection })
+  const converse = await converseHttp1(t, port)
+  const listeners = () => socket?.eventNames().map((name) => [name, socket?.listenerCount(name)])
+  await converse(message())
+  await wait(5)
+  const before = listeners()
+  for (let turn = 0; turn < 50; turn++) await converse(message())
+  await wait(5)
+  t.strictSame(listeners(), before)
 })
 
 t.test('nothing is open when the last turn is over', async (t) => {

@@ -1,4 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
+import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { FileStorage, MemoryStorage, type Storage } from '../lib/index.js'
 import { RedisStorage } from '../lib/storage/redis-storage.js'
@@ -126,6 +127,33 @@ t.test('an update whose second application cannot be stored fails the save and n
   await app.close()
   t.match(log, [{ code: 'FST_BOTAS_STATE_SAVE_FAILED', err: { message: /"n" in the conversation state.*a BigInt/ } }])
   t.strictSame(await storage.stored(CONVERSATION_KEY), { n: 1 })
+})
+
+t.test('a writer that loses every race gives up at flushTimeout, says so, and writes nothing', async (t) => {
+  const client = new Redis(redis.url)
+  t.teardown(() => client.disconnect())
+  const inner = new RedisStorage(client, { keyPrefix: 'rivals:' })
+  let rounds = 0
+  const storage: Storage = {
+    read: (keys) => inner.read(keys),
+    write: (changes) => inner.write(changes),
+    delete: (keys) => inner.delete(keys),
+    update: (key, change, loaded) => inner.update(key, (current) => {
+      // On the same connection, so that it always comes first.
+      client.set(`rivals:${key}`, JSON.stringify({ round: rounds++ }))
+      return change(current)
+    }, loaded)
+  }
+  const { url } = await buildFastify(t, { storage, flush: 'onSend', flushTimeout: 200 }, (app) => {
+    app.post('/', async ({ state }) => { state.conversation.set('mine', true) })
+  })
+  t.match((await post(url, message())).body, { code: 'FST_BOTAS_STATE_SAVE_FAILED', message: CONVERSATION_KEY })
+  await wait(50)
+  const settledRounds = rounds
+  await wait(50)
+  t.equal(rounds, settledRounds, 'it does not go on')
+  t.ok(rounds > 3, 'it tried')
+  t.strictSame(await inner.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { round: rounds - 1 } })
 })
 
 t.test('a storage without update holds whole documents, and the last write wins', async (t) => {
