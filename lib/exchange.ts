@@ -39,6 +39,11 @@ export class Exchange {
     return this.#reply !== undefined
   }
 
+  /** Whether the turn is over, or as good as: nothing is left to save before the reply leaves. */
+  get settled (): boolean {
+    return this.#ended || this.turn.failed
+  }
+
   /** Begins to look out for the end. */
   watch (reply: FastifyReply): void {
     this.#reply = reply

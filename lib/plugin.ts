@@ -145,7 +145,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     if (exchange === undefined) return done()
     const sent = exchange.answer(reply, payload)
     // What a stream will come to is known at its end only.
-    if (flush === 'onResponse' || isStream(sent) || exchange.turn.failed) return done(null, sent)
+    if (flush === 'onResponse' || isStream(sent) || exchange.settled) return done(null, sent)
     return exchange.end().then(() => sent)
   }
 }

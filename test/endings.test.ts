@@ -557,30 +557,32 @@ t.test('pipelined requests whose client disconnects are all saved, in one listen
   t.strictSame(warnings, [])
 })
 
-t.test('a pipelined request that is being served when its client disconnects is saved once', async (t) => {
-  const storage = new RecordingStorage()
-  const reached = gate()
-  const { app, log, port } = await buildFastify(t, { storage }, (app) => {
-    app.post<{ Body: { text: string } }>('/', async ({ body, state }) => {
-      if (body.text === 'second') {
-        await wait(50)
-        reached.open()
-        await wait(50)
-      }
-      state.conversation.set(body.text, true)
-      return {}
+for (const flush of ['onResponse', 'onSend'] as const) {
+  t.test(`a pipelined request that is being served when its client disconnects is saved once, flush: ${flush}`, async (t) => {
+    const storage = new RecordingStorage()
+    const reached = gate()
+    const { app, log, port } = await buildFastify(t, { storage, flush }, (app) => {
+      app.post<{ Body: { text: string } }>('/', async ({ body, state }) => {
+        if (body.text === 'second') {
+          await wait(50)
+          reached.open()
+          await wait(50)
+        }
+        state.conversation.set(body.text, true)
+        return {}
+      })
     })
+    storage.failures.update = new Error('disk full')
+    const socket = await openSocket(port)
+    socket.write(['first', 'second'].map((text) => httpPost('/', message({ text }))).join(''))
+    await reached.opened
+    socket.destroy()
+    await wait(80)
+    await app.close()
+    t.equal(storage.count('update'), 2)
+    t.equal(log.length, 2, 'each failure is reported once')
   })
-  storage.failures.update = new Error('disk full')
-  const socket = await openSocket(port)
-  socket.write(['first', 'second'].map((text) => httpPost('/', message({ text }))).join(''))
-  await reached.opened
-  socket.destroy()
-  await wait(80)
-  await app.close()
-  t.equal(storage.count('update'), 2)
-  t.equal(log.length, 2, 'each failure is reported once')
-})
+}
 
 t.test('a client that is gone before its state is loaded does not lose the turn', async (t) => {
   const storage = new RecordingStorage()
