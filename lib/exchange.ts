@@ -1,5 +1,5 @@
+import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { Writable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isResponse, isStream, watchStream } from './stream-payload.js'
 import type { Turn } from './turn.js'
@@ -25,6 +25,8 @@ export class Exchange {
   #sent: 'no' | 'through the hooks' | 'whole' | 'as a stream' = 'no'
   /** the handler returned or awaited the reply itself, which says that somebody else is to send it */
   #awaited = false
+  /** who waits for the reply to be sent or closed */
+  readonly #waiting: Array<() => void> = []
   #ended = false
 
   /** @param patience how many milliseconds a handler without promise has to reply after its client left */
@@ -56,11 +58,12 @@ export class Exchange {
   observe (handler: () => unknown): unknown {
     try {
       const result = handler()
-      if (isThenable(result)) {
-        this.#handler = 'running'
-        result.then((payload) => this.#onReturn(payload), () => this.fail())
-      }
-      return result
+      if (result === this.#reply || !isThenable(result)) return result
+      // A query that runs when it is awaited must not be awaited twice; a promise is given back as it is.
+      const promise = Promise.resolve(result)
+      this.#handler = 'running'
+      promise.then((payload) => this.#onReturn(payload), () => this.fail())
+      return promise
     } catch (error) {
       this.fail()
       throw error
@@ -88,7 +91,7 @@ export class Exchange {
     this.#endIfOver()
     if (!streamed) return payload
     // Once the client is gone Fastify destroys the stream, which is no failure of the turn's.
-    return watchStream(payload, () => { if (!this.#closed) this.fail() })
+    return watchStream(payload, () => { if (!this.#closed && !this.#isGone(reply)) this.fail() })
   }
 
   /** Ends the turn before the reply leaves. */
@@ -104,6 +107,7 @@ export class Exchange {
     this.#endIfOver()
     if (this.#ended) this.turn.state.temp.seal()
     else this.#giveUpLater()
+    for (const fulfilled of this.#waiting) fulfilled()
   }
 
   #onReturn (payload: unknown): void {
@@ -124,7 +128,7 @@ export class Exchange {
   /** Whether nothing more is to come of a turn whose response is closed. */
   #isOver (): boolean {
     if (this.turn.failed || this.#sent === 'whole') return true
-    if (this.#sent === 'through the hooks' || (this.#handler === 'running' && !this.#awaited)) return false
+    if (this.#sent === 'through the hooks' || this.#handler === 'running') return false
     // Where the client is gone Fastify sends what a handler returns, with all hooks, but nothing where it returns nothing.
     return this.#sent === 'as a stream' || this.#handler === 'returned nothing' || this.#reply?.sent === true
   }
@@ -133,7 +137,8 @@ export class Exchange {
   #watchReply (reply: FastifyReply): void {
     const { send, hijack, then } = reply
     reply.send = (payload?: unknown) => {
-      if (this.#sent === 'no') this.#sent = 'through the hooks'
+      // Of a reply that was sent otherwise Fastify takes no notice.
+      if (this.#sent === 'no' && !reply.sent) this.#sent = 'through the hooks'
       return send.call(reply, payload)
     }
     reply.hijack = () => {
@@ -143,7 +148,9 @@ export class Exchange {
     }
     reply.then = (fulfilled, rejected) => {
       this.#awaited = true
-      this.#endIfOver()
+      // Over HTTP/2 Fastify leaves those waiting whose client left.
+      if (this.#closed) return fulfilled()
+      this.#waiting.push(fulfilled)
       then.call(reply, fulfilled, rejected)
     }
   }
@@ -151,13 +158,13 @@ export class Exchange {
   /** A handler without promise may see no use in a reply to nobody, and is then never heard of again. */
   #giveUpLater (): void {
     setTimeout(() => {
-      if (this.#sent === 'no' && (this.#handler === 'unseen' || this.#awaited)) this.#handler = 'returned nothing'
+      if (this.#sent === 'no' && this.#handler === 'unseen') this.#handler = 'returned nothing'
       this.#endIfOver()
     }, this.#patience).unref()
   }
 
   #isGone ({ raw }: FastifyReply): boolean {
-    return raw.destroyed || this.#request.raw.socket?.destroyed === true
+    return raw.destroyed || this.#request.raw.socket?.destroyed === true || http2StreamOf(raw)?.aborted === true
   }
 }
 
@@ -170,9 +177,12 @@ function isThenable (value: unknown): value is PromiseLike<unknown> {
  * a timeout for instance, and no hook tells. Over HTTP/2 an error code of the client's is an error of the stream, too.
  */
 function isBrokenOff ({ raw }: FastifyReply): boolean {
-  const { stream } = raw as { stream?: Writable }
-  const error = (raw.errored ?? stream?.errored ?? null) as NodeJS.ErrnoException | null
+  const error = (raw.errored ?? http2StreamOf(raw)?.errored ?? null) as NodeJS.ErrnoException | null
   return error !== null && error.code !== 'ERR_HTTP2_STREAM_ERROR'
+}
+
+function http2StreamOf (raw: object): ServerHttp2Stream | undefined {
+  return (raw as Partial<Http2ServerResponse>).stream
 }
 
 /** Who waits for a socket: one listener serves all the requests that a client has pipelined. */

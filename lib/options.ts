@@ -51,6 +51,7 @@ const MAX_DELAY = 2 ** 31 - 1
  */
 export async function checkOptions (options: BotasStateOptions | Storage): Promise<CheckedOptions> {
   const given: BotasStateOptions = isStorage(options) ? { storage: options } : options
+  assertKnown(given)
   const { storage = 'memory:', identify, flush = 'onResponse', loadTimeout = 5000, flushTimeout = 30000 } = given
   if (identify !== undefined && typeof identify !== 'function') throw invalid('identify', 'a function', identify)
   if (flush !== 'onResponse' && flush !== 'onSend') throw invalid('flush', '"onResponse" or "onSend"', flush)
@@ -65,6 +66,19 @@ export async function checkOptions (options: BotasStateOptions | Storage): Promi
     flush,
     loadTimeout,
     flushTimeout
+  }
+}
+
+const OWN_OPTIONS = ['storage', 'identify', 'flush', 'loadTimeout', 'flushTimeout']
+/** What Fastify's `register` takes for itself from the options of any plugin. */
+const FASTIFY_OPTIONS = ['prefix', 'logLevel', 'logSerializers']
+
+/** A misspelt `storage` would be a bot that forgets everything. */
+function assertKnown (options: object): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (![...OWN_OPTIONS, ...FASTIFY_OPTIONS].includes(name)) {
+      throw new FST_BOTAS_STATE_INVALID_OPTION(name, `one of ${OWN_OPTIONS.join(', ')}`, kindOf(value))
+    }
   }
 }
 

@@ -99,6 +99,45 @@ const endings: Ending[] = [
     saved: false
   },
   {
+    title: 'a handler that returns a value after it sent the raw reply is saved',
+    handler: async (_request, reply) => {
+      reply.raw.end('{}')
+      return {}
+    },
+    status: 200,
+    saved: true
+  },
+  {
+    title: 'a handler that sends a reply once more after it hijacked it is saved',
+    handler: async (_request, reply) => {
+      reply.hijack()
+      reply.raw.end('{}')
+      reply.send({})
+    },
+    status: 200,
+    saved: true
+  },
+  {
+    title: 'a query that runs when it is awaited is run once',
+    handler: () => {
+      let runs = 0
+      return { then: (resolve: (value: unknown) => void, reject: (error: Error) => void) => runs++ === 0 ? resolve({}) : reject(new Error('run twice')) }
+    },
+    status: 200,
+    saved: true
+  },
+  {
+    title: 'a handler that awaits its streamed reply may change the state after that',
+    handler: async ({ state }, reply) => {
+      state.conversation.delete('kept')
+      reply.send(Readable.from(['{', '}']))
+      await reply
+      state.conversation.set('kept', true)
+    },
+    status: 200,
+    saved: true
+  },
+  {
     title: 'a stream that ends is saved',
     handler: async () => Readable.from(['{', '}']),
     status: 200,
@@ -397,6 +436,32 @@ const endings: Ending[] = [
       stream.write('{')
       setTimeout(reached, 20)
       return stream
+    },
+    client: 'leaves',
+    saved: true
+  },
+  {
+    title: 'a stream whose source is stopped because the client disconnected is no failure',
+    handler: async (request, _reply, reached) => {
+      const stream = new PassThrough()
+      stream.write('{')
+      request.raw.on('aborted', () => stream.destroy(new Error('nobody listens')))
+      setTimeout(reached, 20)
+      return stream
+    },
+    client: 'leaves',
+    saved: true
+  },
+  {
+    title: 'a handler that awaits its streamed reply does not lose what it does after its client disconnected',
+    handler: async ({ state }, reply, reached) => {
+      state.conversation.delete('kept')
+      const stream = new PassThrough()
+      stream.write('{')
+      reply.send(stream)
+      setTimeout(reached, 20)
+      await reply
+      state.conversation.set('kept', true)
     },
     client: 'leaves',
     saved: true

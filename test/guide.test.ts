@@ -4,6 +4,26 @@ import { FileStorage } from '../lib/index.js'
 import { message } from './helpers/activities.js'
 import { buildFastify, post } from './helpers/build-fastify.js'
 
+t.test('an answer that is streamed token by token is remembered', async (t) => {
+  async function * model () { yield * ['Hello', ', ', 'world'] }
+  const { url } = await buildFastify(t, {}, (app) => {
+    app.post('/', async (request, reply) => {
+      reply.hijack()
+      let answer = ''
+      for await (const token of model()) {
+        answer += token
+        reply.raw.write(token)
+      }
+      reply.raw.end()
+      request.state.conversation.set('lastAnswer', answer)
+    })
+    app.post('/last', async ({ state }) => ({ last: state.conversation.get('lastAnswer') }))
+  })
+  const response = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(message()) })
+  t.equal(await response.text(), 'Hello, world')
+  t.strictSame((await post(`${url}/last`, message())).body, { last: 'Hello, world' })
+})
+
 t.test('the patterns that users of the other botas libraries know work with request.state', async (t) => {
   const { url } = await buildFastify(t, { storage: new FileStorage(t.testdir()), flush: 'onSend' }, (app) => {
     app.addHook('preHandler', async ({ state }) => { state.temp.set('requestId', randomUUID()) })

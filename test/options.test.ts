@@ -13,6 +13,7 @@ async function register (options: unknown) {
 t.test('a storage can be named by a URL', async (t) => {
   t.type(await register({}), MemoryStorage)
   t.type(await register(undefined), MemoryStorage)
+  t.type(await register({ prefix: '/bot', logLevel: 'warn' }), MemoryStorage)
   t.type(await register({ storage: 'memory:' }), MemoryStorage)
   t.type(await register({ storage: 'file:./bot-state' }), FileStorage)
   t.type(await register({ storage: 'redis://localhost:1' }), RedisStorage)
@@ -44,6 +45,8 @@ t.test('a wrong option is refused with its name and value', async (t) => {
     [{ storage: './bot-state' }, /"storage".*"\.\/bot-state"/],
     [{ storage: 'file:' }, /"storage".*"file:"/],
     [{ storage: 'file://host/path' }, /"storage".*"file:\/\/host\/path"/],
+    [{ storge: 'memory:' }, /"storge" must be one of storage, identify, flush, loadTimeout, flushTimeout/],
+    [{ flushtimeout: 5 }, /"flushtimeout"/],
     [{ identify: 'me' }, /"identify".*'me'/],
     [{ flush: 'later' }, /"flush".*'later'/],
     [{ loadTimeout: 0 }, /"loadTimeout".*0/],
