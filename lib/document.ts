@@ -66,6 +66,15 @@ export function encodeDocument (document: unknown, key: string, stored?: StoredD
 }
 
 /**
+ * The JSON texts of several documents, by key.
+ *
+ * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE before any text is given
+ */
+export function encodeDocuments (documents: Record<string, unknown>): Array<[key: string, text: string]> {
+  return Object.entries(documents).map(([key, document]) => [key, encodeDocument(document, key)])
+}
+
+/**
  * The JSON text of a value, `undefined` for `undefined`. Dates become ISO 8601 strings, binary becomes Base64.
  *
  * @param place names the value in the error, which says nothing of its content

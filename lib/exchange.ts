@@ -105,8 +105,7 @@ export class Exchange {
     this.#closed = true
     if (isBrokenOff(reply)) this.turn.fail()
     this.#endIfOver()
-    if (this.#ended) this.turn.state.temp.seal()
-    else this.#giveUpLater()
+    if (!this.#ended) this.#giveUpLater()
     for (const fulfilled of this.#waiting) fulfilled()
   }
 
@@ -117,9 +116,10 @@ export class Exchange {
   }
 
   #endIfOver (): void {
-    if (this.#ended || !this.#closed || !this.#isOver()) return
-    if ((this.#reply as FastifyReply).statusCode >= 500) this.turn.fail()
+    if (!this.#closed || !(this.#ended || this.#isOver())) return
     this.turn.state.temp.seal()
+    if (this.#ended) return
+    if ((this.#reply as FastifyReply).statusCode >= 500) this.turn.fail()
     this.end().catch((err: Error & { code?: string }) => {
       this.#request.log.error({ err, code: err.code, keys: this.turn.keys }, 'the state of a turn was not saved')
     })
@@ -168,8 +168,9 @@ export class Exchange {
   }
 }
 
-function isThenable (value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function'
+/** Whether a value is to be awaited, by the sign that Fastify goes by. */
+export function isThenable<Value> (value: unknown): value is PromiseLike<Value> {
+  return typeof (value as PromiseLike<Value> | null | undefined)?.then === 'function'
 }
 
 /**

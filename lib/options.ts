@@ -28,7 +28,9 @@ export interface BotasStateOptions {
   flushTimeout?: number | undefined
 }
 
-type Identified = TurnIdentity | null | undefined
+/** What `identify` may say; `null` counts as `undefined`. */
+export type Identified = TurnIdentity | null | undefined
+
 type Identify = (request: FastifyRequest) => Identified | Promise<Identified>
 
 /** Options that were checked, with every default in place. */

@@ -3,9 +3,9 @@ import type {
 } from 'fastify'
 import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
-import { Exchange } from './exchange.js'
+import { Exchange, isThenable } from './exchange.js'
 import { type PersistedScope, type TurnIdentity, activityIdentity, missingFields } from './identity.js'
-import { type BotasStateOptions, checkOptions } from './options.js'
+import { type BotasStateOptions, type Identified, checkOptions } from './options.js'
 import type { Storage } from './storage/storage.js'
 import { isStream } from './stream-payload.js'
 import type { TurnState } from './turn-state.js'
@@ -101,7 +101,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
 
   /** Asks whose turn a request is and loads its state if the answer is there. Gives a promise where that takes time. */
   function beginTurn (request: FastifyRequest, reply: FastifyReply, last: boolean): Promise<void> | undefined {
-    const load = (identity: TurnIdentity | null | undefined): Promise<void> | undefined => {
+    const load = (identity: Identified): Promise<void> | undefined => {
       if (identity == null) {
         marked(request)[kAsked] = last
         return
@@ -112,7 +112,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
       return exchange.turn.load(identity).then(() => { marked(request)[kAsked] = true })
     }
     const identity = identify === undefined ? activityIdentity(request.body) : identify(request)
-    return isPromise(identity) ? identity.then(load) : load(identity)
+    return isThenable<Identified>(identity) ? Promise.resolve(identity).then(load) : load(identity)
   }
 
   let warned = false
@@ -168,10 +168,6 @@ function exchangeIn (request: FastifyRequest): Exchange | undefined {
 /** Whether a route was declared when the plugin was loaded already, so that it has all that the plugin gives to routes. */
 function isOverseen (request: FastifyRequest): boolean {
   return kOverseen in request.routeOptions.config
-}
-
-function isPromise (value: unknown): value is Promise<TurnIdentity | null | undefined> {
-  return typeof (value as Partial<Promise<unknown>> | null | undefined)?.then === 'function'
 }
 
 function marked (request: FastifyRequest): Marked {

@@ -40,15 +40,13 @@ export class Turns {
     const turn = this.begin((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, missingIds(scope, identity).join(', ')))
     try {
       await turn.load(identity)
-      const result = await work(turn.state)
-      turn.state.temp.seal()
-      await turn.end()
-      return result
+      return await work(turn.state)
     } catch (error) {
       turn.fail()
+      throw error
+    } finally {
       turn.state.temp.seal()
       await turn.end()
-      throw error
     }
   }
 

@@ -2,7 +2,7 @@ import Fastify from 'fastify'
 import t from 'tap'
 import botasState from '../lib/index.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
-import { buildFastify, post } from './helpers/build-fastify.js'
+import { buildFastify, listen, post } from './helpers/build-fastify.js'
 import { RecordingStorage } from './helpers/recording-storage.js'
 
 t.test('two instances in sibling scopes do not see each other', async (t) => {
@@ -17,8 +17,7 @@ t.test('two instances in sibling scopes do not see each other', async (t) => {
     })
   }
   app.post('/outside', async (request) => ({ state: 'state' in request }))
-  await app.listen({ host: '127.0.0.1', port: 0 })
-  const url = `http://127.0.0.1:${(app.server.address() as { port: number }).port}`
+  const { url } = await listen(app)
   t.strictSame((await post(`${url}/one`, message())).body, { n: 1 })
   t.strictSame((await post(`${url}/one`, message())).body, { n: 2 })
   t.strictSame((await post(`${url}/two`, message())).body, { n: 1 })
@@ -40,8 +39,7 @@ t.test('two instances on one storage wait for each other\'s flushes', async (t) 
       scope.post(`/${name}`, async ({ state }) => ({ n: state.conversation.update<number>('n', (n) => (n ?? 0) + 1) }))
     })
   }
-  await app.listen({ host: '127.0.0.1', port: 0 })
-  const url = `http://127.0.0.1:${(app.server.address() as { port: number }).port}`
+  const { url } = await listen(app)
   for (let n = 1; n <= 6; n++) {
     t.strictSame((await post(`${url}/${n % 2 === 0 ? 'one' : 'two'}`, message())).body, { n })
   }
@@ -61,8 +59,7 @@ t.test('two storages on one directory find each other\'s writes', async (t) => {
       })
     })
   }
-  await app.listen({ host: '127.0.0.1', port: 0 })
-  const url = `http://127.0.0.1:${(app.server.address() as { port: number }).port}`
+  const { url } = await listen(app)
   for (let n = 1; n <= 20; n++) {
     t.strictSame((await post(`${url}/${n % 2 === 0 ? 'one' : 'two'}`, message())).body, { n })
   }
@@ -80,8 +77,7 @@ t.test('an impatient instance does not make a load overtake the flush of a patie
       scope.post(`/${name}`, async ({ state }) => ({ n: state.conversation.update<number>('n', (n = 0) => n + 1) }))
     })
   }
-  await app.listen({ host: '127.0.0.1', port: 0 })
-  const url = `http://127.0.0.1:${(app.server.address() as { port: number }).port}`
+  const { url } = await listen(app)
   await Promise.all([post(`${url}/patient`, message()), post(`${url}/impatient`, message())])
   await new Promise((resolve) => setTimeout(resolve, 30))
   t.strictSame((await post(`${url}/patient`, message())).body, { n: 2 })

@@ -7,7 +7,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import t from 'tap'
 import botasState, { activityIdentity } from '../lib/index.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
-import { buildFastify, post, settled } from './helpers/build-fastify.js'
+import { buildFastify, listen, post, settled } from './helpers/build-fastify.js'
 import { gate, httpPost, openSocket, sendHttp1, sendHttp2 } from './helpers/raw-client.js'
 import { RecordingStorage } from './helpers/recording-storage.js'
 
@@ -662,8 +662,8 @@ t.test('a client that is gone before its state is loaded does not lose the turn'
   })
   await app.register(botasState, { storage })
   app.post('/', async ({ state }) => { state.conversation.set('kept', true) })
-  await app.listen({ host: '127.0.0.1', port: 0 })
-  const socket = await openSocket((app.server.address() as { port: number }).port)
+  const { port } = await listen(app)
+  const socket = await openSocket(port)
   socket.write(httpPost('/', message()))
   await reached.opened
   socket.destroy()
@@ -718,8 +718,7 @@ t.test('a turn that is over refuses writes instead of losing them', async (t) =>
     })
   })
   let kept: FastifyRequest['state'] | undefined
-  const response = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(message()) })
-  t.equal(response.status, 200)
+  t.equal((await post(url, message())).status, 200)
   while (storage.count('update') === 0) await wait(1)
   const { conversation, user, temp } = kept as FastifyRequest['state']
   await settled(() => storage.count('update') === 1)

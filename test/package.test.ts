@@ -2,14 +2,14 @@ import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { shellEnvironment } from './helpers/node-process.js'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 /** Runs a script as a user's, in a process of its own that knows nothing of the test runner. */
 async function node (script: string, ...args: string[]): Promise<string> {
-  const { PATH, HOME } = process.env
-  const { stdout, stderr } = await run(process.execPath, [...args, '-e', script], { cwd: root, env: { PATH, HOME } })
+  const { stdout, stderr } = await run(process.execPath, [...args, '-e', script], { cwd: root, env: shellEnvironment })
   t.equal(stderr, '')
   return stdout.trim()
 }

@@ -2,7 +2,7 @@ import Fastify from 'fastify'
 import t from 'tap'
 import botasState, { MemoryStorage, type TurnIdentity } from '../lib/index.js'
 import { CONVERSATION_KEY, USER_KEY, message, recorded } from './helpers/activities.js'
-import { buildFastify, post, settled } from './helpers/build-fastify.js'
+import { buildFastify, listen, post, settled } from './helpers/build-fastify.js'
 import { RecordingStorage } from './helpers/recording-storage.js'
 
 const identity: TurnIdentity = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1', userId: 'user-1' }
@@ -319,11 +319,10 @@ t.test('a route that was declared before the plugin was loaded has state too, an
   app.register(botasState, { storage, flush: 'onSend' })
   app.post('/', async ({ state }) => ({ n: state.conversation.update<number>('n', (n) => (n ?? 0) + 1) }))
   app.get('/health', async () => ({}))
-  await app.listen({ host: '127.0.0.1', port: 0 })
-  const { port } = app.server.address() as { port: number }
-  t.strictSame((await post(`http://127.0.0.1:${port}`, message())).body, { n: 1 })
-  t.strictSame((await post(`http://127.0.0.1:${port}`, message())).body, { n: 2 })
-  await fetch(`http://127.0.0.1:${port}/health`)
+  const { url } = await listen(app)
+  t.strictSame((await post(url, message())).body, { n: 1 })
+  t.strictSame((await post(url, message())).body, { n: 2 })
+  await fetch(`${url}/health`)
   t.strictSame(await storage.stored(CONVERSATION_KEY), { n: 2 })
   t.match(lines.map((line) => JSON.parse(line)), [{ level: 40, route: '/', msg: /declared before fastify-botas-state was loaded/ }])
   t.equal(lines.length, 1)

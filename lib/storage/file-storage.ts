@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, opendir, readFile, rename, unlink } from 'node:fs/promises'
 import { isUtf8 } from 'node:buffer'
 import { join, resolve } from 'node:path'
-import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, parseDocument } from '../document.js'
+import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, encodeDocuments, parseDocument } from '../document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import { KeyQueue } from '../key-queue.js'
 import { fileName } from './file-name.js'
@@ -51,7 +51,7 @@ export class FileStorage implements Storage {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
    */
   async write (changes: Record<string, unknown>): Promise<void> {
-    const texts = Object.entries(changes).map(([key, document]) => [key, encodeDocument(document, key)] as const)
+    const texts = encodeDocuments(changes)
     await Promise.all(texts.map(([key, text]) => this.#inTurn(key, () => this.#write(key, text))))
   }
 

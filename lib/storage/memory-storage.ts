@@ -1,4 +1,4 @@
-import { type ChangeDocument, type StateDocument, encodeDocument, parseDocument } from '../document.js'
+import { type ChangeDocument, type StateDocument, encodeDocument, encodeDocuments, parseDocument } from '../document.js'
 import type { Storage } from './storage.js'
 
 /**
@@ -24,8 +24,7 @@ export class MemoryStorage implements Storage {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
    */
   async write (changes: Record<string, unknown>): Promise<void> {
-    const texts = Object.entries(changes).map(([key, document]) => [key, encodeDocument(document, key)] as const)
-    for (const [key, text] of texts) this.#texts.set(key, text)
+    for (const [key, text] of encodeDocuments(changes)) this.#texts.set(key, text)
   }
 
   /** Deletes documents; a key that is not stored is no error. */

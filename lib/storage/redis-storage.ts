@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
-import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, parseDocument } from '../document.js'
+import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, encodeDocuments, parseDocument } from '../document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import type { Storage } from './storage.js'
 
@@ -89,7 +89,7 @@ export class RedisStorage implements Storage {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
    */
   async write (changes: Record<string, unknown>): Promise<void> {
-    const texts = Object.entries(changes).map(([key, document]) => [key, encodeDocument(document, key)] as const)
+    const texts = encodeDocuments(changes)
     await this.#send(() => Promise.all(texts.map(([key, text]) => this.#client.set(this.#prefix + key, text))))
   }
 

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { shellEnvironment } from './node-process.js'
 
 export interface BotProcess {
   url: string
@@ -10,9 +11,6 @@ export interface BotProcess {
   /** Sends a signal and gives the exit code. */
   stop: (signal?: NodeJS.Signals) => Promise<number | null>
 }
-
-/** The environment of a person's shell: nothing of the test runner's. */
-const { PATH, HOME } = process.env
 
 /** Starts an example as its users do, on a free port, in a directory of its own. */
 export async function startExample (t: Test, path: string, cwd: string, env: Record<string, string> = {}): Promise<BotProcess> {
@@ -37,5 +35,5 @@ export async function startExample (t: Test, path: string, cwd: string, env: Rec
 
 export function spawnExample (path: string, cwd: string, env: Record<string, string>): ChildProcess {
   const main = fileURLToPath(new URL(`../../build/example/${path}`, import.meta.url))
-  return spawn(process.execPath, [main], { cwd, env: { PATH, HOME, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  return spawn(process.execPath, [main], { cwd, env: { ...shellEnvironment, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
 }

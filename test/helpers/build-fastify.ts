@@ -39,9 +39,14 @@ export async function buildFastify (
   t.teardown(() => app.close())
   await app.register(botasState, options)
   routes(app)
+  return { app, log, ...await listen(app) }
+}
+
+/** Listens on a free loopback port. */
+export async function listen (app: FastifyInstance): Promise<{ url: string, port: number }> {
   await app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.server.address() as { port: number }
-  return { app, log, url: `http://127.0.0.1:${port}`, port }
+  return { url: `http://127.0.0.1:${port}`, port }
 }
 
 /** Posts an activity, or any other body, as JSON. */

@@ -2,8 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { createInterface } from 'node:readline'
 
-/** The environment of a person's shell: nothing of the test runner's. */
 const { PATH, HOME } = process.env
+/** The environment of a person's shell: nothing of the test runner's. */
+export const shellEnvironment = { PATH, HOME }
 
 export interface NodeProcess {
   child: ChildProcess
@@ -16,7 +17,7 @@ export interface NodeProcess {
 /** Starts a script of `test/processes` on the built package, as a user's process. */
 export function startProcess (script: string, ...args: string[]): NodeProcess {
   const path = fileURLToPath(new URL(`../processes/${script}`, import.meta.url))
-  const child = spawn(process.execPath, [path, ...args], { env: { PATH, HOME }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [path, ...args], { env: shellEnvironment, stdio: ['ignore', 'pipe', 'pipe'] })
   let errors = ''
   child.stderr.on('data', (chunk) => { errors += chunk })
   return {
