@@ -38,16 +38,11 @@ export class Turns {
     identity: TurnIdentity, work: (state: TurnState) => Result | Promise<Result>
   ): Promise<Result> {
     const turn = this.begin((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, missingIds(scope, identity).join(', ')))
-    try {
-      await turn.load(identity)
-      return await work(turn.state)
-    } catch (error) {
-      turn.fail()
-      throw error
-    } finally {
-      turn.state.temp.seal()
-      await turn.end()
-    }
+    const outcome = turn.load(identity).then(() => work(turn.state))
+    await outcome.catch(() => turn.fail())
+    turn.state.temp.seal()
+    await turn.end()
+    return outcome
   }
 
   /**
