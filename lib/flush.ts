@@ -1,8 +1,9 @@
-import { withDeadline } from './deadline.js'
+import { type Deadline, withDeadline } from './deadline.js'
 import type { ChangeDocument, StateDocument } from './document.js'
 import { FST_BOTAS_STATE_SAVE_FAILED } from './errors.js'
 import type { KeyQueue } from './key-queue.js'
-import type { Storage } from './storage/storage.js'
+import { storageCall } from './operations.js'
+import type { Storage, StorageCall } from './storage/storage.js'
 
 /** What one turn makes of one document. */
 export interface DocumentChange {
@@ -16,48 +17,55 @@ export interface DocumentChange {
  * Writes what a turn changed, after every earlier flush of the same keys.
  *
  * @param timeout in milliseconds, from now on; then the flush is given up
+ * @param retrying is called whenever the storage tries again
  * @throws FST_BOTAS_STATE_SAVE_FAILED saying which keys were saved and which were not; `cause` is the first error
  */
 export async function flush (
-  storage: Storage, queue: KeyQueue, changes: DocumentChange[], timeout: number
+  storage: Storage, queue: KeyQueue, changes: DocumentChange[], timeout: number, retrying: () => void
 ): Promise<void> {
-  const attempt: Attempt = { saved: new Set(), givenUp: false }
+  const saved = new Set<string>()
   const keys = changes.map(({ key }) => key)
   try {
-    await queue.run(keys, (turn) => withDeadline(turn.then(() => save(storage, changes, attempt)), timeout))
+    await queue.run(keys, (turn) => withDeadline(async (deadline) => {
+      await turn
+      await save({ storage, changes, saved, deadline, call: storageCall(deadline, retrying) })
+    }, timeout))
   } catch (cause) {
-    attempt.givenUp = true
-    const unsaved = keys.filter((key) => !attempt.saved.has(key))
-    throw new FST_BOTAS_STATE_SAVE_FAILED(list([...attempt.saved]), list(unsaved), { cause })
+    const unsaved = keys.filter((key) => !saved.has(key))
+    throw new FST_BOTAS_STATE_SAVE_FAILED(list([...saved]), list(unsaved), { cause })
   }
 }
 
-interface Attempt {
+interface Flush {
+  storage: Storage
+  changes: DocumentChange[]
+  /** the keys that were saved so far */
   saved: Set<string>
-  /** a flush that was reported as failed begins nothing more; what it has sent to the storage it cannot take back */
-  givenUp: boolean
+  deadline: Deadline
+  call: StorageCall
 }
 
-async function save (storage: Storage, changes: DocumentChange[], attempt: Attempt): Promise<void> {
-  assertNotGivenUp(attempt)
-  await (storage.update === undefined ? saveWhole(storage, changes, attempt) : saveChanged(storage, changes, attempt))
+async function save (flush: Flush): Promise<void> {
+  assertNotGivenUp(flush)
+  await (flush.storage.update === undefined ? saveWhole(flush) : saveChanged(flush))
 }
 
 /** Changes each document where it is, together with what other turns did to it meanwhile. */
-async function saveChanged (storage: Storage, changes: DocumentChange[], attempt: Attempt): Promise<void> {
-  const outcomes = await Promise.allSettled(changes.map(async ({ key, change, loaded }) => {
-    await storage.update?.(key, (current) => {
-      assertNotGivenUp(attempt)
+async function saveChanged (flush: Flush): Promise<void> {
+  const outcomes = await Promise.allSettled(flush.changes.map(async ({ key, change, loaded }) => {
+    await flush.storage.update?.(key, (current) => {
+      assertNotGivenUp(flush)
       return change(current)
-    }, loaded)
-    attempt.saved.add(key)
+    }, loaded, flush.call)
+    flush.saved.add(key)
   }))
   const failure = outcomes.find((outcome) => outcome.status === 'rejected')
   if (failure !== undefined) throw failure.reason
 }
 
 /** Replaces whole documents by what the turn made of those it was loaded with: the last write wins. */
-async function saveWhole (storage: Storage, changes: DocumentChange[], attempt: Attempt): Promise<void> {
+async function saveWhole (flush: Flush): Promise<void> {
+  const { storage, changes, saved, call } = flush
   const written: Record<string, StateDocument> = {}
   const deleted: string[] = []
   for (const { key, change, loaded } of changes) {
@@ -67,18 +75,19 @@ async function saveWhole (storage: Storage, changes: DocumentChange[], attempt: 
   }
   const writtenKeys = Object.keys(written)
   if (writtenKeys.length > 0) {
-    await storage.write(written)
-    for (const key of writtenKeys) attempt.saved.add(key)
+    await storage.write(written, call)
+    for (const key of writtenKeys) saved.add(key)
   }
   if (deleted.length > 0) {
-    assertNotGivenUp(attempt)
-    await storage.delete(deleted)
-    for (const key of deleted) attempt.saved.add(key)
+    assertNotGivenUp(flush)
+    await storage.delete(deleted, call)
+    for (const key of deleted) saved.add(key)
   }
 }
 
-function assertNotGivenUp (attempt: Attempt): void {
-  if (attempt.givenUp) throw new Error('the flush was given up')
+/** A flush that was reported as failed begins nothing more; what it has sent to the storage it cannot take back. */
+function assertNotGivenUp ({ deadline }: Flush): void {
+  if (deadline.expired) throw new Error('the flush was given up')
 }
 
 function list (keys: string[]): string {

@@ -2,6 +2,7 @@ import { inspect } from 'node:util'
 import type { FastifyRequest } from 'fastify'
 import { FST_BOTAS_STATE_INVALID_OPTION, kindOf } from './errors.js'
 import type { TurnIdentity } from './identity.js'
+import { assertKnownOptions } from './option-checks.js'
 import { openStorage } from './storage/open-storage.js'
 import { type Storage, isStorage } from './storage/storage.js'
 
@@ -53,7 +54,7 @@ const MAX_DELAY = 2 ** 31 - 1
  */
 export async function checkOptions (options: BotasStateOptions | Storage): Promise<CheckedOptions> {
   const given: BotasStateOptions = isStorage(options) ? { storage: options } : options
-  assertKnown(given)
+  assertKnownOptions(given, OWN_OPTIONS, FASTIFY_OPTIONS)
   const { storage = 'memory:', identify, flush = 'onResponse', loadTimeout = 5000, flushTimeout = 30000 } = given
   if (identify !== undefined && typeof identify !== 'function') throw invalid('identify', 'a function', identify)
   if (flush !== 'onResponse' && flush !== 'onSend') throw invalid('flush', '"onResponse" or "onSend"', flush)
@@ -74,15 +75,6 @@ export async function checkOptions (options: BotasStateOptions | Storage): Promi
 const OWN_OPTIONS = ['storage', 'identify', 'flush', 'loadTimeout', 'flushTimeout']
 /** What Fastify's `register` takes for itself from the options of any plugin. */
 const FASTIFY_OPTIONS = ['prefix', 'logLevel', 'logSerializers']
-
-/** A misspelt `storage` would be a bot that forgets everything. */
-function assertKnown (options: object): void {
-  for (const [name, value] of Object.entries(options)) {
-    if (![...OWN_OPTIONS, ...FASTIFY_OPTIONS].includes(name)) {
-      throw new FST_BOTAS_STATE_INVALID_OPTION(name, `one of ${OWN_OPTIONS.join(', ')}`, kindOf(value))
-    }
-  }
-}
 
 function assertMilliseconds (name: string, value: unknown): void {
   if (typeof value !== 'number' || !(value > 0 && value <= MAX_DELAY)) {

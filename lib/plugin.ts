@@ -5,16 +5,19 @@ import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
 import { Exchange, isThenable } from './exchange.js'
 import { type PersistedScope, type TurnIdentity, activityIdentity, missingFields } from './identity.js'
+import type { BotasStateStats } from './operations.js'
 import { type BotasStateOptions, type Identified, checkOptions } from './options.js'
 import type { Storage } from './storage/storage.js'
 import { isStream } from './stream-payload.js'
 import type { TurnState } from './turn-state.js'
 import { Turns } from './turns.js'
 
-/** `fastify.botasState`: state outside a request. */
+/** `fastify.botasState`: state outside a request, and how it is going. */
 export interface BotasState {
   /** The storage that the plugin uses. */
   readonly storage: Storage
+  /** What an operator asks first, as it is now: a new plain object each time, fit for JSON. */
+  readonly stats: BotasStateStats
   /**
    * Runs one turn without a request, for a proactive message or a scheduled job: loads the state, runs `work`, saves
    * what changed when it resolves and nothing when it throws.
@@ -34,7 +37,7 @@ declare module 'fastify' {
     readonly state: TurnState
   }
   interface FastifyInstance {
-    /** Turns without a request, and the storage. */
+    /** Turns without a request, the storage, and figures for an operator. */
     readonly botasState: BotasState
   }
 }
@@ -53,10 +56,15 @@ interface Marked {
 
 const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, options) => {
   const { identify, flush, ...turnOptions } = await checkOptions(options)
-  const turns = new Turns(turnOptions)
+  const turns = new Turns(turnOptions, {
+    // Once an outage, not once a request.
+    down: (err) => fastify.log.error({ err }, 'the storage of the bot\'s state cannot be reached'),
+    up: () => fastify.log.info('the storage of the bot\'s state can be reached again')
+  })
 
   const botasState: BotasState = {
     storage: turnOptions.storage,
+    get stats () { return turns.stats },
     run: (identity, work) => turns.run(identity, work)
   }
   fastify.decorate('botasState', botasState)

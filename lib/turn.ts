@@ -4,6 +4,7 @@ import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_LOAD_FAILED } from '.
 import { type DocumentChange, flush } from './flush.js'
 import { type PersistedScope, type TurnIdentity, assertIdentity, scopeKey } from './identity.js'
 import type { KeyQueue } from './key-queue.js'
+import { type Operations, storageCall } from './operations.js'
 import type { Storage } from './storage/storage.js'
 import { TurnScopes } from './turn-state.js'
 
@@ -12,6 +13,7 @@ export interface TurnContext {
   storage: Storage
   /** the flushes of this storage that are queued or running */
   flushes: KeyQueue
+  operations: Operations
   /** milliseconds */
   loadTimeout: number
   /** milliseconds */
@@ -58,19 +60,7 @@ export class Turn {
     const keys = keysOf(identity)
     this.#context.open.add(this)
     if (keys.size === 0) return
-    try {
-      const documents = await this.#read([...keys.values()])
-      for (const [scope, key] of keys) {
-        const document = Object.hasOwn(documents, key) ? documents[key] : undefined
-        if (document !== undefined) assertDocument(document, key)
-        this.#loaded.push({ scope, key, document })
-      }
-    } catch (cause) {
-      this.#loadError = cause instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT
-        ? cause
-        : new FST_BOTAS_STATE_LOAD_FAILED([...keys.values()].map((key) => `"${key}"`).join(', '), { cause })
-      throw this.#loadError
-    }
+    await this.#context.operations.measure('load', [...keys.values()], (retrying) => this.#load(keys, retrying))
     for (const { scope, document } of this.#loaded) this.state[scope].load(document)
   }
 
@@ -102,14 +92,24 @@ export class Turn {
     this.state.conversation.seal()
     this.state.user.seal()
     try {
-      const changes = this.#failed ? [] : this.#changes()
-      if (changes.length > 0) {
-        await flush(this.#context.storage, this.#context.flushes, changes, this.#context.flushTimeout)
-      }
+      if (!this.#failed) await this.#flush()
     } finally {
       this.#context.open.delete(this)
       for (const tell of this.#tellOver) tell()
     }
+  }
+
+  async #flush (): Promise<void> {
+    const { storage, flushes, flushTimeout, operations } = this.#context
+    let changes: DocumentChange[]
+    try {
+      changes = this.#changes()
+    } catch (error) {
+      return operations.measure('flush', this.keys, () => Promise.reject(error))
+    }
+    if (changes.length === 0) return
+    await operations.measure('flush', changes.map(({ key }) => key), (retrying) =>
+      flush(storage, flushes, changes, flushTimeout, retrying))
   }
 
   /** All scopes are encoded here, before any is written. */
@@ -120,19 +120,30 @@ export class Turn {
     })
   }
 
-  async #read (keys: string[]): Promise<Record<string, unknown>> {
-    const { storage, flushes, loadTimeout } = this.#context
-    let waiting = true
-    const documents = flushes.settled(keys).then(() => {
-      // Nobody waits any more: a storage that has trouble enough is not asked.
-      if (!waiting) throw new Error('the load was given up')
-      return storage.read(keys)
-    })
+  async #load (keys: Map<PersistedScope, string>, retrying: () => void): Promise<void> {
     try {
-      return await withDeadline(documents, loadTimeout)
-    } finally {
-      waiting = false
+      const documents = await this.#read([...keys.values()], retrying)
+      for (const [scope, key] of keys) {
+        const document = Object.hasOwn(documents, key) ? documents[key] : undefined
+        if (document !== undefined) assertDocument(document, key)
+        this.#loaded.push({ scope, key, document })
+      }
+    } catch (cause) {
+      this.#loadError = cause instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT
+        ? cause
+        : new FST_BOTAS_STATE_LOAD_FAILED([...keys.values()].map((key) => `"${key}"`).join(', '), { cause })
+      throw this.#loadError
     }
+  }
+
+  async #read (keys: string[], retrying: () => void): Promise<Record<string, unknown>> {
+    const { storage, flushes, loadTimeout } = this.#context
+    return withDeadline(async (deadline) => {
+      await flushes.settled(keys)
+      // Nobody waits any more: a storage that has trouble enough is not asked.
+      if (deadline.expired) throw new Error('the load was given up')
+      return storage.read(keys, storageCall(deadline, retrying))
+    }, loadTimeout)
   }
 }
 

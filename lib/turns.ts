@@ -2,7 +2,8 @@ import { withDeadline } from './deadline.js'
 import { FST_BOTAS_STATE_NOT_A_TURN } from './errors.js'
 import { type PersistedScope, type TurnIdentity, missingIds } from './identity.js'
 import { KeyQueue } from './key-queue.js'
-import type { Storage } from './storage/storage.js'
+import { type BotasStateStats, Operations } from './operations.js'
+import type { OutageObserver, Storage } from './storage/storage.js'
 import { Turn, type TurnContext } from './turn.js'
 import type { TurnState } from './turn-state.js'
 
@@ -20,12 +21,30 @@ const sharedStorages = new WeakMap<Storage, SharedStorage>()
 export class Turns {
   readonly #context: TurnContext
   readonly #shared: SharedStorage
+  readonly #unwatch: (() => void) | undefined
+  #outage: BotasStateStats['outage'] = null
 
-  constructor (options: Pick<TurnContext, 'storage' | 'loadTimeout' | 'flushTimeout'>) {
+  /** @param observer is told when the storage cannot be reached and when it can again */
+  constructor (options: Pick<TurnContext, 'storage' | 'loadTimeout' | 'flushTimeout'>, observer: OutageObserver) {
     this.#shared = sharedStorages.get(options.storage) ?? { flushes: new KeyQueue(), users: 0 }
     this.#shared.users++
     sharedStorages.set(options.storage, this.#shared)
-    this.#context = { ...options, flushes: this.#shared.flushes, open: new Set() }
+    this.#context = { ...options, flushes: this.#shared.flushes, operations: new Operations(), open: new Set() }
+    this.#unwatch = options.storage.watch?.({
+      down: (reason) => {
+        this.#outage = { since: Date.now(), reason: reason.message }
+        observer.down(reason)
+      },
+      up: () => {
+        this.#outage = null
+        observer.up()
+      }
+    })
+  }
+
+  get stats (): BotasStateStats {
+    const { open, operations } = this.#context
+    return { openTurns: open.size, ...operations.stats, outage: this.#outage }
   }
 
   /** A turn that is not identified yet. */
@@ -53,10 +72,11 @@ export class Turns {
    */
   async close (): Promise<number> {
     const { open, flushTimeout, storage } = this.#context
-    await withDeadline(this.#drained(), flushTimeout).catch(() => {})
+    await withDeadline(() => this.#drained(), flushTimeout).catch(() => {})
     const left = open.size
+    this.#unwatch?.()
     this.#shared.users--
-    if (this.#shared.users === 0 && storage.close !== undefined) await withDeadline(storage.close(), flushTimeout)
+    if (this.#shared.users === 0) await withDeadline(async () => storage.close?.(), flushTimeout)
     return left
   }
 

@@ -22,3 +22,8 @@ export function fileName (key: string): string {
   const prefix = name.slice(0, MAX_NAME_BYTES - suffix.length).replace(/%.?$/, '')
   return prefix + suffix
 }
+
+/** Whether a file has a name that `fileName` gives. */
+export function isDocumentName (name: string): boolean {
+  return /^(?:[\w.~-]|%[0-9A-F]{2})*(?:=[0-9a-f]{64})?\.json$/.test(name)
+}

@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto'
-import { type FileHandle, mkdir, open, opendir, readFile, rename, unlink } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, opendir, readFile, rename, stat, unlink } from 'node:fs/promises'
 import { isUtf8 } from 'node:buffer'
 import { join, resolve } from 'node:path'
 import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, encodeDocuments, parseDocument } from '../document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import { KeyQueue } from '../key-queue.js'
-import { fileName } from './file-name.js'
+import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
+import { type Expiry, pruneRegularly } from './expiry.js'
+import { fileName, isDocumentName } from './file-name.js'
 import type { Storage } from './storage.js'
 
 /** Begins the names of the temporary files of this process; `=` keeps them apart from every document, see fileName. */
@@ -15,23 +17,34 @@ let asideCount = 0
 /** The files that this process changes, by path: several storages may be open on one directory. */
 const files = new KeyQueue()
 
+/** The options of `FileStorage`. */
+export interface FileStorageOptions extends Expiry {}
+
 /**
  * State in a directory, one JSON file a document, for one process at a time. A file is always complete: it is written
  * aside, synced and renamed. What a killed process left half-written is removed by the next one.
  */
 export class FileStorage implements Storage {
   readonly #directory: string
+  readonly #ttl: number | undefined
   #sweep: Promise<void> | undefined
+  #pruning: NodeJS.Timeout | undefined
 
   /**
-   * @param directory a path, relative to the working directory of now; made by the first write. Default `./bot-state`.
-   * @throws FST_BOTAS_STATE_INVALID_OPTION where it is no path
+   * @param directory a path, relative to the working directory of now; made by the first write. It is the storage's
+   *   own: with a `ttl` every old `.json` file in it is removed. Default `./bot-state`.
+   * @param options `ttl`, in seconds, by default for ever
+   * @throws FST_BOTAS_STATE_INVALID_OPTION where one of them is wrong
    */
-  constructor (directory = './bot-state') {
+  constructor (directory = './bot-state', options: FileStorageOptions = {}) {
+    assertKnownOptions(options, ['ttl'])
+    const { ttl } = options
+    if (ttl !== undefined) assertWholeNumber('ttl', ttl, 'seconds')
     if (typeof directory !== 'string' || directory === '') {
       throw new FST_BOTAS_STATE_INVALID_OPTION('directory', 'a path', directory === '' ? 'an empty string' : kindOf(directory))
     }
     this.#directory = resolve(directory)
+    this.#ttl = ttl
   }
 
   /**
@@ -41,7 +54,10 @@ export class FileStorage implements Storage {
    */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
     await files.settled(keys.map((key) => this.#path(key)))
-    const found = await Promise.all(keys.map(async (key) => [key, (await this.#read(key))?.document] as const))
+    const found = await Promise.all(keys.map(async (key) => {
+      await this.#removeExpired(this.#path(key))
+      return [key, (await this.#read(key))?.document] as const
+    }))
     return Object.fromEntries(found.filter((entry): entry is [string, StateDocument] => entry[1] !== undefined))
   }
 
@@ -67,6 +83,7 @@ export class FileStorage implements Storage {
    */
   async update (key: string, change: ChangeDocument): Promise<void> {
     await this.#inTurn(key, async () => {
+      await this.#unlinkExpired(this.#path(key))
       const stored = await this.#read(key)
       const next = change(stored?.document)
       if (next !== undefined) await this.#write(key, encodeDocument(next, key, stored))
@@ -74,14 +91,25 @@ export class FileStorage implements Storage {
     })
   }
 
+  /** Removes the files whose `ttl` has passed. Runs by itself now and then. */
+  async prune (): Promise<void> {
+    for await (const { name } of await ifThere(opendir(this.#directory)) ?? []) {
+      if (isDocumentName(name)) await this.#removeExpired(join(this.#directory, name))
+    }
+  }
+
   /** Ends the clean-up of the first use. Nothing else is held open between calls. */
   async close (): Promise<void> {
+    clearInterval(this.#pruning)
+    this.#pruning = undefined
     await this.#sweep
   }
 
   /** The first use cleans up behind a process that was killed, on the side. */
   #path (key: string): string {
     this.#sweep ??= sweep(this.#directory)
+    // What is not removed is not read either: the next time may succeed.
+    if (this.#ttl !== undefined) this.#pruning ??= pruneRegularly(() => this.prune().catch(() => {}), this.#ttl)
     return join(this.#directory, fileName(key))
   }
 
@@ -90,13 +118,8 @@ export class FileStorage implements Storage {
   }
 
   async #read (key: string): Promise<StoredDocument | undefined> {
-    let bytes: Buffer
-    try {
-      bytes = await readFile(this.#path(key))
-    } catch (error) {
-      if (isMissing(error)) return undefined
-      throw error
-    }
+    const bytes = await ifThere(readFile(this.#path(key)))
+    if (bytes === undefined) return undefined
     if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'no UTF-8')
     const text = bytes.toString()
     return { text, document: parseDocument(text, key) }
@@ -110,13 +133,29 @@ export class FileStorage implements Storage {
       await rename(aside, this.#path(key))
     } catch (error) {
       // The first error is the one to report, whatever the clean-up does.
-      await unlinkIfThere(aside).catch(() => {})
+      await ifThere(unlink(aside)).catch(() => {})
       throw error
     }
   }
 
   async #delete (key: string): Promise<void> {
-    await unlinkIfThere(this.#path(key))
+    await ifThere(unlink(this.#path(key)))
+  }
+
+  /** A file that is expired now may be replaced in a moment: it is looked at again when it is its turn. */
+  async #removeExpired (path: string): Promise<void> {
+    if (await this.#isExpired(path)) await files.run([path], (turn) => turn.then(() => this.#unlinkExpired(path)))
+  }
+
+  async #unlinkExpired (path: string): Promise<void> {
+    if (await this.#isExpired(path)) await ifThere(unlink(path))
+  }
+
+  /** Every save renames a new file into place, so the time of its last change is that of the save. */
+  async #isExpired (path: string): Promise<boolean> {
+    if (this.#ttl === undefined) return false
+    const found = await ifThere(stat(path))
+    return found !== undefined && found.mtimeMs + this.#ttl * 1000 <= Date.now()
   }
 }
 
@@ -138,14 +177,11 @@ async function writeSynced (file: FileHandle, text: string): Promise<void> {
   }
 }
 
-async function unlinkIfThere (path: string): Promise<void> {
+/** What is done with a file or directory, or `undefined` where there is none. */
+async function ifThere<Result> (work: Promise<Result>): Promise<Result | undefined> {
   try {
-    await unlink(path)
+    return await work
   } catch (error) {
-    if (!isMissing(error)) throw error
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
   }
-}
-
-function isMissing (error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === 'ENOENT'
 }

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
 import { FileStorage } from './file-storage.js'
 import { MemoryStorage } from './memory-storage.js'
+import { parseRedisUrl } from './redis-url.js'
 import type { Storage } from './storage.js'
 
 /**
@@ -13,7 +14,7 @@ export async function openStorage (url: string): Promise<Storage> {
   const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(url) ?? []
   if (scheme === 'memory' && rest === '') return new MemoryStorage()
   if (scheme === 'file') return new FileStorage(directoryOf(url, rest as string))
-  if ((scheme === 'redis' || scheme === 'rediss') && URL.canParse(url) && rest?.startsWith('//')) {
+  if (parseRedisUrl(url) !== undefined) {
     // Only here, so that the package ioredis is needed by nobody else.
     const { RedisStorage } = await import('./redis-storage.js')
     return new RedisStorage(url)

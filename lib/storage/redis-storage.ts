@@ -1,37 +1,19 @@
 import { isUtf8 } from 'node:buffer'
-import { createHash } from 'node:crypto'
-import { createRequire } from 'node:module'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
 import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, encodeDocuments, parseDocument } from '../document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
-import type { Storage } from './storage.js'
+import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
+import { type Comparison, compareAndSet } from './compare-and-set.js'
+import type { Expiry } from './expiry.js'
+import { type RedisClient, assertClient, openClient } from './redis-client.js'
+import { type RedisConnection, connectionOf } from './redis-connection.js'
+import type { OutageObserver, Storage, StorageCall } from './storage.js'
 
 /** The options of `RedisStorage`. */
-export interface RedisStorageOptions {
+export interface RedisStorageOptions extends Expiry {
   /** What every key begins with; a client's own `keyPrefix` comes before it. Default `botas:`. */
-  keyPrefix?: string
-}
-
-/**
- * Replaces a document if it is still the expected one, in a single step. Gives 1, or else what is stored now.
- * ARGV: '1' or '0', whether a document is expected; its text; '1' or '0', whether one is to be stored; its text.
- */
-const COMPARE_AND_SET = `
-local stored = redis.call('GET', KEYS[1])
-if ARGV[1] == '1' and stored ~= ARGV[2] or ARGV[1] == '0' and stored then return stored end
-if ARGV[3] == '1' then redis.call('SET', KEYS[1], ARGV[4]) else redis.call('DEL', KEYS[1]) end
-return 1
-`
-const COMPARE_AND_SET_SHA = createHash('sha1').update(COMPARE_AND_SET).digest('hex')
-
-/** What the script gives: the stored text or `null` where it stored nothing, otherwise 1, as a client likes its numbers. */
-type ScriptResult = Buffer | null | number | string
-
-/** Every client of ioredis has these methods, though its types do not tell. */
-interface ScriptRunner {
-  evalshaBuffer(sha: string, keyCount: 1, key: string, ...args: string[]): Promise<ScriptResult>
-  evalBuffer(script: string, keyCount: 1, key: string, ...args: string[]): Promise<ScriptResult>
+  keyPrefix?: string | undefined
 }
 
 /** How long `close` waits for a client of ours to say goodbye, in milliseconds. */
@@ -43,27 +25,36 @@ const MAX_PAUSE = 20
  * State in Redis, for any number of processes: a string per document. Only single-key commands, so any Cluster will do.
  */
 export class RedisStorage implements Storage {
-  readonly #client: Redis | Cluster
+  readonly #client: RedisClient
+  readonly #connection: RedisConnection
   readonly #isOwn: boolean
   readonly #prefix: string
+  /** seconds, 0 for ever */
+  readonly #ttl: number
   /** the texts of the documents that `read` gave, for as long as somebody holds them */
   readonly #texts = new WeakMap<StateDocument, string>()
   #closed = false
 
   /**
-   * @param connection a URL, `redis://` or `rediss://`, or a client of ioredis, which stays its maker's to close.
-   *   With a URL the first command connects. Default `redis://localhost:6379`.
-   * @param options `keyPrefix`, by default `botas:`
-   * @throws FST_BOTAS_STATE_INVALID_OPTION where it is neither, or a URL without ioredis installed
+   * @param connection a URL, `redis://` or `rediss://`, with several hosts and commas between them for a Cluster, or a
+   *   client of ioredis, which stays its maker's to close. With a URL the first command connects. Default
+   *   `redis://localhost:6379`.
+   * @param options `keyPrefix`, by default `botas:`, and `ttl`, in seconds, by default for ever
+   * @throws FST_BOTAS_STATE_INVALID_OPTION where one of them is wrong, or for a URL without ioredis installed
    */
   constructor (connection: string | Redis | Cluster = 'redis://localhost:6379', options: RedisStorageOptions = {}) {
-    const { keyPrefix = 'botas:' } = options
+    assertKnownOptions(options, ['keyPrefix', 'ttl'])
+    const { keyPrefix = 'botas:', ttl } = options
     if (typeof keyPrefix !== 'string') {
       throw new FST_BOTAS_STATE_INVALID_OPTION('keyPrefix', 'a string', kindOf(keyPrefix))
     }
+    if (ttl !== undefined) assertWholeNumber('ttl', ttl, 'seconds')
     this.#prefix = keyPrefix
+    this.#ttl = ttl ?? 0
     this.#isOwn = typeof connection === 'string'
-    this.#client = typeof connection === 'string' ? connect(connection) : checkedClient(connection)
+    if (typeof connection !== 'string') assertClient(connection)
+    this.#client = typeof connection === 'string' ? openClient(connection) : connection
+    this.#connection = connectionOf(this.#client)
   }
 
   /**
@@ -71,8 +62,9 @@ export class RedisStorage implements Storage {
    *
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a string is no JSON object in UTF-8
    */
-  async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    const values = await this.#send(() => Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))))
+  async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
+    const values = await this.#connection.send(() =>
+      Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))), call)
     const found: Array<[string, StateDocument]> = []
     for (const [index, key] of keys.entries()) {
       const stored = parse(values[index], key)
@@ -88,14 +80,16 @@ export class RedisStorage implements Storage {
    *
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
    */
-  async write (changes: Record<string, unknown>): Promise<void> {
+  async write (changes: Record<string, unknown>, call?: StorageCall): Promise<void> {
+    const expiry = this.#ttl === 0 ? [] as const : ['EX', this.#ttl] as const
     const texts = encodeDocuments(changes)
-    await this.#send(() => Promise.all(texts.map(([key, text]) => this.#client.set(this.#prefix + key, text))))
+    await Promise.all(texts.map(([key, text]) =>
+      this.#connection.send(() => this.#client.set(this.#prefix + key, text, ...expiry as ['EX', number]), call)))
   }
 
   /** Deletes documents; a key that is not stored is no error. */
-  async delete (keys: string[]): Promise<void> {
-    await this.#send(() => Promise.all(keys.map((key) => this.#client.del(this.#prefix + key))))
+  async delete (keys: string[], call?: StorageCall): Promise<void> {
+    await Promise.all(keys.map((key) => this.#connection.send(() => this.#client.del(this.#prefix + key), call)))
   }
 
   /**
@@ -104,16 +98,22 @@ export class RedisStorage implements Storage {
    *
    * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
-  async update (key: string, change: ChangeDocument, loaded?: StateDocument): Promise<void> {
+  async update (key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void> {
     const text = loaded && this.#texts.get(loaded)
     const guess = loaded !== undefined && text !== undefined ? { text, document: loaded } : undefined
-    let found = await this.#tryGuess(key, change, guess)
-    for (let attempt = 0; found === null || Buffer.isBuffer(found); attempt++) {
+    let outcome = await this.#tryGuess(key, change, guess, call)
+    for (let attempt = 0; !outcome.replaced; attempt++) {
+      call?.retrying()
       // The first surprise is usually the last. Who keeps losing comes back sooner than those who begin.
       if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
-      const stored = parse(found, key)
-      found = await this.#compareAndSet(key, stored?.text, encodeChanged(key, change, stored))
+      const stored = parse(outcome.stored, key)
+      outcome = await this.#compareAndSet(key, stored?.text, encodeChanged(key, change, stored), call)
     }
+  }
+
+  /** Tells when the connection is lost, or cannot be made, and when it is there again. */
+  watch (observer: OutageObserver): () => void {
+    return this.#connection.watch(observer)
   }
 
   /** Closes the client if the storage made it. */
@@ -126,74 +126,35 @@ export class RedisStorage implements Storage {
   }
 
   /** Where the change fails on a guess, that says nothing: it is for what is stored. */
-  async #tryGuess (key: string, change: ChangeDocument, guess: StoredDocument | undefined): Promise<ScriptResult> {
+  async #tryGuess (
+    key: string, change: ChangeDocument, guess: StoredDocument | undefined, call: StorageCall | undefined
+  ): Promise<Comparison> {
     let next: string | undefined
     try {
       next = encodeChanged(key, change, guess)
     } catch {
-      return this.#send(() => this.#client.getBuffer(this.#prefix + key))
+      return { replaced: false, stored: await this.#connection.send(() => this.#client.getBuffer(this.#prefix + key), call) }
     }
-    return this.#compareAndSet(key, guess?.text, next)
+    return this.#compareAndSet(key, guess?.text, next, call)
   }
 
-  async #compareAndSet (key: string, stored: string | undefined, next: string | undefined): Promise<ScriptResult> {
-    const client = this.#client as unknown as ScriptRunner
-    const args = [this.#prefix + key, ...optional(stored), ...optional(next)] as const
-    return this.#send(async () => {
-      try {
-        return await client.evalshaBuffer(COMPARE_AND_SET_SHA, 1, ...args)
-      } catch (error) {
-        if (!(error as Error).message.startsWith('NOSCRIPT')) throw error
-        return client.evalBuffer(COMPARE_AND_SET, 1, ...args)
-      }
-    })
-  }
-
-  /** An error carries the arguments of its command, which are private, and may quote them: only the rest is passed on. */
-  async #send<Result> (command: () => Promise<Result>): Promise<Result> {
-    try {
-      return await command()
-    } catch (error) {
-      throw new Error(`Redis: ${reasonOf(error as Error)}`)
+  /**
+   * A command that was lost may have been executed or not. Sent once more, by us or by the client, it finds what it
+   * expects only if it was not; otherwise nobody can tell its work from that of another turn.
+   */
+  async #compareAndSet (
+    key: string, expected: string | undefined, next: string | undefined, call: StorageCall | undefined
+  ): Promise<Comparison> {
+    let interruptions: number | undefined
+    const outcome = await this.#connection.send(() => {
+      interruptions ??= this.#connection.interruptions
+      return compareAndSet(this.#client, this.#prefix + key, expected, next, this.#ttl)
+    }, call)
+    if (!outcome.replaced && interruptions !== this.#connection.interruptions) {
+      throw new Error('Redis: the connection was lost before the answer came, and the document was changed meanwhile')
     }
+    return outcome
   }
-}
-
-/** A client of ours: it connects with the first command and sends what one tick asks for in one go. */
-function connect (url: string): Redis {
-  if (!/^rediss?:\/\//.test(url) || !URL.canParse(url)) throw invalidConnection('a string that is no such URL')
-  const { Redis } = requireIoredis()
-  // A command whose reply was lost with its connection may have been executed: sent again, an update would be applied
-  // twice. With no retries it fails instead, and so does what waits for a connection that cannot be made.
-  const client = new Redis(url, { lazyConnect: true, enableAutoPipelining: true, maxRetriesPerRequest: 0 })
-  // Commands report what goes wrong; without a listener ioredis would print it as well.
-  client.on('error', () => {})
-  return client
-}
-
-/** Needed with a URL only: who passes a client in has it. */
-function requireIoredis (): typeof import('ioredis') {
-  try {
-    return createRequire(import.meta.url)('ioredis')
-  } catch {
-    throw new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a client, or a URL with the package ioredis installed', 'a URL ' +
-      'without it: npm install ioredis')
-  }
-}
-
-function checkedClient (client: Redis | Cluster): Redis | Cluster {
-  const { getBuffer, set, del } = (client ?? {}) as Partial<Redis>
-  if ([getBuffer, set, del].some((method) => typeof method !== 'function')) throw invalidConnection(kindOf(client))
-  return client
-}
-
-function invalidConnection (got: string): Error {
-  return new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a redis:// or rediss:// URL or a client of ioredis', got)
-}
-
-function reasonOf ({ name, message }: Error): string {
-  if (name === 'MaxRetriesPerRequestError') return 'the connection is down, or was lost before the reply came'
-  return message.replace(/,? with args beginning with.*/s, '')
 }
 
 function parse (bytes: Buffer | null | undefined, key: string): StoredDocument | undefined {
@@ -206,8 +167,4 @@ function parse (bytes: Buffer | null | undefined, key: string): StoredDocument |
 function encodeChanged (key: string, change: ChangeDocument, stored: StoredDocument | undefined): string | undefined {
   const next = change(stored?.document)
   return next === undefined ? undefined : encodeDocument(next, key, stored)
-}
-
-function optional (text: string | undefined): [given: '0' | '1', text: string] {
-  return text === undefined ? ['0', ''] : ['1', text]
 }

@@ -1,18 +1,35 @@
 import type { ChangeDocument, StateDocument } from '../document.js'
 
+/** Who waits for a storage, and how long. */
+export interface StorageCall {
+  /** Aborted when nobody waits any more: what has not been begun need not be. */
+  readonly signal: AbortSignal
+  /** To be called whenever the storage tries again. Counted in `fastify.botasState.stats`. */
+  retrying(): void
+}
+
+/** Who wants to know whether a storage can be reached. */
+export interface OutageObserver {
+  /** An outage has begun. `reason` is free of credentials and of what is stored. */
+  down(reason: Error): void
+  /** It is over. */
+  up(): void
+}
+
 /**
  * Where state documents are kept. `read`, `write` and `delete` are what the storages of all botas libraries have;
- * a storage that has no more than these holds whole documents, of which the last write wins.
+ * a storage that has no more than these holds whole documents, of which the last write wins. A turn says with each call
+ * how long it waits; a storage may leave that aside.
  */
 export interface Storage {
   /** The documents of these keys. A key that is not stored is left out. */
-  read(keys: string[]): Promise<Record<string, unknown>>
+  read(keys: string[], call?: StorageCall): Promise<Record<string, unknown>>
 
   /** Replaces whole documents, by key. */
-  write(changes: Record<string, unknown>): Promise<void>
+  write(changes: Record<string, unknown>, call?: StorageCall): Promise<void>
 
   /** Deletes documents. A key that is not stored is no error. */
-  delete(keys: string[]): Promise<void>
+  delete(keys: string[], call?: StorageCall): Promise<void>
 
   /**
    * Changes one document atomically, so that concurrent turns do not undo each other.
@@ -22,7 +39,14 @@ export interface Storage {
    * @param loaded the very object that `read` returned for this key, if any: the document may be tried with it first,
    *   without reading again
    */
-  update?(key: string, change: ChangeDocument, loaded?: StateDocument): Promise<void>
+  update?(key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void>
+
+  /**
+   * Tells of every outage, also of the one that is going on.
+   *
+   * @returns ends that
+   */
+  watch?(observer: OutageObserver): () => void
 
   /** Lets go of files and connections. May be called again. */
   close?(): Promise<void>

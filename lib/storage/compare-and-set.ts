@@ -1,0 +1,64 @@
+import { createHash } from 'node:crypto'
+import type { RedisClient } from './redis-client.js'
+
+/**
+ * Replaces a document if it is still the expected one, in a single step. Gives 1, or else what is stored now.
+ * ARGV: '1' or '0', whether a document is expected; its text; '1' or '0', whether one is to be stored; its text; the
+ * seconds that it is to live, '0' for ever.
+ */
+const SCRIPT = `
+local stored = redis.call('GET', KEYS[1])
+if ARGV[1] == '1' and stored ~= ARGV[2] or ARGV[1] == '0' and stored then return stored end
+if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
+elseif ARGV[5] == '0' then redis.call('SET', KEYS[1], ARGV[4])
+else redis.call('SET', KEYS[1], ARGV[4], 'EX', ARGV[5]) end
+return 1
+`
+const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
+
+/** What the script gives: the stored text or `null` where it stored nothing, otherwise 1, as a client likes its numbers. */
+type ScriptResult = Buffer | null | number | string
+
+/** Every client of ioredis has these methods, though its types do not tell. */
+interface ScriptRunner {
+  evalshaBuffer(sha: string, keyCount: 1, key: string, ...args: string[]): Promise<ScriptResult>
+  evalBuffer(script: string, keyCount: 1, key: string, ...args: string[]): Promise<ScriptResult>
+}
+
+/** What became of a comparison: the document was replaced, or something else is stored. */
+export type Comparison = { replaced: true } | { replaced: false, stored: Buffer | null }
+
+/**
+ * Replaces the text at a key if it is the expected one. One command, unless the server has to be told the script.
+ *
+ * @param expected `undefined` where nothing is to be stored yet
+ * @param next `undefined` removes the text
+ * @param ttl in seconds, 0 for ever
+ */
+export async function compareAndSet (
+  client: RedisClient, key: string, expected: string | undefined, next: string | undefined, ttl: number
+): Promise<Comparison> {
+  const scripts = client as unknown as ScriptRunner
+  const args = [key, ...optional(expected), ...optional(next), String(ttl)] as const
+  let result: ScriptResult
+  try {
+    result = await scripts.evalshaBuffer(SCRIPT_SHA, 1, ...args).catch((error: Error) => {
+      if (!error.message.startsWith('NOSCRIPT')) throw error
+      return scripts.evalBuffer(SCRIPT, 1, ...args)
+    })
+  } catch (error) {
+    throw forbidden(error as Error) ?? error
+  }
+  return result === null || Buffer.isBuffer(result) ? { replaced: false, stored: result } : { replaced: true }
+}
+
+/** Some managed services allow no scripts. */
+function forbidden ({ message }: Error): Error | undefined {
+  if (!/(unknown command|no permissions to run the) ['`]eval(sha)?\b/i.test(message)) return undefined
+  return new Error('a turn is saved by a script, which this server or its user does not allow: permit EVALSHA and EVAL, or use ' +
+    `another server. It said: ${message}`)
+}
+
+function optional (text: string | undefined): [given: '0' | '1', text: string] {
+  return text === undefined ? ['0', ''] : ['1', text]
+}

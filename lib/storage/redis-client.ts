@@ -1,0 +1,81 @@
+import { createRequire } from 'node:module'
+import type { Cluster, Redis } from 'ioredis'
+import { FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
+import { parseRedisUrl } from './redis-url.js'
+
+/** A client of ioredis. */
+export type RedisClient = Redis | Cluster
+
+/** How long a connection may take to be made, in milliseconds: a host that comes back is found soon. */
+const CONNECT_TIMEOUT = 2000
+/** How long a server may leave a command without answer before its connection is made anew, in milliseconds. */
+const SOCKET_TIMEOUT = 5000
+/** How long a server may take to confirm that a connection is closed, in milliseconds. */
+const DISCONNECT_TIMEOUT = 200
+/** The longest pause between two attempts to connect, in milliseconds. */
+const MAX_PAUSE = 500
+
+/**
+ * A client of ours, which connects with the first command and for as long as it takes.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_OPTION where that is no URL of a Redis, or ioredis is not installed
+ */
+export function openClient (url: string): RedisClient {
+  const parsed = parseRedisUrl(url)
+  if (parsed === undefined) throw invalidConnection('a string that is no such URL')
+  const { Cluster, Redis } = requireIoredis()
+  const pause = (attempt: number): number => Math.min(attempt * 50, MAX_PAUSE)
+  const options = {
+    connectTimeout: CONNECT_TIMEOUT,
+    socketTimeout: SOCKET_TIMEOUT,
+    disconnectTimeout: DISCONNECT_TIMEOUT,
+    // A user that may do no more than needed is not to be denied anything at each connection.
+    disableClientInfo: true
+  }
+  const { tls, username, password, nodes } = parsed
+  if (nodes.length === 1) {
+    return new Redis(url, {
+      ...options,
+      lazyConnect: true,
+      // What one tick asks for is sent in one go.
+      enableAutoPipelining: true,
+      // What was sent without answer is looked after by the storage: see RedisConnection.
+      maxRetriesPerRequest: 0,
+      retryStrategy: pause,
+      // The server of a name may have become a replica.
+      reconnectOnError: ({ message }) => message.includes('READONLY')
+    })
+  }
+  return new Cluster(nodes, {
+    lazyConnect: true,
+    clusterRetryStrategy: pause,
+    // A certificate is made out to a name, not to an address.
+    ...(tls ? { dnsLookup: (address: string, found: (error: null, address: string) => void) => found(null, address) } : {}),
+    redisOptions: {
+      ...options,
+      ...(username === '' ? {} : { username }),
+      ...(password === '' ? {} : { password }),
+      ...(tls ? { tls: {} } : {})
+    }
+  })
+}
+
+/** @throws FST_BOTAS_STATE_INVALID_OPTION where it is no client */
+export function assertClient (client: RedisClient): void {
+  const { getBuffer, set, del, on } = (client ?? {}) as Partial<Redis>
+  if ([getBuffer, set, del, on].some((method) => typeof method !== 'function')) throw invalidConnection(kindOf(client))
+}
+
+/** Needed with a URL only: who passes a client in has it. */
+function requireIoredis (): typeof import('ioredis') {
+  try {
+    return createRequire(import.meta.url)('ioredis')
+  } catch {
+    throw new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a client, or a URL with the package ioredis installed', 'a URL ' +
+      'without it: npm install ioredis')
+  }
+}
+
+function invalidConnection (got: string): Error {
+  return new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a redis:// or rediss:// URL or a client of ioredis', got)
+}

@@ -1,0 +1,181 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import type { Cluster } from 'ioredis'
+import type { RedisClient } from './redis-client.js'
+import type { OutageObserver, StorageCall } from './storage.js'
+
+/** How long a server may be silent before no more is sent to it, in milliseconds. */
+const MAX_SILENCE = 1000
+/** How long to wait before a command is sent again, in milliseconds; two that failed together do not come back together. */
+const PAUSE = 50
+
+/** A command that waits to be sent. */
+interface Waiting {
+  send: () => void
+  fail: (error: Error) => void
+  /** without it, the first failed attempt to connect is the end of it */
+  call: StorageCall | undefined
+}
+
+const connections = new WeakMap<RedisClient, RedisConnection>()
+
+/** The connection of a client, the same for all storages that use it. */
+export function connectionOf (client: RedisClient): RedisConnection {
+  const connection = connections.get(client) ?? new RedisConnection(client)
+  connections.set(client, connection)
+  return connection
+}
+
+/**
+ * What a client of ioredis lacks to live through an outage. While there is no connection, or a server that does not
+ * answer, commands wait here and not in the client, where they could not be taken back: who gives up leaves no trace.
+ * What was refused for a passing reason is sent again for as long as somebody waits.
+ */
+export class RedisConnection {
+  readonly client: RedisClient
+  readonly #waiting = new Set<Waiting>()
+  readonly #observers = new Set<OutageObserver>()
+  #interruptions = 0
+  #unanswered = 0
+  #lastHeard = 0
+  #lastError: Error | undefined
+  #outage: Error | undefined
+
+  constructor (client: RedisClient) {
+    this.client = client
+    client.on('error', (error: Error) => { this.#lastError = error })
+    client.on('close', () => this.#onClose())
+    client.on('-node', () => { this.#interruptions++ })
+    client.on('ready', () => this.#onReady())
+    client.on('end', () => this.#failAll(() => true))
+  }
+
+  /** Rises whenever commands may have been lost on the way to a server or back. */
+  get interruptions (): number {
+    return this.#interruptions
+  }
+
+  /** Tells of every outage, also of the one that is going on. */
+  watch (observer: OutageObserver): () => void {
+    this.#observers.add(observer)
+    if (this.#outage !== undefined) observer.down(this.#outage)
+    return () => this.#observers.delete(observer)
+  }
+
+  /**
+   * Sends a command, once the server can be reached, and again if that fails for a reason that may pass. Without `call`
+   * it is sent once.
+   *
+   * @throws an error without the arguments of the command, which are private
+   */
+  async send<Result> (command: () => Promise<Result>, call?: StorageCall): Promise<Result> {
+    while (true) {
+      if (!this.#isOpen()) await this.#opened(call)
+      try {
+        return await this.#answered(command)
+      } catch (error) {
+        if (call === undefined || call.signal.aborted || !this.#isPassing(error as Error)) throw withoutArguments(error as Error)
+        call.retrying()
+        await wait(PAUSE * (1 + Math.random()), undefined, { signal: call.signal }).catch(() => { throw withoutArguments(error as Error) })
+      }
+    }
+  }
+
+  /** Whether there is a server that answers. A client that was closed says so itself. */
+  #isOpen (): boolean {
+    if (this.client.status === 'end') return true
+    const isSilent = this.#unanswered > 0 && performance.now() - this.#lastHeard > MAX_SILENCE
+    return this.client.status === 'ready' && !isSilent
+  }
+
+  #opened (call: StorageCall | undefined): Promise<void> {
+    if (this.client.status === 'wait') this.client.connect().catch(() => {})
+    return new Promise((resolve, reject) => {
+      const waiting: Waiting = { send: resolve, fail: reject, call }
+      const giveUp = (): void => {
+        this.#waiting.delete(waiting)
+        reject(this.#unreachable())
+      }
+      if (call?.signal.aborted === true) return giveUp()
+      this.#waiting.add(waiting)
+      call?.signal.addEventListener('abort', giveUp, { once: true })
+    })
+  }
+
+  async #answered<Result> (command: () => Promise<Result>): Promise<Result> {
+    if (this.#unanswered++ === 0) this.#lastHeard = performance.now()
+    try {
+      return await command()
+    } finally {
+      this.#unanswered--
+      this.#lastHeard = performance.now()
+      if (this.#waiting.size > 0 && this.#isOpen()) this.#sendAll()
+    }
+  }
+
+  #onReady (): void {
+    this.#lastError = undefined
+    this.#lastHeard = performance.now()
+    if (this.#outage !== undefined) {
+      this.#outage = undefined
+      for (const observer of this.#observers) observer.up()
+    }
+    this.#sendAll()
+  }
+
+  #onClose (): void {
+    this.#interruptions++
+    if (this.#outage === undefined) {
+      this.#outage = reasonOf(this.#lastError)
+      for (const observer of this.#observers) observer.down(this.#outage)
+    }
+    this.#failAll(({ call }) => call === undefined)
+  }
+
+  #sendAll (): void {
+    for (const waiting of this.#waiting) waiting.send()
+    this.#waiting.clear()
+  }
+
+  #failAll (concerned: (waiting: Waiting) => boolean): void {
+    for (const waiting of [...this.#waiting].filter(concerned)) {
+      this.#waiting.delete(waiting)
+      waiting.fail(this.#unreachable())
+    }
+  }
+
+  #unreachable (): Error {
+    const isUp = this.client.status === 'ready'
+    return new Error(isUp ? 'Redis: the server does not answer' : 'Redis: there is no connection')
+  }
+
+  /** Whether a command that was lost or refused may succeed a little later. */
+  #isPassing ({ name, message }: Error): boolean {
+    if (this.client.status === 'end') return false
+    const isPassing = LOST_NAMES.has(name) || LOST.test(message) || REFUSED.test(message) ||
+      (this.client.isCluster && REDIRECTED.test(message))
+    // Another node may be the one to ask by now; a pipeline leaves it to its user to find that out.
+    if (isPassing && this.client.isCluster) (this.client as Cluster).refreshSlotsCache()
+    return isPassing
+  }
+}
+
+/** Errors of ioredis for a command that was not sent, or whose answer will not come. */
+const LOST_NAMES = new Set(['MaxRetriesPerRequestError', 'AbortError', 'ClusterAllFailedError'])
+const LOST = /^(Connection is closed|Stream isn't writeable|Cluster isn't ready|None of startup nodes|Too many Cluster redirections)/
+/** Replies of a server that starts, of a cluster that has no master for a key, of a master that became a replica. */
+const REFUSED = /\b(LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READONLY)\b/
+const REDIRECTED = /^(MOVED|ASK) /
+
+/** An error of ioredis has the arguments of its command, which are private, and may quote them: the rest is passed on. */
+function withoutArguments (error: Error): Error {
+  if (LOST_NAMES.has(error.name)) return new Error('Redis: the connection was lost before the answer came')
+  return new Error(`Redis: ${error.message.replace(/,? with args beginning with.*/s, '')}`)
+}
+
+/** Why there is no connection. Credentials are among the arguments of a command, too. */
+function reasonOf (error: Error | undefined): Error {
+  if (error === undefined) return new Error('Redis: the connection was closed')
+  const { lastNodeError, errors = [] } = error as Error & { lastNodeError?: Error, errors?: Error[] }
+  const messages = [error, lastNodeError, ...errors].map((one) => one?.message ?? '').filter((message) => message !== '')
+  return new Error(`Redis: ${messages.join(', ')}`)
+}

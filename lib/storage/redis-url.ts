@@ -1,0 +1,29 @@
+/** Where a Redis is, as a URL says it. */
+export interface RedisUrl {
+  /** whether the connection is encrypted: `rediss:` */
+  tls: boolean
+  username: string
+  password: string
+  /** more than one for a Cluster, to begin with any of them */
+  nodes: Array<{ host: string, port: number }>
+}
+
+/**
+ * Reads `redis://user:password@host:port/database`, `rediss://…`, and, for a Cluster, several hosts with a comma
+ * between them. `undefined` where it is none of these.
+ */
+export function parseRedisUrl (url: string): RedisUrl | undefined {
+  const [, scheme, credentials = '', hosts = '', rest = ''] = /^(rediss?:\/\/)(.*@)?([^@/?#]*)([/?].*)?$/s.exec(url) ?? []
+  const urls = hosts.split(',').map((host) => `${scheme}${credentials}${host}${rest}`)
+  if (scheme === undefined || !urls.every((one) => URL.canParse(one))) return undefined
+  // A Cluster has the database 0 only.
+  if (urls.length > 1 && (!/^\/?0?$/.test(rest) || hosts.split(',').includes(''))) return undefined
+  const nodes = urls.map((one) => new URL(one))
+  const { username, password } = nodes[0] as URL
+  return {
+    tls: scheme === 'rediss://',
+    username: decodeURIComponent(username),
+    password: decodeURIComponent(password),
+    nodes: nodes.map(({ hostname, port }) => ({ host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) }))
+  }
+}
