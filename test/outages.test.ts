@@ -68,16 +68,30 @@ t.test('while Redis is down a turn fails in time, everything else goes on, and i
   t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, 2, 'another outage is logged once more')
 })
 
+t.test('a server that joins while a client is down is told of it, too, and one that has left is not', async (t) => {
+  const redis = await restartable(t)
+  const storage = new RedisStorage(redis.url)
+  const first = await startBot(t, { storage, loadTimeout: 100 })
+  t.equal((await post(first.url, message())).status, 500)
+  const second = await startBot(t, { storage })
+  t.match(second.app.botasState.stats.outage, { reason: /ECONNREFUSED/, since: Number })
+  t.equal(second.log.length, 1)
+  await first.app.close()
+  await redis.start()
+  await settled(() => second.app.botasState.stats.outage === null)
+  t.match(first.app.botasState.stats.outage, { reason: /ECONNREFUSED/ })
+})
+
 /** Turns of several clients at once, through an outage of three seconds. */
 async function underLoad (t: Test, { app, url }: TestServer, outage: () => Promise<void>) {
   const answered = new Map<string, string>()
   const refused = new Set<string>()
   const conversations = 20
-  let isOver = false
+  const over = new AbortController()
   let next = 0
   let longest = 0
   const client = async (client: number) => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       const id = `turn-${next++}`
       const before = performance.now()
       const { status, body } = await post(url, message({ conversation: String(client % conversations), id }))
@@ -90,7 +104,7 @@ async function underLoad (t: Test, { app, url }: TestServer, outage: () => Promi
   await wait(500)
   await outage()
   await wait(500)
-  isOver = true
+  over.abort()
   await clients
   await settled(() => app.botasState.stats.pendingFlushes === 0)
   const keys = Array.from({ length: conversations }, (_, index) => `test/bot/conversations/${index}`)
@@ -206,15 +220,16 @@ t.test('a process ends after its server was closed, whatever Redis does', async 
   await Promise.all((['up', 'down from the start', 'gone', 'hung'] as const).map(async (state) => {
     const redis = await restartable(t)
     if (state !== 'down from the start') await redis.start()
-    const { child, lines, exited } = startProcess('bot-in-outage.js', redis.url, '1')
+    // One turn at the beginning: it is over, or waits for its load, when the process is to end.
+    const { child, lines, exited } = startProcess('bot-in-outage.js', redis.url, '0.1')
     await lines.next()
     if (state === 'gone') await redis.stop()
     if (state === 'hung') redis.signal('SIGSTOP')
     const before = performance.now()
     child.kill('SIGTERM')
     t.strictSame(await exited, { code: 0, signal: null, errors: '' }, state)
-    // A turn that is open at that time is waited for.
-    t.ok(performance.now() - before < (state === 'up' || state === 'gone' ? 1000 : 6000), state)
+    // A turn that is open is waited for.
+    t.ok(performance.now() - before < (state === 'down from the start' ? 6000 : 1000), state)
   }))
 })
 

@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises'
 import type { Test } from 'tap'
 import type { StateDocument, Storage } from '../../lib/index.js'
 
@@ -7,11 +8,12 @@ type Adapter = Storage & { update: Update, close: () => Promise<void> }
 /**
  * What every storage promises.
  *
- * @param open gives a fresh, empty storage for each promise, and closes it with the test
+ * @param open gives a fresh, empty storage for each promise, and closes it with the test. It is asked for a `ttl` of so
+ *   many seconds, or for none.
  */
-export function conformance (t: Test, open: (t: Test) => Promise<Adapter>): void {
-  const promise = (title: string, check: (t: Test, storage: Adapter) => Promise<void>) =>
-    t.test(title, async (t) => check(t, await open(t)))
+export function conformance (t: Test, open: (t: Test, options: { ttl?: number }) => Promise<Adapter>): void {
+  const promise = (title: string, check: (t: Test, storage: Adapter) => Promise<void>, options: { ttl?: number } = {}) =>
+    t.test(title, async (t) => check(t, await open(t, options)))
 
   promise('a key that is not stored is left out', async (t, storage) => {
     await storage.write({ there: { a: 1 } })
@@ -198,4 +200,25 @@ export function conformance (t: Test, open: (t: Test) => Promise<Adapter>): void
     t.equal(key.n, 100)
     t.equal(Object.keys(key).length, 101)
   })
+
+  promise('a document is forgotten when its time to live has passed since the last save', async (t, storage) => {
+    await storage.write({ old: { n: 1 }, written: { n: 1 }, updated: { n: 1 } })
+    await wait(700)
+    await storage.write({ written: { n: 2 } })
+    const { updated, old } = await storage.read(['updated', 'old']) as Record<string, StateDocument>
+    await storage.update('updated', (current) => ({ n: current?.n as number + 1 }), updated)
+    await wait(700)
+    t.strictSame(await storage.read(['old', 'written', 'updated']), { written: { n: 2 }, updated: { n: 2 } }, 'a save renews it, reading does not')
+    await storage.update('old', (current) => ({ had: current ?? 'nothing' }), old)
+    t.strictSame(await storage.read(['old']), { old: { had: 'nothing' } }, 'an update finds nothing')
+    await wait(1100)
+    t.strictSame(await storage.read(['old', 'written', 'updated']), {})
+  }, { ttl: 1 })
+
+  promise('an update removes nothing where the document has expired', async (t, storage) => {
+    await storage.write({ key: { n: 1 } })
+    await wait(1100)
+    await storage.update('key', (current) => current)
+    t.strictSame(await storage.read(['key']), {})
+  }, { ttl: 1 })
 }

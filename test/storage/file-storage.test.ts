@@ -1,11 +1,12 @@
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { FileStorage } from '../../lib/index.js'
+import { settled } from '../helpers/build-fastify.js'
 import { conformance } from './conformance.js'
 
-conformance(t, async (t) => {
-  const storage = new FileStorage(t.testdir())
+conformance(t, async (t, options) => {
+  const storage = new FileStorage(t.testdir(), options)
   t.teardown(() => storage.close())
   return storage
 })
@@ -106,8 +107,57 @@ t.test('a second storage on the directory leaves the files alone that the first 
   t.equal((await readdir(directory)).length, 50)
 })
 
+t.test('an expired file is removed when it is met, and the others now and then', async (t) => {
+  const directory = t.testdir()
+  const storage = new FileStorage(directory, { ttl: 3600 })
+  t.teardown(() => storage.close())
+  await storage.write({ 'met/by a read': { n: 1 }, 'met/by an update': { n: 1 }, 'not met': { n: 1 }, fresh: { n: 1 } })
+  const names = await readdir(directory)
+  const anHourAgo = Date.now() / 1000 - 3601
+  for (const name of names.filter((name) => name !== 'fresh.json')) await utimes(join(directory, name), anHourAgo, anHourAgo)
+  await storage.read(['met/by a read'])
+  await storage.update('met/by an update', () => undefined)
+  t.strictSame((await readdir(directory)).sort(), ['fresh.json', 'not%20met.json'])
+  await storage.prune()
+  t.strictSame(await readdir(directory), ['fresh.json'])
+})
+
+t.test('old files are removed by themselves, if they are documents', async (t) => {
+  const directory = t.testdir({ 'notes.txt': 'not ours', 'no document!.json': '{}' })
+  const storage = new FileStorage(directory, { ttl: 1 })
+  t.teardown(() => storage.close())
+  await storage.write({ key: { n: 1 }, ['long'.repeat(100)]: { n: 1 } })
+  t.equal((await readdir(directory)).length, 4)
+  await settled(async () => (await readdir(directory)).length === 2)
+  t.strictSame((await readdir(directory)).sort(), ['no document!.json', 'notes.txt'])
+})
+
+t.test('pruning waits for a save that is under way, and keeps what it saved', async (t) => {
+  const directory = t.testdir()
+  const storage = new FileStorage(directory, { ttl: 3600 })
+  t.teardown(() => storage.close())
+  const path = join(directory, 'key.json')
+  for (let round = 0; round < 50; round++) {
+    await storage.write({ key: { n: 0 } })
+    await utimes(path, 1, 1)
+    await Promise.all([storage.prune(), storage.write({ key: { round } }), storage.prune(), storage.read(['key'])])
+    t.strictSame(await storage.read(['key']), { key: { round } })
+  }
+})
+
+t.test('without a time to live nothing is removed, however old', async (t) => {
+  const directory = t.testdir({ 'key.json': '{"n":1}' })
+  await utimes(join(directory, 'key.json'), 1, 1)
+  const storage = new FileStorage(directory)
+  await storage.prune()
+  t.strictSame(await storage.read(['key']), { key: { n: 1 } })
+  await new FileStorage(join(directory, 'not there'), { ttl: 1 }).prune()
+})
+
 t.test('a directory that is no path is refused', async (t) => {
   t.throws(() => new FileStorage(''), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /directory/ })
+  t.throws(() => new FileStorage('a', { ttl: 0 }), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"ttl" must be a whole number of seconds .* got 0/ })
+  t.throws(() => new FileStorage('a', { tll: 1 } as object), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"tll"/ })
   t.throws(() => new FileStorage(7 as unknown as string), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /directory/ })
 })
 

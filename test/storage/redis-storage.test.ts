@@ -19,16 +19,16 @@ async function connect (t: Test, options = {}): Promise<Redis> {
 }
 
 t.test('with a URL', async (t) => {
-  conformance(t, async (t) => {
+  conformance(t, async (t, options) => {
     await connect(t)
-    const storage = new RedisStorage(server.url)
+    const storage = new RedisStorage(server.url, options)
     t.teardown(() => storage.close())
     return storage
   })
 })
 
 t.test('with a client of the user\'s', async (t) => {
-  conformance(t, async (t) => new RedisStorage(await connect(t)))
+  conformance(t, async (t, options) => new RedisStorage(await connect(t), options))
 })
 
 t.test('a document is a string at the prefix and the key', async (t) => {
@@ -44,6 +44,20 @@ t.test('a document is a string at the prefix and the key', async (t) => {
   t.equal(await client.get('mybot:key'), '{"n":1}')
   await new RedisStorage(client, { keyPrefix: '' }).write({ key: { n: 2 } })
   t.equal(await client.get('key'), '{"n":2}')
+})
+
+t.test('the expiry is Redis\'s own, set by the command that saves', async (t) => {
+  const client = await connect(t)
+  const storage = new RedisStorage(client, { ttl: 100 })
+  await storage.write({ written: { n: 1 } })
+  t.equal(await client.ttl('botas:written'), 100)
+  await client.expire('botas:written', 10)
+  const { written } = await storage.read(['written'])
+  t.equal(await client.ttl('botas:written'), 10)
+  await client.config('RESETSTAT')
+  await storage.update('written', (current) => ({ ...current, n: 2 }), written)
+  t.equal(await client.ttl('botas:written'), 100)
+  t.notMatch(await client.info('commandstats'), /cmdstat_(p?expire|persist)/)
 })
 
 t.test('a client\'s own prefix comes before that of the storage, once', async (t) => {
@@ -191,11 +205,15 @@ t.test('a client that the storage made connects late and is closed for good', as
 })
 
 t.test('a wrong connection or prefix is refused, without the credentials', async (t) => {
-  for (const connection of ['http://localhost', 'redis:localhost', 'localhost:6379', 'redis://:hunter2@[', 7, null, {}]) {
+  for (const connection of ['http://localhost', 'redis:localhost', 'localhost:6379', 'redis://:hunter2@[', 'redis://:hunter2@a:1,b:x', 'redis://:hunter2@a:1,b:2/1', 'redis://a:1,', 7, null, {}]) {
     const { message } = t.throws(() => new RedisStorage(connection as string), {
       code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /connection/
     }) as unknown as Error
     t.notMatch(message, 'hunter')
   }
+  for (const ttl of [0, -1, 1.5, 2 ** 31, '60', Number.NaN]) {
+    t.throws(() => new RedisStorage(server.url, { ttl: ttl as number }), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /ttl/ })
+  }
+  t.throws(() => new RedisStorage(server.url, { prefix: 'a:' } as object), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"prefix" must be one of keyPrefix, ttl/ })
   t.throws(() => new RedisStorage(server.url, { keyPrefix: 7 as unknown as string }), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /keyPrefix/ })
 })
