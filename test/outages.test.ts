@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -34,10 +35,13 @@ async function restartable (t: Test) {
   }
 }
 
-/** A bot that counts, on Redis, with a route that is no turn. */
+/** A bot that counts, on Redis, with the health route of the README. */
 async function startBot (t: Test, options: BotasStateOptions): Promise<TestServer> {
   return buildFastify(t, options, (app) => {
-    app.get('/health', async () => ({ ok: true }))
+    app.get('/health', async (_request, reply) => {
+      const { outage, openTurns, pendingFlushes, flushFailures } = app.botasState.stats
+      return reply.code(outage === null ? 200 : 503).send({ redis: outage === null, openTurns, pendingFlushes, flushFailures })
+    })
     app.post<{ Body: { id: string } }>('/', async ({ id, state: { conversation }, body }) => {
       conversation.update<number>('count', (count) => (count ?? 0) + 1)
       conversation.set(body.id, true)
@@ -53,7 +57,8 @@ t.test('while Redis is down a turn fails in time, everything else goes on, and i
   const replies = await Promise.all(Array.from({ length: 50 }, () => post(url, message())))
   t.ok(performance.now() - before < 2000, 'nobody waits longer than loadTimeout')
   for (const { status, body } of replies) t.match({ status, body }, { status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
-  t.equal((await fetch(`${url}/health`)).status, 200)
+  const health = await fetch(`${url}/health`)
+  t.match({ status: health.status, body: await health.json() }, { status: 503, body: { redis: false, openTurns: 0 } })
   t.equal(log.filter((line) => JSON.stringify(line).includes('ECONNREFUSED')).length, 1, 'the cause is logged once')
   t.match(log.find(({ msg }) => msg.includes('cannot be reached')), { level: 50, err: { message: /^Redis: connect ECONNREFUSED/ } })
   t.match(app.botasState.stats, { outage: { reason: /ECONNREFUSED/ }, loadFailures: 50, lastError: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
@@ -63,6 +68,7 @@ t.test('while Redis is down a turn fails in time, everything else goes on, and i
   await settled(async () => (await post(url, message({ id: 'first' }))).status === 200)
   t.ok(performance.now() - back < 1000, 'it works again within a second')
   t.match(app.botasState.stats, { outage: null })
+  t.equal((await fetch(`${url}/health`)).status, 200)
   await redis.stop()
   await settled(() => app.botasState.stats.outage !== null)
   t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, 2, 'another outage is logged once more')
@@ -151,14 +157,17 @@ t.test('a server that hangs is like one that is down, and turns go on when it do
       const before = performance.now()
       t.match(await post(url, message()), { status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
       t.ok(performance.now() - before < 1000)
+      await wait(1000)
+      t.match(await post(url, message()), { status: 500 })
+      t.match(app.botasState.stats.outage, { reason: 'Redis: the server does not answer' })
       // Long enough that a connection of ours is made anew, to a server that accepts it and says nothing.
       await wait(6000)
-      t.equal((await fetch(`${url}/health`)).status, 200)
+      t.equal((await fetch(`${url}/health`)).status, 503)
       redis.signal('SIGCONT')
       const back = performance.now()
       await settled(async () => (await post(url, message({ id: 'after' }))).status === 200)
       t.ok(performance.now() - back < 1000, 'it works again within a second')
-      t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, whose === 'ours' ? 1 : 0)
+      t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, 1)
     })
   }
 })
@@ -179,6 +188,55 @@ t.test('a save waits for a server that hangs for a while, and is done once', asy
     redis.signal('SIGCONT')
     await saved
     t.strictSame(await app.botasState.storage.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { count: turn } })
+  }
+})
+
+/** A way to a server on which everything can be lost in one direction, together with the connection. */
+async function lossyWay (t: Test, to: number) {
+  let lost: 'nothing' | 'requests' | 'answers' = 'nothing'
+  const proxy = createServer((socket) => {
+    const upstream = connect(to, '127.0.0.1')
+    const both = [socket, upstream] as const
+    for (const one of both) one.on('error', () => {}).on('close', () => { for (const other of both) other.destroy() })
+    socket.on('data', (chunk) => lost === 'requests' ? cut() : upstream.write(chunk))
+    upstream.on('data', (chunk) => lost === 'answers' ? cut() : socket.write(chunk))
+    const cut = () => {
+      lost = 'nothing'
+      socket.destroy()
+    }
+  }).listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  t.teardown(() => proxy.close())
+  return {
+    url: `redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+    lose: (what: 'requests' | 'answers') => { lost = what }
+  }
+}
+
+t.test('a save that was lost on its way is done once, and one whose answer was lost is reported, whoever made the client', async (t) => {
+  const redis = await startRedis(t)
+  for (const whose of ['ours', 'a user\'s'] as const) {
+    for (const lost of ['requests', 'answers'] as const) {
+      const way = await lossyWay(t, redis.port)
+      const theirs = new Redis(way.url, { lazyConnect: true })
+      t.teardown(() => theirs.disconnect())
+      const { app } = await startBot(t, { storage: whose === 'ours' ? way.url : new RedisStorage(theirs) })
+      const conversation = { channelId: 'test', botId: 'bot', conversationId: `${whose} ${lost}` }
+      const count = (meanwhile?: 'requests' | 'answers') => app.botasState.run(conversation, (state) => {
+        if (meanwhile !== undefined) way.lose(meanwhile)
+        return state.conversation.update<number>('count', (count) => (count ?? 0) + 1)
+      })
+      await count()
+      if (lost === 'requests') t.equal(await count(lost), 2)
+      else {
+        await t.rejects(count(lost), {
+          code: 'FST_BOTAS_STATE_SAVE_FAILED',
+          message: /saved: none; not known to be saved: "test/,
+          cause: { message: /the connection was lost before the answer came, and the document was changed meanwhile/ }
+        })
+      }
+      t.equal(await count(), 3, `${lost} of a client that is ${whose}`)
+    }
   }
 })
 

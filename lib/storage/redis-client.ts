@@ -12,8 +12,10 @@ const CONNECT_TIMEOUT = 2000
 const SOCKET_TIMEOUT = 5000
 /** How long a server may take to confirm that a connection is closed, in milliseconds. */
 const DISCONNECT_TIMEOUT = 200
-/** The longest pause between two attempts to connect, in milliseconds. */
+/** The longest pause between two attempts to connect, or two questions whether a server has loaded its data, in milliseconds. */
 const MAX_PAUSE = 500
+/** How often a connection is made anew because its server became a replica, in milliseconds. */
+const RESOLVE_INTERVAL = 5000
 
 /**
  * A client of ours, which connects with the first command and for as long as it takes.
@@ -29,6 +31,7 @@ export function openClient (url: string): RedisClient {
     connectTimeout: CONNECT_TIMEOUT,
     socketTimeout: SOCKET_TIMEOUT,
     disconnectTimeout: DISCONNECT_TIMEOUT,
+    maxLoadingRetryTime: MAX_PAUSE,
     // A user that may do no more than needed is not to be denied anything at each connection.
     disableClientInfo: true
   }
@@ -42,8 +45,7 @@ export function openClient (url: string): RedisClient {
       // What was sent without answer is looked after by the storage: see RedisConnection.
       maxRetriesPerRequest: 0,
       retryStrategy: pause,
-      // The server of a name may have become a replica.
-      reconnectOnError: ({ message }) => message.includes('READONLY')
+      reconnectOnError: replicaMet()
     })
   }
   return new Cluster(nodes, {
@@ -58,6 +60,16 @@ export function openClient (url: string): RedisClient {
       ...(tls ? { tls: {} } : {})
     }
   })
+}
+
+/** After a failover the name of a server may lead to another one, which a connection that goes on does not notice. */
+function replicaMet (): (error: Error) => boolean {
+  let last = -Infinity
+  return ({ message }) => {
+    if (!message.includes('READONLY') || performance.now() - last < RESOLVE_INTERVAL) return false
+    last = performance.now()
+    return true
+  }
 }
 
 /** @throws FST_BOTAS_STATE_INVALID_OPTION where it is no client */

@@ -8,6 +8,8 @@ const MAX_SILENCE = 1000
 /** How long to wait before a command is sent again, in milliseconds; two that failed together do not come back together. */
 const PAUSE = 50
 
+const SILENT = 'Redis: the server does not answer'
+
 /** A command that waits to be sent. */
 interface Waiting {
   send: () => void
@@ -89,6 +91,7 @@ export class RedisConnection {
 
   #opened (call: StorageCall | undefined): Promise<void> {
     if (this.client.status === 'wait') this.client.connect().catch(() => {})
+    if (this.client.status === 'ready') this.#beginOutage(new Error(SILENT))
     return new Promise((resolve, reject) => {
       const waiting: Waiting = { send: resolve, fail: reject, call }
       const giveUp = (): void => {
@@ -108,32 +111,35 @@ export class RedisConnection {
     } finally {
       this.#unanswered--
       this.#lastHeard = performance.now()
-      if (this.#waiting.size > 0 && this.#isOpen()) this.#sendAll()
+      if (this.#outage !== undefined && this.client.status === 'ready') this.#endOutage()
     }
   }
 
   #onReady (): void {
     this.#lastError = undefined
     this.#lastHeard = performance.now()
+    this.#endOutage()
+  }
+
+  #endOutage (): void {
     if (this.#outage !== undefined) {
       this.#outage = undefined
       for (const observer of this.#observers) observer.up()
     }
-    this.#sendAll()
+    for (const waiting of this.#waiting) waiting.send()
+    this.#waiting.clear()
+  }
+
+  #beginOutage (reason: Error): void {
+    if (this.#outage !== undefined) return
+    this.#outage = reason
+    for (const observer of this.#observers) observer.down(reason)
   }
 
   #onClose (): void {
     this.#interruptions++
-    if (this.#outage === undefined) {
-      this.#outage = reasonOf(this.#lastError)
-      for (const observer of this.#observers) observer.down(this.#outage)
-    }
+    this.#beginOutage(reasonOf(this.#lastError))
     this.#failAll(({ call }) => call === undefined)
-  }
-
-  #sendAll (): void {
-    for (const waiting of this.#waiting) waiting.send()
-    this.#waiting.clear()
   }
 
   #failAll (concerned: (waiting: Waiting) => boolean): void {
@@ -144,8 +150,7 @@ export class RedisConnection {
   }
 
   #unreachable (): Error {
-    const isUp = this.client.status === 'ready'
-    return new Error(isUp ? 'Redis: the server does not answer' : 'Redis: there is no connection')
+    return new Error(this.client.status === 'ready' ? SILENT : 'Redis: there is no connection')
   }
 
   /** Whether a command that was lost or refused may succeed a little later. */
