@@ -1,21 +1,54 @@
-// Runs before the tests: they start redis-server processes of their own and need the program.
+// Runs before the tests: they start redis-server and valkey-server processes of their own and need the programs.
 import { spawnSync } from 'node:child_process'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 
-if (!isInstalled()) {
+const missing = ['redis-server', 'valkey-server'].filter((program) => !isInstalled(program))
+if (missing.length > 0) {
   if (process.getuid?.() === 0) {
-    run('apt-get', ['update'])
-    run('apt-get', ['install', '-y', '--no-install-recommends', 'redis-server'])
+    apt('update')
+    for (const program of missing) {
+      apt('install', '-y', '--no-install-recommends', program)
+      if (!isInstalled(program)) installFromBackports(program)
+    }
   }
-  if (!isInstalled()) {
-    console.error('The tests need redis-server: install it first, for instance with "sudo apt-get install redis-server".')
+  if (!missing.every(isInstalled)) {
+    console.error('The tests need redis-server and valkey-server: install both first, on Debian 13 for instance with ' +
+      '"sudo apt-get install redis-server valkey-server".')
     process.exit(1)
   }
 }
 
-function isInstalled () {
-  return spawnSync('redis-server', ['--version']).status === 0
+/** Debian 12 has valkey-server in its backports only. The machine's own sources and lists stay as they are. */
+function installFromBackports (program) {
+  const codename = run('sh', '-c', '. /etc/os-release && echo "$VERSION_CODENAME"')
+  if (codename === '') return
+  const [mirror] = apt('indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages', 'Origin: Debian', `Codename: ${codename}`).split('\n')
+  const directory = mkdtempSync(join(tmpdir(), 'botas-apt-'))
+  const source = join(directory, 'sources.list')
+  const lists = join(directory, 'lists')
+  mkdirSync(join(lists, 'partial'), { recursive: true })
+  // apt downloads as another user.
+  chmodSync(directory, 0o755)
+  writeFileSync(source, ['', '-backports'].map((suite) => 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ' +
+    `${mirror || 'http://deb.debian.org/debian'} ${codename}${suite} main\n`).join(''))
+  const options = [`Dir::Etc::sourcelist=${source}`, 'Dir::Etc::sourceparts=/dev/null', `Dir::State::lists=${lists}`]
+    .flatMap((option) => ['-o', option])
+  apt(...options, 'update')
+  apt(...options, 'install', '-y', '--no-install-recommends', program)
+  rmSync(directory, { recursive: true, force: true })
 }
 
-function run (command, args) {
-  spawnSync(command, args, { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
+function isInstalled (program) {
+  return spawnSync(program, ['--version']).status === 0
+}
+
+function apt (...args) {
+  return run('apt-get', ...args)
+}
+
+function run (command, ...args) {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  return (spawnSync(command, args, { stdio: ['ignore', 'pipe', 'inherit'], env, encoding: 'utf8' }).stdout ?? '').trim()
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,13 +12,31 @@ export interface RedisServer {
   process: ChildProcess
 }
 
-/** Starts a real redis-server on a free loopback port, which is stopped with the test. */
-export async function startRedis (t: Test, args: string[] = []): Promise<RedisServer> {
+/** Starts a real redis-server, or a valkey-server, on a free loopback port, which is stopped with the test. */
+export async function startRedis (
+  t: Test, args: string[] = [], program: 'redis-server' | 'valkey-server' = 'redis-server'
+): Promise<RedisServer> {
   const port = await freePort()
-  const directory = mkdtempSync(join(tmpdir(), 'botas-redis-'))
-  const child = spawn('redis-server', [
-    '--port', String(port), '--bind', '127.0.0.1', '--dir', directory, '--save', '', '--daemonize', 'no', ...args
-  ], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const child = await startServer(t, program, temporaryDirectory(t), [
+    '--port', String(port), '--bind', '127.0.0.1', '--save', '', ...args
+  ], 'Ready to accept connections')
+  return { port, url: `redis://127.0.0.1:${port}`, process: child }
+}
+
+/** Starts a Sentinel that watches a master named `bot` and finds within a second that it is gone. Gives its port. */
+export async function startSentinel (t: Test, master: RedisServer): Promise<number> {
+  const port = await freePort()
+  const directory = temporaryDirectory(t)
+  // Sentinel writes down there what it found out.
+  const file = join(directory, 'sentinel.conf')
+  writeFileSync(file, `port ${port}\nbind 127.0.0.1\nsentinel monitor bot 127.0.0.1 ${master.port} 1\n` +
+    'sentinel down-after-milliseconds bot 300\nsentinel failover-timeout bot 2000\n')
+  await startServer(t, 'redis-server', directory, [file, '--sentinel'], '+monitor master bot')
+  return port
+}
+
+async function startServer (t: Test, program: string, directory: string, args: string[], ready: string): Promise<ChildProcess> {
+  const child = spawn(program, args, { cwd: directory, stdio: ['ignore', 'pipe', 'ignore'] })
   // Also where the test is broken off.
   const kill = () => { child.kill('SIGKILL') }
   process.once('exit', kill)
@@ -28,15 +46,21 @@ export async function startRedis (t: Test, args: string[] = []): Promise<RedisSe
       child.kill('SIGKILL')
       await once(child, 'exit')
     }
-    rmSync(directory, { recursive: true, force: true })
   })
   let output = ''
   for await (const chunk of child.stdout) {
     output += chunk
-    if (output.includes('Ready to accept connections')) break
+    if (output.includes(ready)) break
   }
-  if (!output.includes('Ready to accept connections')) throw new Error(`redis-server did not start: ${output}`)
-  return { port, url: `redis://127.0.0.1:${port}`, process: child }
+  if (!output.includes(ready)) throw new Error(`${program} did not start: ${output}`)
+  return child
+}
+
+/** Removed after the server in it: a test tears down in reverse. */
+function temporaryDirectory (t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'botas-redis-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  return directory
 }
 
 export async function freePort (): Promise<number> {

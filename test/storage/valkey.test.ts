@@ -12,9 +12,9 @@ t.teardown(() => client.disconnect())
 
 t.test('Valkey with a URL', async (t) => {
   t.match(await client.info('server'), /^valkey_version:/m)
-  conformance(t, async (t) => {
+  conformance(t, async (t, options) => {
     await client.flushall()
-    const storage = new RedisStorage(server.url)
+    const storage = new RedisStorage(server.url, options)
     t.teardown(() => storage.close())
     return storage
   })
