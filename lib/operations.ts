@@ -31,7 +31,7 @@ export interface BotasStateStats {
   flushRetries: number
   /** the last load or flush that failed; `at` is in milliseconds since 1970 */
   lastError: { at: number, code: string, message: string } | null
-  /** the outage of the storage that is going on, as far as the storage tells; `since` is in milliseconds since 1970 */
+  /** the outage that is going on, as far as the storage tells, and its latest reason; `since` is in milliseconds since 1970 */
   outage: { since: number, reason: string } | null
 }
 

@@ -57,7 +57,7 @@ interface Marked {
 const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, options) => {
   const { identify, flush, ...turnOptions } = await checkOptions(options)
   const turns = new Turns(turnOptions, {
-    // Once an outage, not once a request.
+    // Once an outage and reason, not once a request.
     down: (err) => fastify.log.error({ err }, 'the storage of the bot\'s state cannot be reached'),
     up: () => fastify.log.info('the storage of the bot\'s state can be reached again')
   })

@@ -32,7 +32,7 @@ export class Turns {
     this.#context = { ...options, flushes: this.#shared.flushes, operations: new Operations(), open: new Set() }
     this.#unwatch = options.storage.watch?.({
       down: (reason) => {
-        this.#outage = { since: Date.now(), reason: reason.message }
+        this.#outage = { since: this.#outage?.since ?? Date.now(), reason: reason.message }
         observer.down(reason)
       },
       up: () => {

@@ -17,11 +17,11 @@ import { type RedisServer, freePort, startRedis } from './helpers/redis-server.j
 const OUTAGE_SECONDS = Number(process.env.OUTAGE_SECONDS ?? 8)
 const TURNS_A_SECOND = 500
 
-/** A Redis that can be stopped and started again, with what it held. */
+/** A Redis that can be stopped and started again, with all that it confirmed. */
 async function restartable (t: Test) {
   const directory = await mkdtemp(join(tmpdir(), 'botas-redis-'))
   t.teardown(() => rm(directory, { recursive: true, force: true }))
-  const args = ['--port', String(await freePort()), '--dir', directory, '--appendonly', 'yes']
+  const args = ['--port', String(await freePort()), '--dir', directory, '--appendonly', 'yes', '--appendfsync', 'always']
   let server: RedisServer | undefined
   return {
     url: `redis://127.0.0.1:${args[1]}`,

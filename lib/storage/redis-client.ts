@@ -37,7 +37,7 @@ export function openClient (url: string): RedisClient {
   }
   const { tls, username, password, nodes } = parsed
   if (nodes.length === 1) {
-    return new Redis(url, {
+    const client = new Redis(url, {
       ...options,
       lazyConnect: true,
       // What one tick asks for is sent in one go.
@@ -47,6 +47,11 @@ export function openClient (url: string): RedisClient {
       retryStrategy: pause,
       reconnectOnError: replicaMet()
     })
+    // It would go on in the database 0.
+    client.on('error', (error: Error & { command?: { name: string } }) => {
+      if (error.command?.name === 'select') client.disconnect(true)
+    })
+    return client
   }
   return new Cluster(nodes, {
     lazyConnect: true,

@@ -5,6 +5,8 @@ import type { OutageObserver, StorageCall } from './storage.js'
 
 /** How long a server may be silent before no more is sent to it, in milliseconds. */
 const MAX_SILENCE = 1000
+/** How long to wait for a server to say goodbye, in milliseconds. */
+const QUIT_TIMEOUT = 500
 /** How long to wait before a command is sent again, in milliseconds; two that failed together do not come back together. */
 const PAUSE = 50
 
@@ -39,13 +41,17 @@ export class RedisConnection {
   #interruptions = 0
   #unanswered = 0
   #lastHeard = 0
-  #lastError: Error | undefined
-  #outage: Error | undefined
+  #isClosing = false
+  /** why there is no connection, since the last one; empty where there is one, or might be in a moment */
+  #reasons: Error[] = []
 
   constructor (client: RedisClient) {
     this.client = client
-    client.on('error', (error: Error) => { this.#lastError = error })
-    client.on('close', () => this.#onClose())
+    client.on('error', (error: Error) => this.#beginOutage(reasonOf(error)))
+    client.on('close', () => {
+      this.#interruptions++
+      this.#failAll(({ call }) => call === undefined)
+    })
     client.on('-node', () => { this.#interruptions++ })
     client.on('ready', () => this.#onReady())
     client.on('end', () => this.#failAll(() => true))
@@ -59,8 +65,16 @@ export class RedisConnection {
   /** Tells of every outage, also of the one that is going on. */
   watch (observer: OutageObserver): () => void {
     this.#observers.add(observer)
-    if (this.#outage !== undefined) observer.down(this.#outage)
+    for (const reason of this.#reasons) observer.down(reason)
     return () => this.#observers.delete(observer)
+  }
+
+  /** Says goodbye, but does not wait long for an answer. */
+  async close (): Promise<void> {
+    this.#isClosing = true
+    const quit = this.client.status === 'ready' ? this.client.quit().catch(() => {}) : undefined
+    await Promise.race([quit, wait(QUIT_TIMEOUT, undefined, { ref: false })])
+    this.client.disconnect()
   }
 
   /**
@@ -111,35 +125,29 @@ export class RedisConnection {
     } finally {
       this.#unanswered--
       this.#lastHeard = performance.now()
-      if (this.#outage !== undefined && this.client.status === 'ready') this.#endOutage()
+      if (this.#reasons.length > 0 && this.client.status === 'ready') this.#endOutage()
     }
   }
 
   #onReady (): void {
-    this.#lastError = undefined
     this.#lastHeard = performance.now()
     this.#endOutage()
   }
 
   #endOutage (): void {
-    if (this.#outage !== undefined) {
-      this.#outage = undefined
+    if (this.#reasons.length > 0) {
+      this.#reasons = []
       for (const observer of this.#observers) observer.up()
     }
     for (const waiting of this.#waiting) waiting.send()
     this.#waiting.clear()
   }
 
+  /** A connection that breaks and is there again at once is no outage: it takes an attempt that failed to make one. */
   #beginOutage (reason: Error): void {
-    if (this.#outage !== undefined) return
-    this.#outage = reason
+    if (this.#isClosing || this.#reasons.some(({ message }) => message === reason.message)) return
+    this.#reasons.push(reason)
     for (const observer of this.#observers) observer.down(reason)
-  }
-
-  #onClose (): void {
-    this.#interruptions++
-    this.#beginOutage(reasonOf(this.#lastError))
-    this.#failAll(({ call }) => call === undefined)
   }
 
   #failAll (concerned: (waiting: Waiting) => boolean): void {
@@ -154,10 +162,9 @@ export class RedisConnection {
   }
 
   /** Whether a command that was lost or refused may succeed a little later. */
-  #isPassing ({ name, message }: Error): boolean {
+  #isPassing (error: Error): boolean {
     if (this.client.status === 'end') return false
-    const isPassing = LOST_NAMES.has(name) || LOST.test(message) || REFUSED.test(message) ||
-      (this.client.isCluster && REDIRECTED.test(message))
+    const isPassing = isLost(error) || REFUSED.test(error.message) || (this.client.isCluster && REDIRECTED.test(error.message))
     // Another node may be the one to ask by now; a pipeline leaves it to its user to find that out.
     if (isPassing && this.client.isCluster) (this.client as Cluster).refreshSlotsCache()
     return isPassing
@@ -171,6 +178,11 @@ const LOST = /^(Connection is closed|Stream isn't writeable|Cluster isn't ready|
 const REFUSED = /\b(LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READONLY)\b/
 const REDIRECTED = /^(MOVED|ASK) /
 
+/** Whether it is not known what became of a command. A server that refused it has not executed it. */
+export function isLost ({ name, message }: Error): boolean {
+  return LOST_NAMES.has(name) || LOST.test(message)
+}
+
 /** An error of ioredis has the arguments of its command, which are private, and may quote them: the rest is passed on. */
 function withoutArguments (error: Error): Error {
   if (LOST_NAMES.has(error.name)) return new Error('Redis: the connection was lost before the answer came')
@@ -178,8 +190,8 @@ function withoutArguments (error: Error): Error {
 }
 
 /** Why there is no connection. Credentials are among the arguments of a command, too. */
-function reasonOf (error: Error | undefined): Error {
-  if (error === undefined) return new Error('Redis: the connection was closed')
+function reasonOf (error: Error): Error {
+  if (error.message.startsWith('Socket timeout')) return new Error(SILENT)
   const { lastNodeError, errors = [] } = error as Error & { lastNodeError?: Error, errors?: Error[] }
   const messages = [error, lastNodeError, ...errors].map((one) => one?.message ?? '').filter((message) => message !== '')
   return new Error(`Redis: ${messages.join(', ')}`)

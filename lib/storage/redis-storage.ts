@@ -7,7 +7,7 @@ import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
 import { type Comparison, compareAndSet } from './compare-and-set.js'
 import type { Expiry } from './expiry.js'
 import { type RedisClient, assertClient, openClient } from './redis-client.js'
-import { type RedisConnection, connectionOf } from './redis-connection.js'
+import { type RedisConnection, connectionOf, isLost } from './redis-connection.js'
 import type { OutageObserver, Storage, StorageCall } from './storage.js'
 
 /** The options of `RedisStorage`. */
@@ -16,8 +16,6 @@ export interface RedisStorageOptions extends Expiry {
   keyPrefix?: string | undefined
 }
 
-/** How long `close` waits for a client of ours to say goodbye, in milliseconds. */
-const QUIT_TIMEOUT = 500
 /** The longest pause before another attempt, in milliseconds. */
 const MAX_PAUSE = 20
 
@@ -120,9 +118,7 @@ export class RedisStorage implements Storage {
   async close (): Promise<void> {
     if (!this.#isOwn || this.#closed) return
     this.#closed = true
-    const quit = this.#client.status === 'ready' ? this.#client.quit().catch(() => {}) : undefined
-    await Promise.race([quit, wait(QUIT_TIMEOUT, undefined, { ref: false })])
-    this.#client.disconnect()
+    await this.#connection.close()
   }
 
   /** Where the change fails on a guess, that says nothing: it is for what is stored. */
@@ -145,12 +141,19 @@ export class RedisStorage implements Storage {
   async #compareAndSet (
     key: string, expected: string | undefined, next: string | undefined, call: StorageCall | undefined
   ): Promise<Comparison> {
-    let interruptions: number | undefined
-    const outcome = await this.#connection.send(() => {
-      interruptions ??= this.#connection.interruptions
-      return compareAndSet(this.#client, this.#prefix + key, expected, next, this.#ttl)
+    let isDoubtful = false
+    const outcome = await this.#connection.send(async () => {
+      const { interruptions } = this.#connection
+      try {
+        return await compareAndSet(this.#client, this.#prefix + key, expected, next, this.#ttl)
+      } catch (error) {
+        isDoubtful ||= isLost(error as Error)
+        throw error
+      } finally {
+        isDoubtful ||= interruptions !== this.#connection.interruptions
+      }
     }, call)
-    if (!outcome.replaced && interruptions !== this.#connection.interruptions) {
+    if (!outcome.replaced && isDoubtful) {
       throw new Error('Redis: the connection was lost before the answer came, and the document was changed meanwhile')
     }
     return outcome

@@ -10,7 +10,7 @@ export interface StorageCall {
 
 /** Who wants to know whether a storage can be reached. */
 export interface OutageObserver {
-  /** An outage has begun. `reason` is free of credentials and of what is stored. */
+  /** An outage has begun, or has one more reason by now. `reason` is free of credentials and of what is stored. */
   down(reason: Error): void
   /** It is over. */
   up(): void

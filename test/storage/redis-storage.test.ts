@@ -164,6 +164,37 @@ t.test('an update whose answer is lost with its connection fails, and is not app
   t.strictSame(await storage.read(['key']), { key: { n: 2 } }, 'it was executed once')
 })
 
+t.test('a database that there is not is never taken for another one', async (t) => {
+  const client = await connect(t)
+  const storage = new RedisStorage(`${server.url}/99`)
+  t.teardown(() => storage.close())
+  const reasons: string[] = []
+  storage.watch({ down: ({ message }) => { reasons.push(message) }, up: () => t.fail('it is not reached') })
+  await t.rejects(storage.write({ key: { n: 1 } }), { message: /^Redis: / })
+  await t.rejects(storage.update('key', () => ({ n: 1 })), { message: /^Redis: / })
+  t.equal(await client.dbsize(), 0)
+  t.match(reasons, ['Redis: ERR DB index is out of range'])
+  const other = new RedisStorage(`${server.url}/3`)
+  t.teardown(() => other.close())
+  await other.write({ key: { n: 1 } })
+  await client.select(3)
+  t.equal(await client.get('botas:key'), '{"n":1}')
+})
+
+t.test('who watches is told of outages until it does not want to know any more', async (t) => {
+  const storage = new RedisStorage(`redis://127.0.0.1:${await freePort()}`)
+  const told: string[] = []
+  const unwatch = storage.watch({ down: ({ message }) => { told.push(message) }, up: () => t.fail('it is not reached') })
+  await t.rejects(storage.read(['key']))
+  t.match(told, [/ECONNREFUSED/])
+  unwatch()
+  const late = storage.watch({ down: ({ message }) => { told.push(`late: ${message}`) }, up: () => t.fail('it is not reached') })
+  t.match(told, [/ECONNREFUSED/, /^late: .*ECONNREFUSED/])
+  late()
+  await storage.close()
+  t.equal(told.length, 2, 'that it is closed is no outage')
+})
+
 t.test('a server that is down fails at once, and works again when it is back', async (t) => {
   const port = await freePort()
   const storage = new RedisStorage(`redis://127.0.0.1:${port}`)
