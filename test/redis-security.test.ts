@@ -6,7 +6,7 @@ import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { RedisStorage } from '../lib/storage/redis-storage.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
-import { buildFastify, post } from './helpers/build-fastify.js'
+import { buildFastify, post, settled } from './helpers/build-fastify.js'
 import { authorityPath, certificatePath } from './helpers/certificates.js'
 import { shellEnvironment } from './helpers/node-process.js'
 import { freePort, startRedis } from './helpers/redis-server.js'
@@ -17,7 +17,7 @@ const PASSWORD = 'hunter2@/:?#%'
 const COMMANDS = '+get +set +del +evalsha +eval +info'
 
 /** A server with TLS on one port and without on another, with users that may do this and that, and an admin's client. */
-async function startSecure (t: Test, program?: 'valkey-server') {
+async function startSecure (t: Test, program?: 'valkey-server', args: string[] = []) {
   const tlsPort = await freePort()
   const { port } = await startRedis(t, [
     '--tls-port', String(tlsPort), '--tls-cert-file', certificatePath, '--tls-key-file', certificatePath,
@@ -27,7 +27,8 @@ async function startSecure (t: Test, program?: 'valkey-server') {
     ...user('without-scripts', '~botas:* +get +set +del +info'),
     ...user('reader', `%R~botas:* ${COMMANDS}`),
     ...user('stranger', `~others:* ${COMMANDS}`),
-    '--user', 'default', 'off'
+    '--user', 'default', 'off',
+    ...args
   ], program)
   const admin = new Redis(port, { username: 'admin', password: PASSWORD })
   t.teardown(() => admin.disconnect())
@@ -68,14 +69,33 @@ async function converse (t: Test, storage: string, messages = 1) {
   return { replies, errors, log, duration }
 }
 
+/** Three turns of a bot in a process that trusts the test's authority. */
+async function runBot (url: string) {
+  const bot = fileURLToPath(new URL('./processes/secure-bot.js', import.meta.url))
+  return promisify(execFile)(process.execPath, [bot, url], { env: { ...shellEnvironment, NODE_EXTRA_CA_CERTS: authorityPath } })
+}
+
+t.test('on a Cluster over TLS a bot needs a few commands more', async (t) => {
+  const { port, tlsPort, admin } = await startSecure(t, undefined, [
+    '--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1', '--tls-cluster', 'yes', '--cluster-port', String(await freePort()),
+    ...user('clustered', `~botas:* ${COMMANDS} +cluster|slots +cluster|info +client|setname`)
+  ])
+  await admin.cluster('ADDSLOTSRANGE', 0, 16383)
+  await settled(async () => /cluster_state:ok/.test(await admin.cluster('INFO') as string))
+  const url = (scheme: string, port: number) => `${urlOf('clustered', { scheme, port })},127.0.0.1:${port}`
+  t.strictSame(await runBot(url('rediss', tlsPort)), { stdout: '{"count":1}\n{"count":2}\n{}\n', stderr: '' })
+  t.strictSame(await admin.acl('LOG'), [])
+  t.match((await converse(t, url('redis', port))).replies, [{ status: 200 }])
+  const { replies, log } = await converse(t, url('rediss', tlsPort))
+  t.match(replies, [{ status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } }])
+  // ioredis says no more of the nodes of a Cluster.
+  t.match(log.filter(({ msg }) => msg.includes('cannot be reached')), [{ err: { message: /^Redis: Failed to refresh slots cache/ } }])
+})
+
 for (const program of [undefined, 'valkey-server'] as const) {
   t.test(`over TLS a bot does nothing that is denied to a user with no more than its commands, and prints nothing: ${program ?? 'redis-server'}`, async (t) => {
     const { tlsPort, admin } = program === undefined ? server : await startSecure(t, program)
-    const bot = fileURLToPath(new URL('./processes/secure-bot.js', import.meta.url))
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, [bot, urlOf('botas', { scheme: 'rediss', port: tlsPort })], {
-      env: { ...shellEnvironment, NODE_EXTRA_CA_CERTS: authorityPath }
-    })
-    t.strictSame({ stdout, stderr }, { stdout: '{"count":1}\n{"count":2}\n{}\n', stderr: '' })
+    t.strictSame(await runBot(urlOf('botas', { scheme: 'rediss', port: tlsPort })), { stdout: '{"count":1}\n{"count":2}\n{}\n', stderr: '' })
     // There a server writes down what it denied to whom.
     t.strictSame(await admin.acl('LOG'), [])
   })

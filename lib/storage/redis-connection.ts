@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster } from 'ioredis'
 import type { RedisClient } from './redis-client.js'
+import { RedisNodes } from './redis-nodes.js'
 import type { OutageObserver, StorageCall } from './storage.js'
 
 /** How long a server may be silent before no more is sent to it, in milliseconds. */
@@ -36,6 +37,8 @@ export function connectionOf (client: RedisClient): RedisConnection {
  */
 export class RedisConnection {
   readonly client: RedisClient
+  /** of a Cluster */
+  readonly #nodes: RedisNodes | undefined
   readonly #waiting = new Set<Waiting>()
   readonly #observers = new Set<OutageObserver>()
   #interruptions = 0
@@ -52,7 +55,7 @@ export class RedisConnection {
       this.#interruptions++
       this.#failAll(({ call }) => call === undefined)
     })
-    client.on('-node', () => { this.#interruptions++ })
+    if (client.isCluster) this.#nodes = new RedisNodes(client as Cluster, () => { this.#interruptions++ })
     client.on('ready', () => this.#onReady())
     client.on('end', () => this.#failAll(() => true))
   }
@@ -98,9 +101,12 @@ export class RedisConnection {
 
   /** Whether there is a server that answers. A client that was closed says so itself. */
   #isOpen (): boolean {
-    if (this.client.status === 'end') return true
-    const isSilent = this.#unanswered > 0 && performance.now() - this.#lastHeard > MAX_SILENCE
-    return this.client.status === 'ready' && !isSilent
+    return this.client.status === 'end' || (this.client.status === 'ready' && !this.#isSilent())
+  }
+
+  /** Of a Cluster one node may be silent and the others not. */
+  #isSilent (): boolean {
+    return this.#nodes === undefined && this.#unanswered > 0 && performance.now() - this.#lastHeard > MAX_SILENCE
   }
 
   #opened (call: StorageCall | undefined): Promise<void> {
@@ -109,8 +115,11 @@ export class RedisConnection {
     return new Promise((resolve, reject) => {
       const waiting: Waiting = { send: resolve, fail: reject, call }
       const giveUp = (): void => {
+        const error = this.#unreachable()
         this.#waiting.delete(waiting)
-        reject(this.#unreachable())
+        // What costs a turn is an outage, also where nothing says why.
+        if (this.#reasons.length === 0) this.#beginOutage(error)
+        reject(error)
       }
       if (call?.signal.aborted === true) return giveUp()
       this.#waiting.add(waiting)
@@ -120,9 +129,11 @@ export class RedisConnection {
 
   async #answered<Result> (command: () => Promise<Result>): Promise<Result> {
     if (this.#unanswered++ === 0) this.#lastHeard = performance.now()
+    const answered = this.#nodes?.sent()
     try {
       return await command()
     } finally {
+      answered?.()
       this.#unanswered--
       this.#lastHeard = performance.now()
       if (this.#reasons.length > 0 && this.client.status === 'ready') this.#endOutage()
@@ -176,7 +187,8 @@ const LOST_NAMES = new Set(['MaxRetriesPerRequestError', 'AbortError', 'ClusterA
 const LOST = /^(Connection is closed|Stream isn't writeable|Cluster isn't ready|None of startup nodes|Too many Cluster redirections)/
 /** Replies of a server that starts, of a cluster that has no master for a key, of a master that became a replica. */
 const REFUSED = /\b(LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READONLY)\b/
-const REDIRECTED = /^(MOVED|ASK) /
+/** Replies of a node, and an error of ioredis: the map of the Cluster has changed. */
+const REDIRECTED = /^(MOVED |ASK |All keys in the pipeline should belong to the same slots)/
 
 /** Whether it is not known what became of a command. A server that refused it has not executed it. */
 export function isLost ({ name, message }: Error): boolean {

@@ -144,14 +144,10 @@ export class RedisStorage implements Storage {
     let isDoubtful = false
     const outcome = await this.#connection.send(async () => {
       const { interruptions } = this.#connection
-      try {
-        return await compareAndSet(this.#client, this.#prefix + key, expected, next, this.#ttl)
-      } catch (error) {
-        isDoubtful ||= isLost(error as Error)
-        throw error
-      } finally {
-        isDoubtful ||= interruptions !== this.#connection.interruptions
-      }
+      const attempt = compareAndSet(this.#client, this.#prefix + key, expected, next, this.#ttl)
+      const wasLost = await attempt.then(() => false, isLost)
+      if (wasLost || interruptions !== this.#connection.interruptions) isDoubtful = true
+      return attempt
     }, call)
     if (!outcome.replaced && isDoubtful) {
       throw new Error('Redis: the connection was lost before the answer came, and the document was changed meanwhile')

@@ -23,8 +23,8 @@ if (missing.length > 0) {
 /** Debian 12 has valkey-server in its backports only. The machine's own sources and lists stay as they are. */
 function installFromBackports (program) {
   const codename = run('sh', '-c', '. /etc/os-release && echo "$VERSION_CODENAME"')
-  if (codename === '') return
   const [mirror] = apt('indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages', 'Origin: Debian', `Codename: ${codename}`).split('\n')
+  if (mirror === '') return
   const directory = mkdtempSync(join(tmpdir(), 'botas-apt-'))
   const source = join(directory, 'sources.list')
   const lists = join(directory, 'lists')
@@ -32,7 +32,7 @@ function installFromBackports (program) {
   // apt downloads as another user.
   chmodSync(directory, 0o755)
   writeFileSync(source, ['', '-backports'].map((suite) => 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ' +
-    `${mirror || 'http://deb.debian.org/debian'} ${codename}${suite} main\n`).join(''))
+    `${mirror} ${codename}${suite} main\n`).join(''))
   const options = [`Dir::Etc::sourcelist=${source}`, 'Dir::Etc::sourceparts=/dev/null', `Dir::State::lists=${lists}`]
     .flatMap((option) => ['-o', option])
   apt(...options, 'update')

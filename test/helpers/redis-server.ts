@@ -1,10 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { startServer } from './server-process.js'
 
 export interface RedisServer {
   port: number
@@ -17,9 +18,9 @@ export async function startRedis (
   t: Test, args: string[] = [], program: 'redis-server' | 'valkey-server' = 'redis-server'
 ): Promise<RedisServer> {
   const port = await freePort()
-  const child = await startServer(t, program, temporaryDirectory(t), [
+  const child = await startWithTest(t, program, [
     '--port', String(port), '--bind', '127.0.0.1', '--save', '', ...args
-  ], 'Ready to accept connections')
+  ], temporaryDirectory(t), 'Ready to accept connections')
   return { port, url: `redis://127.0.0.1:${port}`, process: child }
 }
 
@@ -31,28 +32,18 @@ export async function startSentinel (t: Test, master: RedisServer): Promise<numb
   const file = join(directory, 'sentinel.conf')
   writeFileSync(file, `port ${port}\nbind 127.0.0.1\nsentinel monitor bot 127.0.0.1 ${master.port} 1\n` +
     'sentinel down-after-milliseconds bot 300\nsentinel failover-timeout bot 2000\n')
-  await startServer(t, 'redis-server', directory, [file, '--sentinel'], '+monitor master bot')
+  await startWithTest(t, 'redis-server', [file, '--sentinel'], directory, '+monitor master bot')
   return port
 }
 
-async function startServer (t: Test, program: string, directory: string, args: string[], ready: string): Promise<ChildProcess> {
-  const child = spawn(program, args, { cwd: directory, stdio: ['ignore', 'pipe', 'ignore'] })
-  // Also where the test is broken off.
-  const kill = () => { child.kill('SIGKILL') }
-  process.once('exit', kill)
+async function startWithTest (t: Test, ...server: Parameters<typeof startServer>): Promise<ChildProcess> {
+  const child = await startServer(...server)
   t.teardown(async () => {
-    process.off('exit', kill)
     if (child.exitCode === null && child.signalCode === null) {
       child.kill('SIGKILL')
       await once(child, 'exit')
     }
   })
-  let output = ''
-  for await (const chunk of child.stdout) {
-    output += chunk
-    if (output.includes(ready)) break
-  }
-  if (!output.includes(ready)) throw new Error(`${program} did not start: ${output}`)
   return child
 }
 

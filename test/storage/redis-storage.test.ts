@@ -181,6 +181,13 @@ t.test('a database that there is not is never taken for another one', async (t) 
   t.equal(await client.get('botas:key'), '{"n":1}')
 })
 
+t.test('a call that nobody waits for any more does not wait for a connection', async (t) => {
+  const storage = new RedisStorage(`redis://127.0.0.1:${await freePort()}`)
+  t.teardown(() => storage.close())
+  const call = { signal: AbortSignal.abort(), retrying: () => t.fail('it is not tried again') }
+  await t.rejects(storage.read(['key'], call), { message: 'Redis: there is no connection' })
+})
+
 t.test('who watches is told of outages until it does not want to know any more', async (t) => {
   const storage = new RedisStorage(`redis://127.0.0.1:${await freePort()}`)
   const told: string[] = []

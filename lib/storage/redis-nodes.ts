@@ -1,0 +1,46 @@
+import type { Cluster, Redis } from 'ioredis'
+
+/** How long a node may leave a command without answer before it is asked who its master is, in milliseconds. */
+const MAX_SILENCE = 1000
+
+/** What a client does not tell of the nodes of its Cluster. */
+export class RedisNodes {
+  readonly #cluster: Cluster
+  /** the commands that wait for an answer, the oldest first */
+  readonly #unanswered = new Set<{ since: number }>()
+  #looking: NodeJS.Timeout | undefined
+
+  /** @param onClose is called when the connection to any node is closed: "-node" misses one that is back at once */
+  constructor (cluster: Cluster, onClose: () => void) {
+    this.#cluster = cluster
+    const watch = (node: Redis): void => { node.on('close', onClose) }
+    cluster.nodes('all').forEach(watch)
+    cluster.on('+node', watch)
+  }
+
+  /**
+   * A command is sent.
+   *
+   * @returns to be called when it is answered
+   */
+  sent (): () => void {
+    const command = { since: performance.now() }
+    this.#unanswered.add(command)
+    this.#looking ??= setInterval(() => this.#lookForHungNode(), MAX_SILENCE / 2).unref()
+    return () => {
+      this.#unanswered.delete(command)
+      if (this.#unanswered.size > 0) return
+      clearInterval(this.#looking)
+      this.#looking = undefined
+    }
+  }
+
+  /**
+   * A node that hangs keeps its connections. Once the others have put a replica in its place, a client that asks them
+   * closes the connection, and what waits for an answer is sent again.
+   */
+  #lookForHungNode (): void {
+    const [oldest] = this.#unanswered
+    if (oldest !== undefined && performance.now() - oldest.since > MAX_SILENCE) this.#cluster.refreshSlotsCache()
+  }
+}

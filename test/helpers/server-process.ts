@@ -1,0 +1,23 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { settled } from './build-fastify.js'
+
+/**
+ * Starts a server program, which ends with this process, however that ends.
+ *
+ * @param ready what it prints when it is
+ */
+export async function startServer (program: string, args: string[], cwd: string, ready: string): Promise<ChildProcess> {
+  const child = spawn(program, args, { cwd, stdio: ['ignore', 'pipe', 'ignore'] })
+  const guard = guardOf(child)
+  child.once('exit', () => guard.kill('SIGKILL'))
+  let output = ''
+  child.stdout.on('data', (chunk) => { output += chunk })
+  await settled(() => output.includes(ready) || child.exitCode !== null, 10_000)
+  if (!output.includes(ready)) throw new Error(`${program} did not start: ${output}`)
+  return child
+}
+
+/** Kills a process also where the test is broken off without a word, by SIGKILL for instance: then its input ends. */
+function guardOf ({ pid }: ChildProcess): ChildProcess {
+  return spawn('sh', ['-c', `read line; kill -9 ${pid}`], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
+}
