@@ -7,10 +7,33 @@ export type StateDocument = Record<string, unknown>
 /** From a stored document to what it becomes; `undefined` stands for no document. */
 export type ChangeDocument = (current: StateDocument | undefined) => StateDocument | undefined
 
+/** Longer texts, in characters, are parsed when somebody wants to know what they say. */
+const EAGERLY_PARSED = 32_768
+
 /** A document as it came out of a storage: the text, and what it says. */
-export interface StoredDocument {
-  text: string
-  document: StateDocument
+export class StoredDocument {
+  readonly text: string
+  readonly #key: string
+  #document: StateDocument | undefined
+
+  /** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where the text is no JSON object, as far as can be told without parsing a long one */
+  constructor (text: string, key: string) {
+    this.text = text
+    this.#key = key
+    if (text.length <= EAGERLY_PARSED) this.#document = parseDocument(text, key)
+    else if (!/^\uFEFF?\s*\{/.test(text) || !/\}\s*$/.test(text.slice(-100))) throw incomplete(text, key)
+  }
+
+  /** Whether it was parsed without an error. */
+  get isParsed (): boolean {
+    return this.#document !== undefined
+  }
+
+  /** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a long text is no JSON object */
+  get document (): StateDocument {
+    this.#document ??= parseDocument(this.text, this.#key)
+    return this.#document
+  }
 }
 
 /**
@@ -20,15 +43,29 @@ export interface StoredDocument {
  * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where the text is no JSON object. The parser's own message is not passed on:
  *   it quotes the text, and the text is private.
  */
-export function parseDocument (text: string, key: string): StateDocument {
+function parseDocument (text: string, key: string): StateDocument {
   let value: unknown
   try {
     value = JSON.parse(withoutByteOrderMark(text))
   } catch {
-    throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `no complete JSON (${text.length} characters)`)
+    throw incomplete(text, key)
   }
   assertDocument(value, key)
   return value
+}
+
+function incomplete (text: string, key: string): Error {
+  return new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `no complete JSON object (${text.length} characters)`)
+}
+
+/** What was found under some keys, as the method `read` of a storage gives it. */
+export function documentsOf (keys: string[], found: Array<StoredDocument | undefined>): Record<string, StateDocument> {
+  const documents: Record<string, StateDocument> = {}
+  for (const [index, key] of keys.entries()) {
+    const stored = found[index]
+    if (stored !== undefined) setMember(documents, key, stored.document)
+  }
+  return documents
 }
 
 /**
@@ -83,6 +120,7 @@ export function encodeDocuments (documents: Record<string, unknown>): Array<[key
 export function encodeValue (value: unknown, place: string): string | undefined {
   let refused: string | undefined
   try {
+    if (isPlain(value, 0)) return JSON.stringify(value)
     return JSON.stringify(value, function (this: Record<string, unknown>, name, member) {
       // What toJSON made of it does not tell a Buffer or an invalid date.
       const original = this[name]
@@ -98,9 +136,36 @@ export function encodeValue (value: unknown, place: string): string | undefined 
   }
 }
 
+/** How deep `isPlain` looks; a cycle ends there as well. */
+const MAX_PLAIN_DEPTH = 100
+
+/** Whether a value is what `JSON.parse` gives, of which JSON.stringify loses nothing: it is much faster unobserved. */
+function isPlain (value: unknown, depth: number): boolean {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+    case 'undefined': return true
+    case 'number': return Number.isFinite(value)
+    case 'object': return value === null || (depth < MAX_PLAIN_DEPTH && isPlainObject(value, depth))
+    default: return false
+  }
+}
+
+function isPlainObject (value: object, depth: number): boolean {
+  const prototype = Object.getPrototypeOf(value)
+  if (prototype === Array.prototype) {
+    for (const item of value as unknown[]) if (!isPlain(item, depth + 1)) return false
+  } else if (prototype !== Object.prototype) return false
+  else {
+    for (const name in value) if (!isPlain((value as Record<string, unknown>)[name], depth + 1)) return false
+  }
+  return !('toJSON' in value)
+}
+
 /** Sets an own member whatever its name is: a plain assignment to `__proto__` would not. */
 export function setMember (document: StateDocument, name: string, value: unknown): void {
-  Object.defineProperty(document, name, { value, enumerable: true, configurable: true, writable: true })
+  if (name !== '__proto__') document[name] = value
+  else Object.defineProperty(document, name, { value, enumerable: true, configurable: true, writable: true })
 }
 
 /** Whether a JSON text says the same as a value, which may have been changed in place since it was parsed from it. */

@@ -49,7 +49,7 @@ export class Exchange {
   /** Begins to look out for the end. */
   watch (reply: FastifyReply): void {
     this.#reply = reply
-    this.#watchReply(reply)
+    watchReply(reply)
     if (this.#isGone(reply)) this.#onClose(reply)
     else onceClosed(reply, () => this.#onClose(reply))
   }
@@ -95,7 +95,7 @@ export class Exchange {
   }
 
   /** Ends the turn before the reply leaves. */
-  end (): Promise<void> {
+  end (): Promise<void> | undefined {
     this.#ended = true
     return this.turn.end()
   }
@@ -120,7 +120,7 @@ export class Exchange {
     this.turn.state.temp.seal()
     if (this.#ended) return
     if ((this.#reply as FastifyReply).statusCode >= 500) this.turn.fail()
-    this.end().catch((err: Error & { code?: string }) => {
+    this.end()?.catch((err: Error & { code?: string }) => {
       this.#request.log.error({ err, code: err.code, keys: this.turn.keys }, 'the state of a turn was not saved')
     })
   }
@@ -133,26 +133,26 @@ export class Exchange {
     return this.#sent === 'as a stream' || this.#handler === 'returned nothing' || this.#reply?.sent === true
   }
 
-  /** Notes what the handler does with the reply: no hook tells when it begins, and none where the client is gone. */
-  #watchReply (reply: FastifyReply): void {
-    const { send, hijack, then } = reply
-    reply.send = (payload?: unknown) => {
-      // Of a reply that was sent otherwise Fastify takes no notice.
-      if (this.#sent === 'no' && !reply.sent) this.#sent = 'through the hooks'
-      return send.call(reply, payload)
-    }
-    reply.hijack = () => {
-      hijack.call(reply)
-      this.#endIfOver()
-      return reply
-    }
-    reply.then = (fulfilled, rejected) => {
-      this.#awaited = true
-      // Over HTTP/2 Fastify leaves those waiting whose client left.
-      if (this.#closed) return fulfilled()
-      this.#waiting.push(fulfilled)
-      then.call(reply, fulfilled, rejected)
-    }
+  /** The handler, or Fastify for it, sends the reply. */
+  sending (reply: FastifyReply): void {
+    // Of a reply that was sent otherwise Fastify takes no notice.
+    if (this.#sent === 'no' && !reply.sent) this.#sent = 'through the hooks'
+  }
+
+  /** The handler took over the reply. */
+  hijacked (): void {
+    this.#endIfOver()
+  }
+
+  /**
+   * The handler awaits the reply.
+   *
+   * @returns whether it has come to its end already: over HTTP/2 Fastify leaves those waiting whose client left
+   */
+  awaited (fulfilled: () => void): boolean {
+    this.#awaited = true
+    if (!this.#closed) this.#waiting.push(fulfilled)
+    return this.#closed
   }
 
   /** A handler without promise may see no use in a reply to nobody, and is then never heard of again. */
@@ -166,6 +166,41 @@ export class Exchange {
   #isGone ({ raw }: FastifyReply): boolean {
     return raw.destroyed || this.#request.raw.socket?.destroyed === true || http2StreamOf(raw)?.aborted === true
   }
+}
+
+/** Where a request keeps its exchange. */
+export const kExchange = Symbol('fastify-botas-state.exchange')
+
+/** The exchange of a request that is a turn. */
+export function exchangeIn (request: FastifyRequest): Exchange | undefined {
+  const exchange = (request as unknown as { [kExchange]: Exchange | null })[kExchange]
+  return exchange?.watched === true ? exchange : undefined
+}
+
+/** The prototypes of replies that are watched: each server has its own, and so has each of its plugins that decorates replies. */
+const watching = new WeakSet<object>()
+
+/** Notes what the handler does with the reply: no hook tells when it begins, and none where the client is gone. */
+function watchReply (reply: FastifyReply): void {
+  const prototype = Object.getPrototypeOf(reply)
+  if (watching.has(prototype)) return
+  watching.add(prototype)
+  const { send, hijack, then } = prototype as FastifyReply
+  Object.assign(prototype, {
+    send (this: FastifyReply, payload?: unknown) {
+      exchangeIn(this.request)?.sending(this)
+      return send.call(this, payload)
+    },
+    hijack (this: FastifyReply) {
+      hijack.call(this)
+      exchangeIn(this.request)?.hijacked()
+      return this
+    },
+    then (this: FastifyReply, fulfilled: () => void, rejected: (error: Error) => void) {
+      if (exchangeIn(this.request)?.awaited(fulfilled) === true) return fulfilled()
+      then.call(this, fulfilled, rejected)
+    }
+  })
 }
 
 /** Whether a value is to be awaited, by the sign that Fastify goes by. */

@@ -1,39 +1,36 @@
-import { type Deadline, withDeadline } from './deadline.js'
-import type { ChangeDocument, StateDocument } from './document.js'
+import type { ChangeDocument, StateDocument, StoredDocument } from './document.js'
 import { FST_BOTAS_STATE_SAVE_FAILED } from './errors.js'
 import type { KeyQueue } from './key-queue.js'
-import { storageCall } from './operations.js'
-import type { Storage, StorageCall } from './storage/storage.js'
+import type { Operation } from './operations.js'
+import { directAccess } from './storage/direct-access.js'
+import type { Storage } from './storage/storage.js'
+
+/** What a turn was loaded with: all that a storage knows of it, or only what it says. */
+export type LoadedDocument = StoredDocument | { document: StateDocument }
 
 /** What one turn makes of one document. */
 export interface DocumentChange {
   key: string
   change: ChangeDocument
-  /** what the turn was loaded with */
-  loaded: StateDocument | undefined
+  loaded: LoadedDocument | undefined
 }
 
 /**
  * Writes what a turn changed, after every earlier flush of the same keys.
  *
- * @param timeout in milliseconds, from now on; then the flush is given up
- * @param retrying is called whenever the storage tries again
+ * @returns nothing where it could be done at once
  * @throws FST_BOTAS_STATE_SAVE_FAILED saying which keys were saved and which were not; `cause` is the first error
  */
-export async function flush (
-  storage: Storage, queue: KeyQueue, changes: DocumentChange[], timeout: number, retrying: () => void
-): Promise<void> {
-  const saved = new Set<string>()
+export function flush (
+  storage: Storage, queue: KeyQueue, changes: DocumentChange[], operation: Operation
+): Promise<void> | undefined {
   const keys = changes.map(({ key }) => key)
-  try {
-    await queue.run(keys, (turn) => withDeadline(async (deadline) => {
-      await turn
-      await save({ storage, changes, saved, deadline, call: storageCall(deadline, retrying) })
-    }, timeout))
-  } catch (cause) {
-    const unsaved = keys.filter((key) => !saved.has(key))
-    throw new FST_BOTAS_STATE_SAVE_FAILED(list([...saved]), list(unsaved), { cause })
+  const flush: Flush = { storage, changes, saved: new Set(), operation }
+  if (queue.isBusy(keys)) {
+    return reported(flush, queue.run(keys, (turn) => operation.inTime(turn.then(() => save(flush)))))
   }
+  const saving = save(flush)
+  return saving && reported(flush, queue.run(keys, () => operation.inTime(saving)))
 }
 
 interface Flush {
@@ -41,53 +38,80 @@ interface Flush {
   changes: DocumentChange[]
   /** the keys that were saved so far */
   saved: Set<string>
-  deadline: Deadline
-  call: StorageCall
+  operation: Operation
 }
 
-async function save (flush: Flush): Promise<void> {
-  assertNotGivenUp(flush)
-  await (flush.storage.update === undefined ? saveWhole(flush) : saveChanged(flush))
+async function reported ({ changes, saved }: Flush, saving: Promise<void>): Promise<void> {
+  try {
+    await saving
+  } catch (cause) {
+    const unsaved = changes.map(({ key }) => key).filter((key) => !saved.has(key))
+    throw new FST_BOTAS_STATE_SAVE_FAILED(list([...saved]), list(unsaved), { cause })
+  }
+}
+
+function save (flush: Flush): Promise<void> | undefined {
+  if (flush.operation.expired) return Promise.reject(givenUp())
+  return flush.storage.update === undefined ? saveWhole(flush) : saveChanged(flush)
 }
 
 /** Changes each document where it is, together with what other turns did to it meanwhile. */
-async function saveChanged (flush: Flush): Promise<void> {
-  const outcomes = await Promise.allSettled(flush.changes.map(async ({ key, change, loaded }) => {
-    await flush.storage.update?.(key, (current) => {
-      assertNotGivenUp(flush)
-      return change(current)
-    }, loaded, flush.call)
-    flush.saved.add(key)
-  }))
+function saveChanged (flush: Flush): Promise<void> | undefined {
+  const pending: Array<Promise<unknown>> = []
+  for (const change of flush.changes) {
+    try {
+      const saving = saveOne(flush, change)
+      if (saving === undefined) flush.saved.add(change.key)
+      else pending.push(saving.then(() => flush.saved.add(change.key)))
+    } catch (error) {
+      pending.push(Promise.reject(error))
+    }
+  }
+  return pending.length === 0 ? undefined : allDone(pending)
+}
+
+function saveOne ({ storage, operation }: Flush, { key, change, loaded }: DocumentChange): Promise<void> | void {
+  const changeInTime: ChangeDocument = (current) => {
+    if (operation.expired) throw givenUp()
+    return change(current)
+  }
+  const direct = directAccess(storage)
+  return direct === undefined
+    ? storage.update?.(key, changeInTime, loaded?.document, operation)
+    : direct.update(storage, key, changeInTime, loaded as StoredDocument | undefined, operation)
+}
+
+async function allDone (pending: Array<Promise<unknown>>): Promise<void> {
+  const outcomes = await Promise.allSettled(pending)
   const failure = outcomes.find((outcome) => outcome.status === 'rejected')
   if (failure !== undefined) throw failure.reason
 }
 
 /** Replaces whole documents by what the turn made of those it was loaded with: the last write wins. */
 async function saveWhole (flush: Flush): Promise<void> {
-  const { storage, changes, saved, call } = flush
+  const { storage, changes, saved, operation } = flush
   const written: Record<string, StateDocument> = {}
   const deleted: string[] = []
   for (const { key, change, loaded } of changes) {
-    const document = change(loaded)
+    const document = change(loaded?.document)
     if (document === undefined) deleted.push(key)
     else written[key] = document
   }
   const writtenKeys = Object.keys(written)
   if (writtenKeys.length > 0) {
-    await storage.write(written, call)
+    await storage.write(written, operation)
     for (const key of writtenKeys) saved.add(key)
   }
   if (deleted.length > 0) {
-    assertNotGivenUp(flush)
-    await storage.delete(deleted, call)
+    if (operation.expired) throw givenUp()
+    await storage.delete(deleted, operation)
     for (const key of deleted) saved.add(key)
   }
 }
 
 /** A flush that was reported as failed begins nothing more; what it has sent to the storage it cannot take back. */
-function assertNotGivenUp ({ deadline }: Flush): void {
-  if (deadline.expired) throw new Error('the flush was given up')
+function givenUp (): Error {
+  return new Error('the flush was given up')
 }
 
 function list (keys: string[]): string {

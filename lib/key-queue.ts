@@ -2,6 +2,11 @@
 export class KeyQueue {
   readonly #last = new Map<string, Promise<unknown>>()
 
+  /** Whether there is work on one of these keys. */
+  isBusy (keys: string[]): boolean {
+    return this.#last.size > 0 && keys.some((key) => this.#last.has(key))
+  }
+
   /** Resolves when all work on these keys that was queued by now is over. Never rejects. */
   async settled (keys: string[]): Promise<void> {
     await Promise.all(keys.map((key) => this.#last.get(key)))
@@ -13,15 +18,18 @@ export class KeyQueue {
    * @param work gets the promise of its turn, so that it can also give up before that
    */
   run<Result> (keys: string[], work: (turn: Promise<void>) => Promise<Result>): Promise<Result> {
-    const turn = this.settled(keys)
+    const turn = this.isBusy(keys) ? this.settled(keys) : NOW
     const result = work(turn)
-    // Work that gave up before its turn does not make room for the next: what is before it is still under way.
-    const over = Promise.allSettled([turn, result]).then(() => {
+    const release = (): void => {
       for (const key of keys) {
         if (this.#last.get(key) === over) this.#last.delete(key)
       }
-    })
+    }
+    // Work that gave up before its turn does not make room for the next: what is before it is still under way.
+    const over = (turn === NOW ? result : Promise.allSettled([turn, result])).then(release, release)
     for (const key of keys) this.#last.set(key, over)
     return result
   }
 }
+
+const NOW = Promise.resolve()

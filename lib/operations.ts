@@ -1,5 +1,5 @@
-import { channel } from 'node:diagnostics_channel'
-import type { Deadline } from './deadline.js'
+import { type Channel, channel } from 'node:diagnostics_channel'
+import { withDeadline } from './deadline.js'
 import type { StorageCall } from './storage/storage.js'
 
 /** What is published on the channels `botas-state:load` and `botas-state:flush` of `node:diagnostics_channel`. */
@@ -37,11 +37,18 @@ export interface BotasStateStats {
 
 type Kind = 'load' | 'flush'
 
+interface Count {
+  begun: number
+  succeeded: number
+  failed: number
+  retried: number
+}
+
 const channels = { load: channel('botas-state:load'), flush: channel('botas-state:flush') }
 
 /** The loads and flushes of one server: counted, and published for whoever listens. */
 export class Operations {
-  readonly #counts = {
+  readonly #counts: Record<Kind, Count> = {
     load: { begun: 0, succeeded: 0, failed: 0, retried: 0 },
     flush: { begun: 0, succeeded: 0, failed: 0, retried: 0 }
   }
@@ -62,39 +69,77 @@ export class Operations {
     }
   }
 
-  /** @param work calls `retrying` whenever it has to begin anew */
-  async measure<Result> (kind: Kind, keys: string[], work: (retrying: () => void) => Promise<Result>): Promise<Result> {
-    const count = this.#counts[kind]
-    const begun = performance.now()
-    let retries = 0
-    const publish = (outcome: Pick<StateEvent, 'outcome' | 'code'>): void => {
-      if (channels[kind].hasSubscribers) {
-        channels[kind].publish({ keys, duration: performance.now() - begun, retries, ...outcome } satisfies StateEvent)
-      }
-    }
-    count.begun++
-    try {
-      const result = await work(() => {
-        retries++
-        count.retried++
-      })
-      count.succeeded++
-      publish({ outcome: 'success' })
-      return result
-    } catch (error) {
-      const { code, message } = error as Error & { code: string }
-      count.failed++
-      this.#lastError = { at: Date.now(), code, message }
-      publish({ outcome: 'failure', code })
-      throw error
-    }
+  /** @param timeout in milliseconds */
+  begin (kind: Kind, keys: string[], timeout: number): Operation {
+    return new Operation(this.#counts[kind], channels[kind], keys, timeout, (error) => { this.#lastError = error })
   }
 }
 
-/** What a storage is told of who waits for it. */
-export function storageCall (deadline: Deadline, retrying: () => void): StorageCall {
-  return {
-    get signal () { return deadline.signal },
-    retrying
+/** One load or flush: counted, published, and given up in time. It is what a storage knows of who waits for it. */
+export class Operation implements StorageCall {
+  readonly #count: Count
+  readonly #channel: Channel
+  readonly #keys: string[]
+  readonly #timeout: number
+  readonly #noteError: (error: NonNullable<BotasStateStats['lastError']>) => void
+  readonly #begun: number
+  #retries = 0
+  #controller: AbortController | undefined
+  #expired = false
+
+  constructor (
+    count: Count, channel: Channel, keys: string[], timeout: number,
+    noteError: (error: NonNullable<BotasStateStats['lastError']>) => void
+  ) {
+    this.#count = count
+    this.#channel = channel
+    this.#keys = keys
+    this.#timeout = timeout
+    this.#noteError = noteError
+    this.#begun = channel.hasSubscribers ? performance.now() : 0
+    count.begun++
+  }
+
+  /** Whether it was given up. */
+  get expired (): boolean {
+    return this.#expired
+  }
+
+  /** Aborted when it is given up. Made when it is first asked for: most work is done before anybody does. */
+  get signal (): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#expired) this.#controller.abort()
+    return this.#controller.signal
+  }
+
+  retrying (): void {
+    this.#retries++
+    this.#count.retried++
+  }
+
+  /** Settles as `work` does, or rejects when that takes too long. */
+  inTime<Result> (work: Promise<Result>): Promise<Result> {
+    return withDeadline(work, this.#timeout, () => {
+      this.#expired = true
+      this.#controller?.abort()
+    })
+  }
+
+  succeeded (): void {
+    this.#count.succeeded++
+    if (this.#channel.hasSubscribers) this.#publish({ outcome: 'success' })
+  }
+
+  failed (error: unknown): void {
+    const { code, message } = error as Error & { code: string }
+    this.#count.failed++
+    this.#noteError({ at: Date.now(), code, message })
+    if (this.#channel.hasSubscribers) this.#publish({ outcome: 'failure', code })
+  }
+
+  #publish (outcome: Pick<StateEvent, 'outcome' | 'code'>): void {
+    this.#channel.publish({
+      keys: this.#keys, duration: performance.now() - this.#begun, retries: this.#retries, ...outcome
+    } satisfies StateEvent)
   }
 }

@@ -3,7 +3,7 @@ import type {
 } from 'fastify'
 import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
-import { Exchange, isThenable } from './exchange.js'
+import { Exchange, exchangeIn, isThenable, kExchange } from './exchange.js'
 import { type PersistedScope, type TurnIdentity, activityIdentity, missingFields } from './identity.js'
 import type { BotasStateStats } from './operations.js'
 import { type BotasStateOptions, type Identified, checkOptions } from './options.js'
@@ -42,7 +42,6 @@ declare module 'fastify' {
   }
 }
 
-const kExchange = Symbol('fastify-botas-state.exchange')
 const kAsked = Symbol('fastify-botas-state.asked')
 const kOverseen = Symbol('fastify-botas-state.overseen')
 
@@ -67,6 +66,8 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     get stats () { return turns.stats },
     run: (identity, work) => turns.run(identity, work)
   }
+  // Those were declared without what the plugin gives to routes.
+  const hasEarlierRoutes = fastify.printRoutes() !== '(empty tree)'
   fastify.decorate('botasState', botasState)
   fastify.decorateRequest(kExchange, null)
   fastify.decorateRequest(kAsked, false)
@@ -78,11 +79,13 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
 
   // A hook of which there is nothing to wait for calls back, the others give a promise: Fastify guards that against what
   // the rest of the request throws.
-  fastify.addHook('onRequest', (request, reply, done) => {
-    // Asked only where it may tell: the default needs the body, which is not there yet.
-    if (identify === undefined || request.is404) return done()
-    return beginTurn(request, reply, false) ?? done()
-  })
+  // Asked only where it may tell: the default needs the body, which is not there yet.
+  if (identify !== undefined) {
+    fastify.addHook('onRequest', (request, reply, done) => {
+      if (request.is404) return done()
+      return beginTurn(request, reply, false) ?? done()
+    })
+  }
   fastify.addHook('preValidation', (request, reply, done) => {
     if (marked(request)[kAsked] || request.is404) return done()
     return beginTurn(request, reply, true) ?? done()
@@ -98,10 +101,12 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     // The last onSend hook knows that no other failed. A route's own hooks run after those of its plugins.
     route.onSend = [route.onSend ?? []].flat().concat(onSend)
   })
-  fastify.addHook('onSend', function (request, reply, payload, done) {
-    if (exchangeIn(request) === undefined || isOverseen(request)) return done()
-    return onSend.call(this, request, reply, payload, done)
-  })
+  if (hasEarlierRoutes) {
+    fastify.addHook('onSend', function (request, reply, payload, done) {
+      if (exchangeIn(request) === undefined || isOverseen(request)) return done()
+      return onSend.call(this, request, reply, payload, done)
+    })
+  }
   fastify.addHook('onClose', async () => {
     const left = await turns.close()
     if (left > 0) fastify.log.warn({ turns: left }, 'the server was closed before all turns were over: what they change may be lost')
@@ -114,10 +119,12 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
         marked(request)[kAsked] = last
         return
       }
-      if (!isOverseen(request)) warnOnce(request)
+      if (hasEarlierRoutes && !isOverseen(request)) warnOnce(request)
       const exchange = exchangeOf(request)
       exchange.watch(reply)
-      return exchange.turn.load(identity).then(() => { marked(request)[kAsked] = true })
+      const loading = exchange.turn.load(identity)
+      if (loading !== undefined) return loading.then(() => { marked(request)[kAsked] = true })
+      marked(request)[kAsked] = true
     }
     const identity = identify === undefined ? activityIdentity(request.body) : identify(request)
     return isThenable<Identified>(identity) ? Promise.resolve(identity).then(load) : load(identity)
@@ -154,7 +161,9 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     const sent = exchange.answer(reply, payload)
     // What a stream will come to is known at its end only.
     if (flush === 'onResponse' || isStream(sent) || exchange.settled) return done(null, sent)
-    return exchange.end().then(() => sent)
+    const ending = exchange.end()
+    if (ending === undefined) return done(null, sent)
+    return ending.then(() => sent)
   }
 }
 
@@ -165,12 +174,6 @@ function observed (handler: RouteHandlerMethod): RouteHandlerMethod {
     if (exchange === undefined) return handler.call(this, request, reply)
     return exchange.observe(() => handler.call(this, request, reply))
   }
-}
-
-/** The exchange of a request that is a turn. */
-function exchangeIn (request: FastifyRequest): Exchange | undefined {
-  const exchange = marked(request)[kExchange]
-  return exchange?.watched === true ? exchange : undefined
 }
 
 /** Whether a route was declared when the plugin was loaded already, so that it has all that the plugin gives to routes. */

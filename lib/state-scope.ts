@@ -81,7 +81,7 @@ interface Entry {
 export class TrackedScope implements StateScope {
   readonly #name: string
   readonly #entries = new Map<string, Entry>()
-  #document: StateDocument = {}
+  #stored: { document: StateDocument } | undefined
   #cleared = false
   #sealed = false
   #unavailable: (() => Error) | undefined
@@ -96,9 +96,13 @@ export class TrackedScope implements StateScope {
   }
 
   /** Takes the stored document, of which it hands out copies only. */
-  load (document: StateDocument | undefined): void {
-    this.#document = document ?? {}
+  load (stored: { document: StateDocument } | undefined): void {
+    this.#stored = stored
     this.#unavailable = undefined
+  }
+
+  get #document (): StateDocument {
+    return this.#stored?.document ?? NOTHING
   }
 
   /** From now on every change throws. */
@@ -157,7 +161,7 @@ export class TrackedScope implements StateScope {
 
   clear (): void {
     this.#assertWritable()
-    this.#document = {}
+    this.#stored = undefined
     this.#entries.clear()
     this.#cleared = true
   }
@@ -244,6 +248,8 @@ export class TrackedScope implements StateScope {
     if (this.#sealed) throw new FST_BOTAS_STATE_TURN_ENDED(this.#name)
   }
 }
+
+const NOTHING: StateDocument = Object.freeze({})
 
 function decode (text: string | undefined): unknown {
   return text === undefined ? undefined : JSON.parse(text)

@@ -1,10 +1,10 @@
-import { withDeadline } from './deadline.js'
-import { type StateDocument, assertDocument } from './document.js'
+import { assertDocument } from './document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_LOAD_FAILED } from './errors.js'
-import { type DocumentChange, flush } from './flush.js'
+import { type DocumentChange, type LoadedDocument, flush } from './flush.js'
 import { type PersistedScope, type TurnIdentity, assertIdentity, scopeKey } from './identity.js'
 import type { KeyQueue } from './key-queue.js'
-import { type Operations, storageCall } from './operations.js'
+import type { Operation, Operations } from './operations.js'
+import { directAccess } from './storage/direct-access.js'
 import type { Storage } from './storage/storage.js'
 import { TurnScopes } from './turn-state.js'
 
@@ -26,11 +26,12 @@ export interface TurnContext {
 export class Turn {
   readonly state: TurnScopes
   readonly #context: TurnContext
-  readonly #loaded: Array<{ scope: PersistedScope, key: string, document: StateDocument | undefined }> = []
+  readonly #loaded: Array<Wanted & { loaded: LoadedDocument | undefined }> = []
   #loadError: Error | undefined
   #failed = false
+  #isEnded = false
   #over: Promise<void> | undefined
-  #tellOver: Array<() => void> = []
+  readonly #waiting: Array<() => void> = []
 
   /** @param unavailable makes the error for a persisted scope that is not, or not yet, there */
   constructor (context: TurnContext, unavailable: (scope: PersistedScope) => Error) {
@@ -55,13 +56,23 @@ export class Turn {
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT
    * @throws FST_BOTAS_STATE_LOAD_FAILED
    */
-  async load (identity: TurnIdentity): Promise<void> {
+  load (identity: TurnIdentity): Promise<void> | undefined {
     assertIdentity(identity)
-    const keys = keysOf(identity)
+    const wanted = wantedOf(identity)
     this.#context.open.add(this)
-    if (keys.size === 0) return
-    await this.#context.operations.measure('load', [...keys.values()], (retrying) => this.#load(keys, retrying))
-    for (const { scope, document } of this.#loaded) this.state[scope].load(document)
+    if (wanted.length === 0) return
+    const { storage, flushes, operations, loadTimeout } = this.#context
+    const keys = wanted.map(({ key }) => key)
+    const operation = operations.begin('load', keys, loadTimeout)
+    try {
+      const direct = directAccess(storage)
+      const found = direct === undefined || flushes.isBusy(keys) ? this.#find(keys, operation) : direct.read(storage, keys, operation)
+      if (!Array.isArray(found)) return this.#loadLater(wanted, operation.inTime(found), operation)
+      this.#take(wanted, found)
+      operation.succeeded()
+    } catch (cause) {
+      throw this.#loadFailed(wanted, cause, operation)
+    }
   }
 
   /** The turn has failed, for good: nothing of it will be stored, and its persisted scopes take no more changes. */
@@ -78,80 +89,118 @@ export class Turn {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where an object was changed in place to what JSON cannot hold
    * @throws FST_BOTAS_STATE_SAVE_FAILED
    */
-  end (): Promise<void> {
-    this.#over ??= this.#end()
+  end (): Promise<void> | undefined {
+    if (!this.#isEnded) {
+      this.#isEnded = true
+      this.state.conversation.seal()
+      this.state.user.seal()
+      this.#over = this.#failed ? undefined : this.#flush()
+      if (this.#over === undefined) this.#tellOver()
+      else this.#over = this.#over.finally(() => this.#tellOver())
+    }
     return this.#over
   }
 
   /** Resolves when the turn is over and its flush, successful or not, is done. */
   whenOver (): Promise<void> {
-    return new Promise((resolve) => { this.#tellOver.push(resolve) })
+    return new Promise((resolve) => { this.#waiting.push(resolve) })
   }
 
-  async #end (): Promise<void> {
-    this.state.conversation.seal()
-    this.state.user.seal()
-    try {
-      if (!this.#failed) await this.#flush()
-    } finally {
-      this.#context.open.delete(this)
-      for (const tell of this.#tellOver) tell()
-    }
+  #tellOver (): void {
+    this.#context.open.delete(this)
+    for (const tell of this.#waiting) tell()
   }
 
-  async #flush (): Promise<void> {
+  /** @returns nothing where it is done at once, or there is nothing to do */
+  #flush (): Promise<void> | undefined {
     const { storage, flushes, flushTimeout, operations } = this.#context
     let changes: DocumentChange[]
     try {
       changes = this.#changes()
     } catch (error) {
-      return operations.measure('flush', this.keys, () => Promise.reject(error))
+      operations.begin('flush', this.keys, flushTimeout).failed(error)
+      return Promise.reject(error)
     }
     if (changes.length === 0) return
-    await operations.measure('flush', changes.map(({ key }) => key), (retrying) =>
-      flush(storage, flushes, changes, flushTimeout, retrying))
+    const operation = operations.begin('flush', changes.map(({ key }) => key), flushTimeout)
+    const saving = flush(storage, flushes, changes, operation)
+    if (saving === undefined) operation.succeeded()
+    else return observed(saving, operation)
   }
 
   /** All scopes are encoded here, before any is written. */
   #changes (): DocumentChange[] {
-    return this.#loaded.flatMap(({ scope, key, document }) => {
+    const changes: DocumentChange[] = []
+    for (const { scope, key, loaded } of this.#loaded) {
       const change = this.state[scope].changes()
-      return change === undefined ? [] : [{ key, change, loaded: document }]
-    })
+      if (change !== undefined) changes.push({ key, change, loaded })
+    }
+    return changes
   }
 
-  async #load (keys: Map<PersistedScope, string>, retrying: () => void): Promise<void> {
+  async #loadLater (wanted: Wanted[], finding: Promise<Array<LoadedDocument | undefined>>, operation: Operation): Promise<void> {
     try {
-      const documents = await this.#read([...keys.values()], retrying)
-      for (const [scope, key] of keys) {
-        const document = Object.hasOwn(documents, key) ? documents[key] : undefined
-        if (document !== undefined) assertDocument(document, key)
-        this.#loaded.push({ scope, key, document })
-      }
+      this.#take(wanted, await finding)
+      operation.succeeded()
     } catch (cause) {
-      this.#loadError = cause instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT
-        ? cause
-        : new FST_BOTAS_STATE_LOAD_FAILED([...keys.values()].map((key) => `"${key}"`).join(', '), { cause })
-      throw this.#loadError
+      throw this.#loadFailed(wanted, cause, operation)
     }
   }
 
-  async #read (keys: string[], retrying: () => void): Promise<Record<string, unknown>> {
-    const { storage, flushes, loadTimeout } = this.#context
-    return withDeadline(async (deadline) => {
-      await flushes.settled(keys)
-      // Nobody waits any more: a storage that has trouble enough is not asked.
-      if (deadline.expired) throw new Error('the load was given up')
-      return storage.read(keys, storageCall(deadline, retrying))
-    }, loadTimeout)
+  async #find (keys: string[], operation: Operation): Promise<Array<LoadedDocument | undefined>> {
+    const { storage, flushes } = this.#context
+    await flushes.settled(keys)
+    // Nobody waits any more: a storage that has trouble enough is not asked.
+    if (operation.expired) throw new Error('the load was given up')
+    const direct = directAccess(storage)
+    if (direct !== undefined) return direct.read(storage, keys, operation)
+    const documents = await storage.read(keys, operation)
+    return keys.map((key) => {
+      const document = Object.hasOwn(documents, key) ? documents[key] : undefined
+      if (document === undefined) return undefined
+      assertDocument(document, key)
+      return { document }
+    })
+  }
+
+  #take (wanted: Wanted[], found: Array<LoadedDocument | undefined>): void {
+    for (const [index, { scope, key }] of wanted.entries()) {
+      const loaded = found[index]
+      this.#loaded.push({ scope, key, loaded })
+      this.state[scope].load(loaded)
+    }
+  }
+
+  #loadFailed (wanted: Wanted[], cause: unknown, operation: Operation): Error {
+    this.#loadError = cause instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT
+      ? cause
+      : new FST_BOTAS_STATE_LOAD_FAILED(wanted.map(({ key }) => `"${key}"`).join(', '), { cause })
+    operation.failed(this.#loadError)
+    return this.#loadError
   }
 }
 
-function keysOf (identity: TurnIdentity): Map<PersistedScope, string> {
-  const keys = new Map<PersistedScope, string>()
+/** A document that a turn is to be loaded with. */
+interface Wanted {
+  scope: PersistedScope
+  key: string
+}
+
+function wantedOf (identity: TurnIdentity): Wanted[] {
+  const wanted: Wanted[] = []
   for (const scope of ['conversation', 'user'] as const) {
     const key = scopeKey(scope, identity)
-    if (key !== undefined) keys.set(scope, key)
+    if (key !== undefined) wanted.push({ scope, key })
   }
-  return keys
+  return wanted
+}
+
+async function observed (work: Promise<void>, operation: Operation): Promise<void> {
+  try {
+    await work
+    operation.succeeded()
+  } catch (error) {
+    operation.failed(error)
+    throw error
+  }
 }

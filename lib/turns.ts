@@ -57,7 +57,7 @@ export class Turns {
     identity: TurnIdentity, work: (state: TurnState) => Result | Promise<Result>
   ): Promise<Result> {
     const turn = this.begin((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, missingIds(scope, identity).join(', ')))
-    const outcome = turn.load(identity).then(() => work(turn.state))
+    const outcome = begun(() => turn.load(identity)).then(() => work(turn.state))
     await outcome.catch(() => turn.fail())
     turn.state.temp.seal()
     await turn.end()
@@ -72,11 +72,11 @@ export class Turns {
    */
   async close (): Promise<number> {
     const { open, flushTimeout, storage } = this.#context
-    await withDeadline(() => this.#drained(), flushTimeout).catch(() => {})
+    await withDeadline(this.#drained(), flushTimeout).catch(() => {})
     const left = open.size
     this.#unwatch?.()
     this.#shared.users--
-    if (this.#shared.users === 0) await withDeadline(async () => storage.close?.(), flushTimeout)
+    if (this.#shared.users === 0 && storage.close !== undefined) await withDeadline(storage.close(), flushTimeout)
     return left
   }
 
@@ -85,4 +85,8 @@ export class Turns {
       await Promise.all([...this.#context.open].map((turn) => turn.whenOver()))
     }
   }
+}
+
+async function begun (begin: () => Promise<void> | undefined): Promise<void> {
+  await begin()
 }

@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, opendir, readFile, rename, stat, unlink } from 'node:fs/promises'
 import { isUtf8 } from 'node:buffer'
 import { join, resolve } from 'node:path'
-import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, encodeDocuments, parseDocument } from '../document.js'
+import { type ChangeDocument, type StateDocument, StoredDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import { KeyQueue } from '../key-queue.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
+import { type Found, allowDirectAccess } from './direct-access.js'
 import { type Expiry, pruneRegularly } from './expiry.js'
 import { fileName, isDocumentName } from './file-name.js'
 import type { Storage } from './storage.js'
@@ -53,12 +54,7 @@ export class FileStorage implements Storage {
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no JSON object in UTF-8
    */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    await files.settled(keys.map((key) => this.#path(key)))
-    const found = await Promise.all(keys.map(async (key) => {
-      await this.#removeExpired(this.#path(key))
-      return [key, (await this.#read(key))?.document] as const
-    }))
-    return Object.fromEntries(found.filter((entry): entry is [string, StateDocument] => entry[1] !== undefined))
+    return documentsOf(keys, await this.#find(keys))
   }
 
   /**
@@ -113,6 +109,21 @@ export class FileStorage implements Storage {
     return join(this.#directory, fileName(key))
   }
 
+  static {
+    allowDirectAccess(this.prototype, {
+      read: (storage, keys) => storage.#find(keys),
+      update: (storage, key, change) => storage.update(key, change)
+    })
+  }
+
+  async #find (keys: string[]): Promise<Found> {
+    await files.settled(keys.map((key) => this.#path(key)))
+    return Promise.all(keys.map(async (key) => {
+      await this.#removeExpired(this.#path(key))
+      return this.#read(key)
+    }))
+  }
+
   async #inTurn (key: string, work: () => Promise<void>): Promise<void> {
     await files.run([this.#path(key)], (turn) => turn.then(work))
   }
@@ -121,8 +132,7 @@ export class FileStorage implements Storage {
     const bytes = await ifThere(readFile(this.#path(key)))
     if (bytes === undefined) return undefined
     if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'no UTF-8')
-    const text = bytes.toString()
-    return { text, document: parseDocument(text, key) }
+    return new StoredDocument(bytes.toString(), key)
   }
 
   async #write (key: string, text: string): Promise<void> {

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
-import { type ChangeDocument, type StateDocument, encodeDocument, encodeDocuments, parseDocument } from '../document.js'
+import { type ChangeDocument, type StateDocument, StoredDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
+import { allowDirectAccess } from './direct-access.js'
 import { type Expiry, pruneRegularly } from './expiry.js'
 import type { Storage } from './storage.js'
 
@@ -34,12 +35,7 @@ export class MemoryStorage implements Storage {
 
   /** The documents of these keys; a key that is not stored is left out. */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    const found: Array<[string, StateDocument]> = []
-    for (const key of keys) {
-      const text = this.#texts.get(key)
-      if (text !== undefined) found.push([key, parseDocument(text, key)])
-    }
-    return Object.fromEntries(found)
+    return documentsOf(keys, keys.map((key) => this.#find(key)))
   }
 
   /**
@@ -62,11 +58,7 @@ export class MemoryStorage implements Storage {
    * @throws what `change` throws, and FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument): Promise<void> {
-    const text = this.#texts.get(key)
-    const stored = text === undefined ? undefined : { text, document: parseDocument(text, key) }
-    const next = change(stored?.document)
-    if (next === undefined) this.#texts.delete(key)
-    else this.#keep(key, encodeDocument(next, key, stored))
+    this.#update(key, change)
   }
 
   /** Forgets the documents whose `ttl` has passed. Runs by itself now and then. */
@@ -78,6 +70,25 @@ export class MemoryStorage implements Storage {
   async close (): Promise<void> {
     clearInterval(this.#pruning)
     this.#pruning = undefined
+  }
+
+  #find (key: string): StoredDocument | undefined {
+    const text = this.#texts.get(key)
+    return text === undefined ? undefined : new StoredDocument(text, key)
+  }
+
+  #update (key: string, change: ChangeDocument, loaded?: StoredDocument): void {
+    const stored = loaded !== undefined && loaded.text === this.#texts.get(key) ? loaded : this.#find(key)
+    const next = change(stored?.document)
+    if (next === undefined) this.#texts.delete(key)
+    else this.#keep(key, encodeDocument(next, key, stored))
+  }
+
+  static {
+    allowDirectAccess(this.prototype, {
+      read: (storage, keys) => keys.map((key) => storage.#find(key)),
+      update: (storage, key, change, loaded) => storage.#update(key, change, loaded)
+    })
   }
 
   #keep (key: string, text: string): void {

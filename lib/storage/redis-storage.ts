@@ -1,10 +1,11 @@
 import { isUtf8 } from 'node:buffer'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
-import { type ChangeDocument, type StateDocument, type StoredDocument, encodeDocument, encodeDocuments, parseDocument } from '../document.js'
+import { type ChangeDocument, type StateDocument, StoredDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
 import { type Comparison, compareAndSet } from './compare-and-set.js'
+import { type Found, allowDirectAccess } from './direct-access.js'
 import type { Expiry } from './expiry.js'
 import { type RedisClient, assertClient, openClient } from './redis-client.js'
 import { type RedisConnection, connectionOf, isLost } from './redis-connection.js'
@@ -29,8 +30,8 @@ export class RedisStorage implements Storage {
   readonly #prefix: string
   /** seconds, 0 for ever */
   readonly #ttl: number
-  /** the texts of the documents that `read` gave, for as long as somebody holds them */
-  readonly #texts = new WeakMap<StateDocument, string>()
+  /** the documents that `read` gave, for as long as somebody holds them */
+  readonly #loaded = new WeakMap<StateDocument, StoredDocument>()
   #closed = false
 
   /**
@@ -61,16 +62,9 @@ export class RedisStorage implements Storage {
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a string is no JSON object in UTF-8
    */
   async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
-    const values = await this.#connection.send(() =>
-      Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))), call)
-    const found: Array<[string, StateDocument]> = []
-    for (const [index, key] of keys.entries()) {
-      const stored = parse(values[index], key)
-      if (stored === undefined) continue
-      this.#texts.set(stored.document, stored.text)
-      found.push([key, stored.document])
-    }
-    return Object.fromEntries(found)
+    const found = await this.#find(keys, call)
+    for (const stored of found) if (stored !== undefined) this.#loaded.set(stored.document, stored)
+    return documentsOf(keys, found)
   }
 
   /**
@@ -97,8 +91,12 @@ export class RedisStorage implements Storage {
    * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void> {
-    const text = loaded && this.#texts.get(loaded)
-    const guess = loaded !== undefined && text !== undefined ? { text, document: loaded } : undefined
+    await this.#update(key, change, loaded && this.#loaded.get(loaded), call)
+  }
+
+  async #update (
+    key: string, change: ChangeDocument, guess: StoredDocument | undefined, call: StorageCall | undefined
+  ): Promise<void> {
     let outcome = await this.#tryGuess(key, change, guess, call)
     for (let attempt = 0; !outcome.replaced; attempt++) {
       call?.retrying()
@@ -119,6 +117,19 @@ export class RedisStorage implements Storage {
     if (!this.#isOwn || this.#closed) return
     this.#closed = true
     await this.#connection.close()
+  }
+
+  static {
+    allowDirectAccess(this.prototype, {
+      read: (storage, keys, call) => storage.#find(keys, call),
+      update: (storage, key, change, loaded, call) => storage.#update(key, change, loaded, call)
+    })
+  }
+
+  async #find (keys: string[], call: StorageCall | undefined): Promise<Found> {
+    const values = await this.#connection.send(() =>
+      Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))), call)
+    return keys.map((key, index) => parse(values[index], key))
   }
 
   /** Where the change fails on a guess, that says nothing: it is for what is stored. */
@@ -159,8 +170,7 @@ export class RedisStorage implements Storage {
 function parse (bytes: Buffer | null | undefined, key: string): StoredDocument | undefined {
   if (bytes == null) return undefined
   if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'no UTF-8')
-  const text = bytes.toString()
-  return { text, document: parseDocument(text, key) }
+  return new StoredDocument(bytes.toString(), key)
 }
 
 function encodeChanged (key: string, change: ChangeDocument, stored: StoredDocument | undefined): string | undefined {

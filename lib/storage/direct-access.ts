@@ -1,0 +1,30 @@
+import type { ChangeDocument, StoredDocument } from '../document.js'
+import type { Storage, StorageCall } from './storage.js'
+
+/**
+ * How a turn asks a storage of this package: it gets documents with their texts, gives back the ones that it was loaded
+ * with, and waits for no promise where a storage has at hand what it is asked for.
+ */
+export interface DirectAccess<S extends Storage = Storage> {
+  /** The documents in the order of their keys. */
+  read(storage: S, keys: string[], call: StorageCall): Found | Promise<Found>
+  update(
+    storage: S, key: string, change: ChangeDocument, loaded: StoredDocument | undefined, call: StorageCall
+  ): void | Promise<void>
+}
+
+export type Found = Array<StoredDocument | undefined>
+
+/** By the methods that are passed by: those of a subclass or a wrapper are not. */
+const known = new WeakMap<Storage['read'], { update: Storage['update'], access: DirectAccess }>()
+
+/** Makes known how to ask the storages of a class. */
+export function allowDirectAccess<S extends Storage> ({ read, update }: S, access: DirectAccess<S>): void {
+  known.set(read, { update, access: access as DirectAccess })
+}
+
+/** How to ask a storage directly, if that is possible. */
+export function directAccess (storage: Storage): DirectAccess | undefined {
+  const found = known.get(storage.read)
+  return found?.update === storage.update ? found?.access : undefined
+}
