@@ -24,7 +24,7 @@ export class StoredDocument {
     else if (!/^\uFEFF?\s*\{/.test(text) || !/\}\s*$/.test(text.slice(-100))) throw incomplete(text, key)
   }
 
-  /** Whether it was parsed without an error. */
+  /** Whether it is known to be an object. */
   get isParsed (): boolean {
     return this.#document !== undefined
   }

@@ -29,7 +29,7 @@ export interface BotasStateStats {
   flushFailures: number
   /** how often a storage had to write again, because another turn was faster for instance */
   flushRetries: number
-  /** the last load or flush that failed; `at` is in milliseconds since 1970 */
+  /** the last load or flush that failed, and what its storage said; `at` is in milliseconds since 1970 */
   lastError: { at: number, code: string, message: string } | null
   /** the outage that is going on, as far as the storage tells, and its latest reason; `since` is in milliseconds since 1970 */
   outage: { since: number, reason: string } | null
@@ -65,7 +65,7 @@ export class Operations {
       flushes: flush.begun,
       flushFailures: flush.failed,
       flushRetries: flush.retried,
-      lastError: this.#lastError
+      lastError: this.#lastError && { ...this.#lastError }
     }
   }
 
@@ -131,9 +131,9 @@ export class Operation implements StorageCall {
   }
 
   failed (error: unknown): void {
-    const { code, message } = error as Error & { code: string }
+    const { code, message, cause } = error as Error & { code: string }
     this.#count.failed++
-    this.#noteError({ at: Date.now(), code, message })
+    this.#noteError({ at: Date.now(), code, message: cause instanceof Error ? `${message}: ${cause.message}` : message })
     if (this.#channel.hasSubscribers) this.#publish({ outcome: 'failure', code })
   }
 

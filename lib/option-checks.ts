@@ -10,6 +10,7 @@ const MAX_WHOLE_NUMBER = 2 ** 31 - 1
  * @throws FST_BOTAS_STATE_INVALID_OPTION
  */
 export function assertKnownOptions (options: object, names: string[], others: string[] = []): void {
+  if (typeof options !== 'object' || options === null) throw new FST_BOTAS_STATE_INVALID_OPTION('options', 'an object', kindOf(options))
   for (const [name, value] of Object.entries(options)) {
     if (!names.includes(name) && !others.includes(name)) {
       throw new FST_BOTAS_STATE_INVALID_OPTION(name, `one of ${names.join(', ')}`, kindOf(value))

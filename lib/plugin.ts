@@ -55,18 +55,12 @@ interface Marked {
 
 const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, options) => {
   const { identify, flush, ...turnOptions } = await checkOptions(options)
-  const turns = new Turns(turnOptions, {
-    // Once an outage and reason, not once a request.
-    down: (err) => fastify.log.error({ err }, 'the storage of the bot\'s state cannot be reached'),
-    up: () => fastify.log.info('the storage of the bot\'s state can be reached again')
-  })
-
   const botasState: BotasState = {
     storage: turnOptions.storage,
     get stats () { return turns.stats },
     run: (identity, work) => turns.run(identity, work)
   }
-  // Those were declared without what the plugin gives to routes.
+  // They lack what the plugin gives to the routes that are declared from now on.
   const hasEarlierRoutes = fastify.printRoutes() !== '(empty tree)'
   fastify.decorate('botasState', botasState)
   fastify.decorateRequest(kExchange, null)
@@ -77,8 +71,15 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     }
   })
 
+  const turns = new Turns(turnOptions, {
+    // Once an outage and reason, not once a request.
+    down: (err) => fastify.log.error({ err }, 'the storage of the bot\'s state cannot be reached'),
+    up: () => fastify.log.info('the storage of the bot\'s state can be reached again')
+  })
+
   // A hook of which there is nothing to wait for calls back, the others give a promise: Fastify guards that against what
   // the rest of the request throws.
+
   // Asked only where it may tell: the default needs the body, which is not there yet.
   if (identify !== undefined) {
     fastify.addHook('onRequest', (request, reply, done) => {

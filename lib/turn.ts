@@ -1,4 +1,4 @@
-import { assertDocument } from './document.js'
+import { StoredDocument, assertDocument } from './document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_LOAD_FAILED } from './errors.js'
 import { type DocumentChange, type LoadedDocument, flush } from './flush.js'
 import { type PersistedScope, type TurnIdentity, assertIdentity, scopeKey } from './identity.js'
@@ -64,15 +64,11 @@ export class Turn {
     const { storage, flushes, operations, loadTimeout } = this.#context
     const keys = wanted.map(({ key }) => key)
     const operation = operations.begin('load', keys, loadTimeout)
-    try {
-      const direct = directAccess(storage)
-      const found = direct === undefined || flushes.isBusy(keys) ? this.#find(keys, operation) : direct.read(storage, keys, operation)
-      if (!Array.isArray(found)) return this.#loadLater(wanted, operation.inTime(found), operation)
-      this.#take(wanted, found)
-      operation.succeeded()
-    } catch (cause) {
-      throw this.#loadFailed(wanted, cause, operation)
-    }
+    const direct = directAccess(storage)
+    const found = direct === undefined || flushes.isBusy(keys) ? this.#find(keys, operation) : direct.read(storage, keys, operation)
+    if (!Array.isArray(found)) return this.#loadLater(wanted, operation.inTime(found), operation)
+    this.#take(wanted, found)
+    operation.succeeded()
   }
 
   /** The turn has failed, for good: nothing of it will be stored, and its persisted scopes take no more changes. */
@@ -167,7 +163,22 @@ export class Turn {
     for (const [index, { scope, key }] of wanted.entries()) {
       const loaded = found[index]
       this.#loaded.push({ scope, key, loaded })
-      this.state[scope].load(loaded)
+      this.state[scope].load(loaded instanceof StoredDocument && !loaded.isParsed ? this.#parsedLater(loaded) : loaded)
+    }
+  }
+
+  /** A long document is parsed when it is first touched: if it is corrupt, the turn fails, whatever the handler makes of it. */
+  #parsedLater (stored: StoredDocument): LoadedDocument {
+    const fail = (): void => this.fail()
+    return {
+      get document () {
+        try {
+          return stored.document
+        } catch (error) {
+          fail()
+          throw error
+        }
+      }
     }
   }
 

@@ -44,7 +44,7 @@ export class Turns {
 
   get stats (): BotasStateStats {
     const { open, operations } = this.#context
-    return { openTurns: open.size, ...operations.stats, outage: this.#outage }
+    return { openTurns: open.size, ...operations.stats, outage: this.#outage && { ...this.#outage } }
   }
 
   /** A turn that is not identified yet. */

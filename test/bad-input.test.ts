@@ -1,8 +1,8 @@
 import t from 'tap'
 import { FileStorage } from '../lib/index.js'
-import { readdir } from 'node:fs/promises'
+import { readFile, readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { message } from './helpers/activities.js'
+import { CONVERSATION_KEY, USER_KEY, message } from './helpers/activities.js'
 import { buildFastify, post } from './helpers/build-fastify.js'
 
 t.test('a bad activity is a 4xx that names the field, and stores nothing', async (t) => {
@@ -69,4 +69,38 @@ t.test('an id with path traversal stays inside the directory', async (t) => {
   }
   t.strictSame(await readdir(root), ['state'])
   t.equal((await readdir(directory)).length, 4)
+})
+
+t.test('a long document that is corrupt fails every turn that touches it, and stays as it is', async (t) => {
+  const directory = t.testdir()
+  const path = join(directory, `${encodeURIComponent(USER_KEY)}.json`)
+  const long = JSON.stringify({ name: 'hunter2', list: Array.from({ length: 20_000 }, (_, n) => n) })
+  const { url } = await buildFastify(t, { storage: new FileStorage(directory), flush: 'onSend' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation, user } }) => {
+      conversation.set('last', text)
+      if (text === 'touch') return { name: user.get('name') }
+      try {
+        if (text === 'swallow') user.set('name', 'new')
+      } catch {}
+      return {}
+    })
+  })
+  const corrupt = { status: 500, body: { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: /users\/user-1" is no complete JSON object/ } }
+  for (const text of [long.slice(0, -1), `x${long}`, `[${long}]`, long.slice(0, 50_000)]) {
+    await writeFile(path, text)
+    t.match(await post(url, message({ text: 'neither' })), corrupt, 'what can be told without parsing fails the load')
+    t.equal(await readFile(path, 'utf8'), text)
+  }
+  const broken = long.replace('1000,', '1000;')
+  await writeFile(path, broken)
+  t.equal((await post(url, message({ text: 'neither' }))).status, 200)
+  const touched = await post(url, message({ text: 'touch' }))
+  t.match(touched, corrupt)
+  t.notMatch(touched.text, /hunter/)
+  t.equal((await post(url, message({ text: 'swallow' }))).status, 200)
+  t.equal(await readFile(path, 'utf8'), broken)
+  t.equal(await readFile(join(directory, `${encodeURIComponent(CONVERSATION_KEY)}.json`), 'utf8'), '{"last":"neither"}', 'nothing of them was saved')
+
+  await writeFile(path, `\uFEFF ${long}\n`)
+  t.match(await post(url, message({ text: 'touch' })), { status: 200, body: { name: 'hunter2' } })
 })

@@ -295,6 +295,31 @@ t.test('a master that hangs does not hold up what is on the others', async (t) =
   }))
 })
 
+t.test('a Cluster that hangs as a whole is an outage, whoever made the client, and gets no burst afterwards', async (t) => {
+  const cluster = await startCluster(t)
+  for (const [name, open] of openers) {
+    const { app, log } = await buildFastify(t, { storage: open(t, cluster, {}), loadTimeout: 300 }, () => {})
+    await turn(app)
+    await Promise.all(cluster.nodes.map((node) => node.ask('CONFIG', 'RESETSTAT')))
+    await Promise.all(cluster.nodes.map((node) => node.kill('SIGSTOP')))
+    let failed = 0
+    const begun = performance.now()
+    while (performance.now() - begun < 3000) {
+      await Promise.all(Array.from({ length: 50 }, () => turn(app).catch(() => { failed++ })))
+    }
+    t.match(app.botasState.stats.outage, { reason: /^Redis: the server does not answer/ }, name)
+    await Promise.all(cluster.nodes.map((node) => node.kill('SIGCONT')))
+    await settled(() => turn(app).then(() => true, () => false))
+    await wait(200)
+    t.equal(app.botasState.stats.outage, null)
+    t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, 1)
+    const stats = (await Promise.all(cluster.nodes.map((node) => node.ask('INFO', 'commandstats')))).join()
+    const gets = sum([...stats.matchAll(/cmdstat_get:calls=(\d+)/g)].map(([, n]) => Number(n)))
+    t.ok(gets < failed * 2 / 2, `${gets} GETs for ${failed} turns that failed, two each, with ${name}`)
+    await app.close()
+  }
+})
+
 t.test('an update whose answer is lost with a node that leaves the client\'s map for a moment is not applied twice', async (t) => {
   await cluster.empty()
   const [node] = cluster.nodes as [ClusterNode]

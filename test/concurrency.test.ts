@@ -112,22 +112,27 @@ for (const [title, first, second, stored, expected] of races) {
   })
 }
 
-t.test('an update whose second application cannot be stored fails the save and names the key', async (t) => {
-  const storage = new RecordingStorage()
-  storage.latency.update = 20
-  const { app, url, log } = await buildFastify(t, { storage }, (app) => {
-    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
-      await wait(20)
-      if (text === 'set') conversation.set('n', 1)
-      else conversation.update<unknown>('n', (n) => n === undefined ? 0 : 1n)
-      return {}
+for (const storage of [new MemoryStorage(), new RecordingStorage()]) {
+  t.test(`an update whose second application cannot be stored fails the save and names the key: ${storage.constructor.name}`, async (t) => {
+    if (storage instanceof RecordingStorage) storage.latency.update = 20
+    const { app, url, log } = await buildFastify(t, { storage }, (app) => {
+      app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation, user } }) => {
+        await wait(text === 'set' ? 20 : 40)
+        if (text === 'set') conversation.set('n', 1)
+        else conversation.update<unknown>('n', (n) => n === undefined ? 0 : 1n)
+        user.set(text, true)
+        return {}
+      })
     })
+    await Promise.all(['set', 'update'].map((text) => post(url, message({ text }))))
+    await app.close()
+    t.match(log, [{
+      code: 'FST_BOTAS_STATE_SAVE_FAILED',
+      err: { message: /saved: "test\/bot\/users\/user-1"; not known to be saved: "test\/bot\/conv.*"n" in the conversation state.*a BigInt/ }
+    }])
+    t.strictSame(await storage.read([CONVERSATION_KEY, USER_KEY]), { [CONVERSATION_KEY]: { n: 1 }, [USER_KEY]: { set: true, update: true } })
   })
-  await Promise.all(['set', 'update'].map((text) => post(url, message({ text }))))
-  await app.close()
-  t.match(log, [{ code: 'FST_BOTAS_STATE_SAVE_FAILED', err: { message: /"n" in the conversation state.*a BigInt/ } }])
-  t.strictSame(await storage.stored(CONVERSATION_KEY), { n: 1 })
-})
+}
 
 t.test('a writer that loses every race gives up at flushTimeout, says so, and writes nothing', async (t) => {
   const client = new Redis(redis.url)

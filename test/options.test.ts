@@ -64,6 +64,16 @@ t.test('a wrong option is refused with its name and value', async (t) => {
   }
 })
 
+t.test('a second registration in the same place fails and leaves the first one its storage', async (t) => {
+  const app = Fastify()
+  let closed = 0
+  const storage = Object.assign(new MemoryStorage(), { close: async () => { closed++ } })
+  await app.register(botasState, { storage })
+  await t.rejects(async () => app.register(botasState, { storage }), { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
+  await app.close()
+  t.equal(closed, 1)
+})
+
 t.test('a wrong URL does not show its password', async (t) => {
   for (const storage of ['redsi://user:hunter2@localhost', 'redis://user:hunter2@[', 'Redis:user:hunter2@localhost', { url: 'redis://user:hunter2@localhost' }]) {
     const error = await register({ storage }).then(() => t.fail('registered'), (error) => error)

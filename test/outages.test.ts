@@ -172,6 +172,32 @@ t.test('a server that hangs is like one that is down, and turns go on when it do
   }
 })
 
+t.test('a server that hangs is noticed though the client itself gives up waiting, and gets no burst afterwards', { jobs: 2 }, async (t) => {
+  for (const commandTimeout of [300, 2000]) {
+    t.test(`after ${commandTimeout} ms`, { buffered: true }, async (t) => {
+      const redis = await restartable(t)
+      await redis.start()
+      const theirs = new Redis(redis.url, { commandTimeout })
+      t.teardown(() => theirs.disconnect())
+      const { app, url, log } = await startBot(t, { storage: new RedisStorage(theirs), loadTimeout: 500 })
+      t.equal((await post(url, message({ id: 'before' }))).status, 200)
+      await settled(() => app.botasState.stats.pendingFlushes === 0)
+      await theirs.config('RESETSTAT')
+      redis.signal('SIGSTOP')
+      const begun = performance.now()
+      while (performance.now() - begun < 4000) {
+        await Promise.all(Array.from({ length: 50 }, (_, n) => post(url, message({ conversation: String(n) }))))
+      }
+      t.match(app.botasState.stats, { outage: { reason: 'Redis: the server does not answer' } })
+      redis.signal('SIGCONT')
+      await settled(async () => (await post(url, message({ id: 'after' }))).status === 200)
+      t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, 1)
+      const [, gets] = /cmdstat_get:calls=(\d+)/.exec(await theirs.info('commandstats')) ?? []
+      t.ok(Number(gets) < 400, `${gets} GETs for ${app.botasState.stats.loadFailures} turns that failed, two each`)
+    })
+  }
+})
+
 t.test('a save waits for a server that hangs for a while, and is done once', async (t) => {
   const redis = await restartable(t)
   await redis.start()

@@ -5,7 +5,7 @@ import { RedisStorage } from '../lib/storage/redis-storage.js'
 import type { Storage } from '../lib/index.js'
 import { message } from './helpers/activities.js'
 import { buildFastify, post, settled } from './helpers/build-fastify.js'
-import { type RedisServer, startRedis, startSentinel } from './helpers/redis-server.js'
+import { type RedisServer, freePort, startRedis, startSentinel } from './helpers/redis-server.js'
 
 /** A bot that counts, and that can be asked for the count. Its saves are done when it answers. */
 async function startBot (t: Test, storage: Storage | string) {
@@ -105,4 +105,14 @@ t.test('a client with Sentinels follows the master to another server', async (t)
   t.comment(`the longest turn took ${longest} ms; ${acknowledged} turns were answered, ${count} are stored`)
   await app.close()
   t.equal(await client.ping(), 'PONG', 'the client is its maker\'s to close')
+})
+
+t.test('Sentinels that are all down are one line in the log', async (t) => {
+  const client = new Redis({ sentinels: [{ host: '127.0.0.1', port: await freePort() }, { host: '127.0.0.1', port: await freePort() }], name: 'bot' })
+  t.teardown(() => client.disconnect())
+  const { url, log } = await buildFastify(t, { storage: new RedisStorage(client), loadTimeout: 1500 }, (app) => {
+    app.post('/', async () => ({}))
+  })
+  t.equal((await post(url, message())).status, 500)
+  t.match(log.filter(({ msg }) => msg.includes('cannot be reached')), [{ err: { message: /^Redis: All sentinels are unreachable/ } }])
 })

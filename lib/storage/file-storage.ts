@@ -89,8 +89,8 @@ export class FileStorage implements Storage {
 
   /** Removes the files whose `ttl` has passed. Runs by itself now and then. */
   async prune (): Promise<void> {
-    for await (const { name } of await ifThere(opendir(this.#directory)) ?? []) {
-      if (isDocumentName(name)) await this.#removeExpired(join(this.#directory, name))
+    for await (const entry of await ifThere(opendir(this.#directory)) ?? []) {
+      if (entry.isFile() && isDocumentName(entry.name)) await this.#removeExpired(join(this.#directory, entry.name))
     }
   }
 

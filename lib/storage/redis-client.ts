@@ -94,5 +94,5 @@ function requireIoredis (): typeof import('ioredis') {
 }
 
 function invalidConnection (got: string): Error {
-  return new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a redis:// or rediss:// URL or a client of ioredis', got)
+  return new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a redis:// or rediss:// URL, its password percent-encoded, or a client of ioredis', got)
 }

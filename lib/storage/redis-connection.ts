@@ -11,12 +11,18 @@ const QUIT_TIMEOUT = 500
 /** How long to wait before a command is sent again, in milliseconds; two that failed together do not come back together. */
 const PAUSE = 50
 
+/** How often a command is sent to find out whether a silent server answers again, in milliseconds. */
+const PROBE_INTERVAL = 50
+/** How many reasons of one outage are told. */
+const MAX_REASONS = 3
+
 const SILENT = 'Redis: the server does not answer'
+const CLOSED = 'Redis: the client was closed'
 
 /** A command that waits to be sent. */
 interface Waiting {
   send: () => void
-  fail: (error: Error) => void
+  fail: () => void
   /** without it, the first failed attempt to connect is the end of it */
   call: StorageCall | undefined
 }
@@ -43,8 +49,10 @@ export class RedisConnection {
   readonly #observers = new Set<OutageObserver>()
   #interruptions = 0
   #unanswered = 0
-  #lastHeard = 0
-  #isClosing = false
+  /** since when commands have been sent and nothing has been heard */
+  #silentSince: number | undefined
+  #probing: NodeJS.Timeout | undefined
+  #isClosed = false
   /** why there is no connection, since the last one; empty where there is one, or might be in a moment */
   #reasons: Error[] = []
 
@@ -56,8 +64,9 @@ export class RedisConnection {
       this.#failAll(({ call }) => call === undefined)
     })
     if (client.isCluster) this.#nodes = new RedisNodes(client as Cluster, () => { this.#interruptions++ })
-    client.on('ready', () => this.#onReady())
-    client.on('end', () => this.#failAll(() => true))
+    client.on('ready', () => this.#endOutage())
+    client.on('end', () => this.#onEnd())
+    if (client.status === 'end') this.#onEnd()
   }
 
   /** Rises whenever commands may have been lost on the way to a server or back. */
@@ -74,10 +83,11 @@ export class RedisConnection {
 
   /** Says goodbye, but does not wait long for an answer. */
   async close (): Promise<void> {
-    this.#isClosing = true
+    this.#isClosed = true
     const quit = this.client.status === 'ready' ? this.client.quit().catch(() => {}) : undefined
     await Promise.race([quit, wait(QUIT_TIMEOUT, undefined, { ref: false })])
     this.client.disconnect()
+    this.#failAll(() => true)
   }
 
   /**
@@ -88,6 +98,7 @@ export class RedisConnection {
    */
   async send<Result> (command: () => Promise<Result>, call?: StorageCall): Promise<Result> {
     while (true) {
+      if (this.#isClosed) throw new Error(CLOSED)
       if (!this.#isOpen()) await this.#opened(call)
       try {
         return await this.#answered(command)
@@ -99,76 +110,111 @@ export class RedisConnection {
     }
   }
 
-  /** Whether there is a server that answers. A client that was closed says so itself. */
+  /** Whether there is a server that answers. A client that has ended says so itself. */
   #isOpen (): boolean {
     return this.client.status === 'end' || (this.client.status === 'ready' && !this.#isSilent())
   }
 
-  /** Of a Cluster one node may be silent and the others not. */
   #isSilent (): boolean {
-    return this.#nodes === undefined && this.#unanswered > 0 && performance.now() - this.#lastHeard > MAX_SILENCE
+    return this.#silentSince !== undefined && performance.now() - this.#silentSince > MAX_SILENCE
   }
 
   #opened (call: StorageCall | undefined): Promise<void> {
     if (this.client.status === 'wait') this.client.connect().catch(() => {})
-    if (this.client.status === 'ready') this.#beginOutage(new Error(SILENT))
+    if (this.client.status === 'ready') {
+      this.#beginOutage(new Error(SILENT))
+      this.#probing ??= setInterval(() => this.#probe(), PROBE_INTERVAL).unref()
+    }
     return new Promise((resolve, reject) => {
-      const waiting: Waiting = { send: resolve, fail: reject, call }
-      const giveUp = (): void => {
-        const error = this.#unreachable()
+      const over = (): void => {
         this.#waiting.delete(waiting)
-        // What costs a turn is an outage, also where nothing says why.
-        if (this.#reasons.length === 0) this.#beginOutage(error)
-        reject(error)
+        call?.signal.removeEventListener('abort', giveUp)
       }
-      if (call?.signal.aborted === true) return giveUp()
+      const waiting: Waiting = {
+        send: () => {
+          over()
+          resolve()
+        },
+        fail: () => {
+          over()
+          reject(this.#unreachable())
+        },
+        call
+      }
+      const giveUp = (): void => {
+        // What costs a turn is an outage, also where nothing says why.
+        if (this.#reasons.length === 0) this.#beginOutage(this.#unreachable())
+        waiting.fail()
+      }
       this.#waiting.add(waiting)
-      call?.signal.addEventListener('abort', giveUp, { once: true })
+      if (call === undefined ? this.client.status === 'ready' : call.signal.aborted) giveUp()
+      else call?.signal.addEventListener('abort', giveUp)
     })
   }
 
   async #answered<Result> (command: () => Promise<Result>): Promise<Result> {
-    if (this.#unanswered++ === 0) this.#lastHeard = performance.now()
+    this.#unanswered++
+    this.#silentSince ??= performance.now()
     const answered = this.#nodes?.sent()
     try {
-      return await command()
-    } finally {
-      answered?.()
-      this.#unanswered--
-      this.#lastHeard = performance.now()
-      if (this.#reasons.length > 0 && this.client.status === 'ready') this.#endOutage()
+      const result = await command().finally(() => {
+        this.#unanswered--
+        answered?.()
+      })
+      this.#onAnswer()
+      return result
+    } catch (error) {
+      // Others come from the client itself, which gave up waiting for instance.
+      if ((error as Error).name === 'ReplyError') this.#onAnswer()
+      throw error
     }
   }
 
-  #onReady (): void {
-    this.#lastHeard = performance.now()
-    this.#endOutage()
+  #onAnswer (): void {
+    this.#silentSince = this.#unanswered > 0 ? performance.now() : undefined
+    if (this.#reasons.length > 0 && this.client.status === 'ready') this.#endOutage()
+  }
+
+  /**
+   * A server that hangs answers what it was sent when it goes on. Where the client does not wait for that, or where a
+   * Cluster has nodes that do not hang, the way to find out is another command.
+   */
+  #probe (): void {
+    const [first] = this.#waiting
+    if (first === undefined || this.client.status !== 'ready') {
+      clearInterval(this.#probing)
+      this.#probing = undefined
+    } else if (this.#unanswered === 0 || this.#nodes !== undefined) first.send()
+  }
+
+  #onEnd (): void {
+    this.#beginOutage(new Error(CLOSED))
+    this.#failAll(() => true)
   }
 
   #endOutage (): void {
+    this.#silentSince = undefined
     if (this.#reasons.length > 0) {
       this.#reasons = []
       for (const observer of this.#observers) observer.up()
     }
     for (const waiting of this.#waiting) waiting.send()
-    this.#waiting.clear()
   }
 
   /** A connection that breaks and is there again at once is no outage: it takes an attempt that failed to make one. */
   #beginOutage (reason: Error): void {
-    if (this.#isClosing || this.#reasons.some(({ message }) => message === reason.message)) return
+    if (this.#isClosed || this.#reasons.length >= MAX_REASONS) return
+    if (this.#reasons.some(({ message }) => withoutNumbers(message) === withoutNumbers(reason.message))) return
     this.#reasons.push(reason)
     for (const observer of this.#observers) observer.down(reason)
   }
 
   #failAll (concerned: (waiting: Waiting) => boolean): void {
-    for (const waiting of [...this.#waiting].filter(concerned)) {
-      this.#waiting.delete(waiting)
-      waiting.fail(this.#unreachable())
-    }
+    for (const waiting of [...this.#waiting].filter(concerned)) waiting.fail()
   }
 
   #unreachable (): Error {
+    if (this.#isClosed || this.client.status === 'end') return new Error(CLOSED)
     return new Error(this.client.status === 'ready' ? SILENT : 'Redis: there is no connection')
   }
 
@@ -184,9 +230,12 @@ export class RedisConnection {
 
 /** Errors of ioredis for a command that was not sent, or whose answer will not come. */
 const LOST_NAMES = new Set(['MaxRetriesPerRequestError', 'AbortError', 'ClusterAllFailedError'])
-const LOST = /^(Connection is closed|Stream isn't writeable|Cluster isn't ready|None of startup nodes|Too many Cluster redirections)/
-/** Replies of a server that starts, of a cluster that has no master for a key, of a master that became a replica. */
-const REFUSED = /\b(LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READONLY)\b/
+const LOST = /^(Command timed out|Connection is closed|Stream isn't writeable|Cluster isn't ready|None of startup nodes|Too many Cluster redirections)/
+/**
+ * Replies of a server that starts or runs somebody's long script, of a Cluster that has no master for a key, of a master
+ * that became a replica.
+ */
+const REFUSED = /\b(BUSY|LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READONLY)\b/
 /** Replies of a node, and an error of ioredis: the map of the Cluster has changed. */
 const REDIRECTED = /^(MOVED |ASK |All keys in the pipeline should belong to the same slots)/
 
@@ -207,4 +256,9 @@ function reasonOf (error: Error): Error {
   const { lastNodeError, errors = [] } = error as Error & { lastNodeError?: Error, errors?: Error[] }
   const messages = [error, lastNodeError, ...errors].map((one) => one?.message ?? '').filter((message) => message !== '')
   return new Error(`Redis: ${messages.join(', ')}`)
+}
+
+/** Attempts and ports are no other reason. */
+function withoutNumbers (message: string): string {
+  return message.replace(/\d+/g, '')
 }

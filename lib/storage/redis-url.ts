@@ -9,21 +9,31 @@ export interface RedisUrl {
 }
 
 /**
- * Reads `redis://user:password@host:port/database`, `rediss://…`, and, for a Cluster, several hosts with a comma
+ * Reads `redis://user:password@host:port/database`, user and password percent-encoded, `rediss://…`, and, for a Cluster, several hosts with a comma
  * between them. `undefined` where it is none of these.
  */
 export function parseRedisUrl (url: string): RedisUrl | undefined {
-  const [, scheme, credentials = '', hosts = '', rest = ''] = /^(rediss?:\/\/)(.*@)?([^@/?#]*)([/?].*)?$/s.exec(url) ?? []
+  const [, scheme, credentials = '', hosts = '', rest = ''] = /^(rediss?:\/\/)([^#/?]*@)?([^@/?#]*)(\/?\d*(?:\?[^#]*)?)$/s.exec(url) ?? []
   const urls = hosts.split(',').map((host) => `${scheme}${credentials}${host}${rest}`)
   if (scheme === undefined || !urls.every((one) => URL.canParse(one))) return undefined
   // A Cluster has the database 0 only.
   if (urls.length > 1 && (!/^\/?0?$/.test(rest) || hosts.split(',').includes(''))) return undefined
   const nodes = urls.map((one) => new URL(one))
-  const { username, password } = nodes[0] as URL
+  const [username, password] = decoded(nodes[0] as URL)
+  if (username === undefined || password === undefined) return undefined
   return {
     tls: scheme === 'rediss://',
-    username: decodeURIComponent(username),
-    password: decodeURIComponent(password),
+    username,
+    password,
     nodes: nodes.map(({ hostname, port }) => ({ host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 6379) }))
+  }
+}
+
+/** Nothing where a `%` stands for itself. */
+function decoded ({ username, password }: URL): [username: string, password: string] | [] {
+  try {
+    return [decodeURIComponent(username), decodeURIComponent(password)]
+  } catch {
+    return []
   }
 }

@@ -132,6 +132,16 @@ t.test('old files are removed by themselves, if they are documents', async (t) =
   t.strictSame((await readdir(directory)).sort(), ['no document!.json', 'notes.txt'])
 })
 
+t.test('what is no file is left alone, and does not keep the others from being removed', async (t) => {
+  const directory = t.testdir({ 'a.json': { 'b.json': '{}' } })
+  const storage = new FileStorage(directory, { ttl: 3600 })
+  t.teardown(() => storage.close())
+  await storage.write({ old: { n: 1 } })
+  for (const name of await readdir(directory)) await utimes(join(directory, name), 1, 1)
+  await storage.prune()
+  t.strictSame(await readdir(directory), ['a.json'])
+})
+
 t.test('pruning waits for a save that is under way, and keeps what it saved', async (t) => {
   const directory = t.testdir()
   const storage = new FileStorage(directory, { ttl: 3600 })

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { setTimeout as wait } from 'node:timers/promises'
 import Module from 'node:module'
 import { type AddressInfo, connect as netConnect, createServer } from 'node:net'
 import { Redis } from 'ioredis'
@@ -188,6 +189,67 @@ t.test('a call that nobody waits for any more does not wait for a connection', a
   await t.rejects(storage.read(['key'], call), { message: 'Redis: there is no connection' })
 })
 
+t.test('who gives up after his command was sent makes no outage of it', async (t) => {
+  const port = await freePort()
+  const storage = new RedisStorage(`redis://127.0.0.1:${port}`)
+  t.teardown(() => storage.close())
+  const told: string[] = []
+  storage.watch({ down: () => { told.push('down') }, up: () => { told.push('up') } })
+  const waiting = new AbortController()
+  const reading = storage.read(['key'], { signal: waiting.signal, retrying: () => {} })
+  await settled(() => told.length > 0)
+  await startRedis(t, ['--port', String(port)])
+  await reading
+  waiting.abort()
+  t.strictSame(told, ['down', 'up'])
+})
+
+t.test('a storage that is closed while it waits for a connection waits no more', async (t) => {
+  const storage = new RedisStorage(`redis://127.0.0.1:${await freePort()}`)
+  const call = { signal: new AbortController().signal, retrying: () => {} }
+  const reading = storage.read(['key'], call)
+  await wait(100)
+  const rejected = t.rejects(reading, { message: 'Redis: the client was closed' })
+  await storage.close()
+  await rejected
+  await t.rejects(storage.read(['key'], call), { message: 'Redis: the client was closed' })
+})
+
+t.test('a client of the user\'s that has ended is an outage', async (t) => {
+  const client = await connect(t)
+  const told: string[] = []
+  const observer = { down: ({ message }: Error) => { told.push(message) }, up: () => t.fail('it does not come back') }
+  const before = new RedisStorage(client)
+  before.watch(observer)
+  await client.quit()
+  await settled(() => told.length === 1)
+  await t.rejects(before.read(['key']), { message: 'Redis: Connection is closed.' })
+
+  const ended = new Redis(server.url)
+  await ended.quit()
+  await settled(() => ended.status === 'end')
+  new RedisStorage(ended).watch(observer)
+  t.strictSame(told, ['Redis: the client was closed', 'Redis: the client was closed'])
+})
+
+t.test('a script of somebody else\'s that runs long is waited for', async (t) => {
+  const { url } = await startRedis(t, ['--busy-reply-threshold', '50'])
+  const storage = new RedisStorage(url)
+  t.teardown(() => storage.close())
+  await storage.write({ key: { n: 1 } })
+  const somebody = new Redis(url)
+  t.teardown(() => somebody.disconnect())
+  const running = somebody.eval(`local begun = redis.call('TIME')[1]
+    while redis.call('TIME')[1] - begun < 2 do end`, 0)
+  await settled(() => storage.read(['key']).then(() => false, ({ message }) => /^Redis: BUSY/.test(message)))
+  let retries = 0
+  const call = { signal: AbortSignal.timeout(5000), retrying: () => { retries++ } }
+  await storage.update('key', (current) => ({ n: current?.n as number + 1 }), undefined, call)
+  t.strictSame(await storage.read(['key'], call), { key: { n: 2 } })
+  t.ok(retries > 0)
+  await running
+})
+
 t.test('who watches is told of outages until it does not want to know any more', async (t) => {
   const storage = new RedisStorage(`redis://127.0.0.1:${await freePort()}`)
   const told: string[] = []
@@ -239,7 +301,7 @@ t.test('a client that the storage made connects late and is closed for good', as
   t.equal(await clients(), before + 1)
   await storage.close()
   t.equal(await clients(), before)
-  await t.rejects(storage.read(['key']), { message: /Connection is closed/ })
+  await t.rejects(storage.read(['key']), { message: 'Redis: the client was closed' })
 })
 
 t.test('a wrong connection or prefix is refused, without the credentials', async (t) => {
@@ -248,6 +310,9 @@ t.test('a wrong connection or prefix is refused, without the credentials', async
       code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /connection/
     }) as unknown as Error
     t.notMatch(message, 'hunter')
+  }
+  for (const options of [null, 'keyPrefix', 5]) {
+    t.throws(() => new RedisStorage(server.url, options as unknown as object), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"options" must be an object/ })
   }
   for (const ttl of [0, -1, 1.5, 2 ** 31, '60', Number.NaN]) {
     t.throws(() => new RedisStorage(server.url, { ttl: ttl as number }), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /ttl/ })

@@ -19,7 +19,7 @@ t.test('a URL names some nodes of a Cluster', async (t) => {
 })
 
 t.test('everything else names nothing', async (t) => {
-  for (const url of ['redis:localhost', 'http://localhost', 'localhost:6379', 'redis://[', 'redis://a:1,b:x', 'redis://a,', 'redis://a:1,b:2/1', '']) {
+  for (const url of ['redis:localhost', 'http://localhost', 'localhost:6379', 'redis://[', 'redis://a:1,b:x', 'redis://a,', 'redis://a:1,b:2/1', 'redis://a/abc', 'redis://a/-1', 'redis://a:1/2/3', 'redis://user:12#3@host', 'redis://user:50%@host', 'redis://us%er:50@host', '']) {
     t.equal(parseRedisUrl(url), undefined, url)
   }
 })
