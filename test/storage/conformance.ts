@@ -74,8 +74,8 @@ export function conformance (t: Test, open: (t: Test, options: { ttl?: number })
   })
 
   promise('dates are stored as ISO 8601 strings', async (t, storage) => {
-    await storage.write({ key: { at: new Date(Date.UTC(2026, 10, 22, 7, 9, 59, 300)) } })
-    t.strictSame(await storage.read(['key']), { key: { at: '2026-11-22T07:09:59.300Z' } })
+    await storage.write({ key: { at: new Date(Date.UTC(2026, 10, 22, 7, 9, 59, 300)), until: null, n: 1 } })
+    t.strictSame(await storage.read(['key']), { key: { at: '2026-11-22T07:09:59.300Z', until: null, n: 1 } })
   })
 
   promise('binary is stored as a Base64 string', async (t, storage) => {
