@@ -81,10 +81,22 @@ function saveOne ({ storage, operation }: Flush, { key, change, loaded }: Docume
     : direct.update(storage, key, changeInTime, loaded as StoredDocument | undefined, operation)
 }
 
-async function allDone (pending: Array<Promise<unknown>>): Promise<void> {
-  const outcomes = await Promise.allSettled(pending)
-  const failure = outcomes.find((outcome) => outcome.status === 'rejected')
-  if (failure !== undefined) throw failure.reason
+/** Resolves when all is done, or rejects then with the first error. */
+function allDone (pending: Array<Promise<unknown>>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let left = pending.length
+    let failure: { error: unknown } | undefined
+    const done = (): void => {
+      if (--left > 0) return
+      if (failure === undefined) resolve()
+      else reject(failure.error)
+    }
+    const failed = (error: unknown): void => {
+      failure ??= { error }
+      done()
+    }
+    for (const one of pending) one.then(done, failed)
+  })
 }
 
 /** Replaces whole documents by what the turn made of those it was loaded with: the last write wins. */

@@ -35,22 +35,22 @@ export type Comparison = { replaced: true } | { replaced: false, stored: Buffer 
  * @param next `undefined` removes the text
  * @param ttl in seconds, 0 for ever
  */
-export async function compareAndSet (
+export function compareAndSet (
   client: RedisClient, key: string, expected: string | undefined, next: string | undefined, ttl: number
 ): Promise<Comparison> {
   const scripts = client as unknown as ScriptRunner
   const args = [key, ...optional(expected), ...optional(next), String(ttl)] as const
-  let result: ScriptResult
-  try {
-    result = await scripts.evalshaBuffer(SCRIPT_SHA, 1, ...args).catch((error: Error) => {
-      if (!error.message.startsWith('NOSCRIPT')) throw error
-      return scripts.evalBuffer(SCRIPT, 1, ...args)
-    })
-  } catch (error) {
-    throw forbidden(error as Error) ?? error
-  }
-  return result === null || Buffer.isBuffer(result) ? { replaced: false, stored: result } : { replaced: true }
+  return scripts.evalshaBuffer(SCRIPT_SHA, 1, ...args).then(comparisonOf, (error: Error) => {
+    if (!error.message.startsWith('NOSCRIPT')) throw forbidden(error) ?? error
+    return scripts.evalBuffer(SCRIPT, 1, ...args).then(comparisonOf, (error) => { throw forbidden(error) ?? error })
+  })
 }
+
+function comparisonOf (result: ScriptResult): Comparison {
+  return result === null || Buffer.isBuffer(result) ? { replaced: false, stored: result } : REPLACED
+}
+
+const REPLACED: Comparison = { replaced: true }
 
 /** Some managed services allow no scripts. */
 function forbidden ({ message }: Error): Error | undefined {

@@ -96,18 +96,17 @@ export class RedisConnection {
    *
    * @throws an error without the arguments of the command, which are private
    */
-  async send<Result> (command: () => Promise<Result>, call?: StorageCall): Promise<Result> {
-    while (true) {
-      if (this.#isClosed) throw new Error(CLOSED)
-      if (!this.#isOpen()) await this.#opened(call)
-      try {
-        return await this.#answered(command)
-      } catch (error) {
-        if (call === undefined || call.signal.aborted || !this.#isPassing(error as Error)) throw withoutArguments(error as Error)
-        call.retrying()
-        await wait(PAUSE * (1 + Math.random()), undefined, { signal: call.signal }).catch(() => { throw withoutArguments(error as Error) })
-      }
-    }
+  send<Result> (command: () => Promise<Result>, call?: StorageCall): Promise<Result> {
+    if (this.#isClosed) return Promise.reject(new Error(CLOSED))
+    const attempt = (): Promise<Result> => this.#answered(command).catch((error) => this.#sendAgain(command, call, error))
+    return this.#isOpen() ? attempt() : this.#opened(call).then(attempt)
+  }
+
+  async #sendAgain<Result> (command: () => Promise<Result>, call: StorageCall | undefined, error: Error): Promise<Result> {
+    if (call === undefined || call.signal.aborted || !this.#isPassing(error)) throw withoutArguments(error)
+    call.retrying()
+    await wait(PAUSE * (1 + Math.random()), undefined, { signal: call.signal }).catch(() => { throw withoutArguments(error) })
+    return this.send(command, call)
   }
 
   /** Whether there is a server that answers. A client that has ended says so itself. */
@@ -152,22 +151,23 @@ export class RedisConnection {
     })
   }
 
-  async #answered<Result> (command: () => Promise<Result>): Promise<Result> {
+  #answered<Result> (command: () => Promise<Result>): Promise<Result> {
     this.#unanswered++
     this.#silentSince ??= performance.now()
     const answered = this.#nodes?.sent()
-    try {
-      const result = await command().finally(() => {
-        this.#unanswered--
-        answered?.()
-      })
-      this.#onAnswer()
-      return result
-    } catch (error) {
-      // Others come from the client itself, which gave up waiting for instance.
-      if ((error as Error).name === 'ReplyError') this.#onAnswer()
-      throw error
+    const settle = (isAnswer: boolean): void => {
+      this.#unanswered--
+      answered?.()
+      if (isAnswer) this.#onAnswer()
     }
+    return command().then((result) => {
+      settle(true)
+      return result
+    }, (error) => {
+      // Other errors come from the client itself, which gave up waiting for instance.
+      settle((error as Error).name === 'ReplyError')
+      throw error
+    })
   }
 
   #onAnswer (): void {

@@ -133,14 +133,15 @@ export class RedisStorage implements Storage {
   }
 
   /** Where the change fails on a guess, that says nothing: it is for what is stored. */
-  async #tryGuess (
+  #tryGuess (
     key: string, change: ChangeDocument, guess: StoredDocument | undefined, call: StorageCall | undefined
   ): Promise<Comparison> {
     let next: string | undefined
     try {
       next = encodeChanged(key, change, guess)
     } catch {
-      return { replaced: false, stored: await this.#connection.send(() => this.#client.getBuffer(this.#prefix + key), call) }
+      return this.#connection.send(() => this.#client.getBuffer(this.#prefix + key), call)
+        .then((stored) => ({ replaced: false, stored }))
     }
     return this.#compareAndSet(key, guess?.text, next, call)
   }
@@ -149,21 +150,22 @@ export class RedisStorage implements Storage {
    * A command that was lost may have been executed or not. Sent once more, by us or by the client, it finds what it
    * expects only if it was not; otherwise nobody can tell its work from that of another turn.
    */
-  async #compareAndSet (
+  #compareAndSet (
     key: string, expected: string | undefined, next: string | undefined, call: StorageCall | undefined
   ): Promise<Comparison> {
+    const connection = this.#connection
     let isDoubtful = false
-    const outcome = await this.#connection.send(async () => {
-      const { interruptions } = this.#connection
-      const attempt = compareAndSet(this.#client, this.#prefix + key, expected, next, this.#ttl)
-      const wasLost = await attempt.then(() => false, isLost)
-      if (wasLost || interruptions !== this.#connection.interruptions) isDoubtful = true
-      return attempt
+    return connection.send(() => {
+      const { interruptions } = connection
+      return compareAndSet(this.#client, this.#prefix + key, expected, next, this.#ttl).then((outcome) => {
+        if (interruptions !== connection.interruptions) isDoubtful = true
+        if (outcome.replaced || !isDoubtful) return outcome
+        throw new Error('the connection was lost before the answer came, and the document was changed meanwhile')
+      }, (error) => {
+        if (interruptions !== connection.interruptions || isLost(error)) isDoubtful = true
+        throw error
+      })
     }, call)
-    if (!outcome.replaced && isDoubtful) {
-      throw new Error('Redis: the connection was lost before the answer came, and the document was changed meanwhile')
-    }
-    return outcome
   }
 }
 

@@ -1,0 +1,41 @@
+// What is compared with what.
+
+/** A message of the n-th of many clients, each with a conversation of its own. */
+const message = (n, user = n) => ({
+  type: 'message',
+  id: 'activity-1',
+  channelId: 'bench',
+  recipient: { id: 'bot' },
+  conversation: { id: String(n) },
+  from: { id: String(user) },
+  text: 'How are you?'
+})
+
+const turns = (variant, body = (n) => message(n)) => ({ variant, body })
+
+export const comparisons = [
+  { title: 'counter turn, memory', against: 'bare Fastify, no state', target: '0.85', ours: turns('memory counter'), theirs: turns('bare') },
+  { title: 'counter turn, Redis, saved after the response', against: 'by hand with ioredis', target: '0.90', ours: turns('redis counter'), theirs: turns('redis counter by hand') },
+  { title: 'counter turn, Redis, saved before the response', against: 'by hand with ioredis', target: '0.90', ours: turns('redis counter, onSend'), theirs: turns('redis counter by hand, before the reply') },
+  { title: 'counter turn, files', against: 'by hand', target: '0.90', ours: turns('file counter'), theirs: turns('file counter by hand') },
+  { title: 'turn that only reads, memory', against: 'bare Fastify', target: '0.90', ours: turns('memory reader'), theirs: turns('bare') },
+  { title: 'route that is no turn', against: 'bare Fastify', target: '0.97', ours: turns('no turn', () => ({ text: 'How are you?' })), theirs: turns('bare', () => ({ text: 'How are you?' })) },
+  { title: 'turn beside an untouched user document of 256 KB, Redis', against: 'the same without the document', target: '', ours: turns('redis conversation counter', (n) => message(n, 'with a large document')), theirs: turns('redis conversation counter', (n) => message(n, 'without any')) },
+  { title: 'the two GETs of that turn by hand', against: 'the same without the document', target: '', ours: turns('redis GETs by hand', (n) => message(n, 'with a large document')), theirs: turns('redis GETs by hand', (n) => message(n, 'without any')) }
+]
+
+const stored = (storage) => ({
+  title: `conversations stored, ${storage}`,
+  loads: [1, 1000, 1_000_000].map((count) => ({
+    ...turns(`${storage} with ${count} conversations`), title: count.toLocaleString('en'), connections: 1
+  }))
+})
+
+export const series = [
+  stored('memory'),
+  stored('redis'),
+  {
+    title: 'connections, counter turn in memory',
+    loads: [1, 4, 16, 64, 256].map((connections) => ({ ...turns('memory counter'), title: connections, connections }))
+  }
+]

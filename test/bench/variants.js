@@ -1,0 +1,148 @@
+// What the benchmark compares: servers with the plugin, and the same written by hand or left out.
+import { randomUUID } from 'node:crypto'
+import { open, readFile, rename } from 'node:fs/promises'
+import { join } from 'node:path'
+import Fastify from 'fastify'
+import botasState, { FileStorage, MemoryStorage } from 'fastify-botas-state'
+import { RedisStorage } from 'fastify-botas-state/redis'
+import { Redis } from 'ioredis'
+
+const countUp = (count = 0) => count + 1
+
+/** Two counters, as in the counter bot: one for the conversation, one for the user. */
+async function counter ({ state: { conversation, user } }) {
+  return { turn: conversation.update('turnCount', countUp), message: user.update('messageCount', countUp) }
+}
+
+async function reader ({ state: { conversation, user } }) {
+  return { turn: conversation.get('turnCount') ?? 0, message: user.get('messageCount') ?? 0 }
+}
+
+async function conversationCounter ({ state: { conversation } }) {
+  return { turn: conversation.update('turnCount', countUp) }
+}
+
+async function nothing () {
+  return { turn: 1, message: 1 }
+}
+
+async function withPlugin (options, handler) {
+  const app = Fastify()
+  await app.register(botasState, options)
+  app.post('/', handler)
+  return app
+}
+
+function bare () {
+  const app = Fastify()
+  app.post('/', nothing)
+  return app
+}
+
+const keysOf = ({ channelId, recipient, conversation, from }) => [
+  `${channelId}/${recipient.id}/conversations/${conversation.id}`, `${channelId}/${recipient.id}/users/${from.id}`
+]
+
+/** The counter turn as a bot's author would write it without the plugin. */
+function byHand ({ load, save, flush }) {
+  const app = Fastify()
+  app.decorateRequest('changed', null)
+  app.post('/', {
+    onResponse: flush === 'onResponse' ? async ({ changed }) => save(changed) : []
+  }, async (request) => {
+    const keys = keysOf(request.body)
+    const texts = await load(keys)
+    const [conversation, user] = texts.map((text) => text ? JSON.parse(text) : {})
+    conversation.turnCount = countUp(conversation.turnCount)
+    user.messageCount = countUp(user.messageCount)
+    const changed = [[keys[0], JSON.stringify(conversation)], [keys[1], JSON.stringify(user)]]
+    if (flush === 'onResponse') request.changed = changed
+    else await save(changed)
+    return { turn: conversation.turnCount, message: user.messageCount }
+  })
+  return app
+}
+
+function redisByHand (url, flush) {
+  const redis = new Redis(url, { enableAutoPipelining: true })
+  return byHand({
+    load: (keys) => Promise.all(keys.map((key) => redis.get(`botas:${key}`))),
+    save: (changed) => Promise.all(changed.map(([key, text]) => redis.set(`botas:${key}`, text))),
+    flush
+  })
+}
+
+function getsByHand (url) {
+  const redis = new Redis(url, { enableAutoPipelining: true })
+  const app = Fastify()
+  app.post('/', async (request) => {
+    const texts = await Promise.all(keysOf(request.body).map((key) => redis.get(`botas:${key}`)))
+    return { turn: texts.length }
+  })
+  return app
+}
+
+function filesByHand (directory) {
+  const pathOf = (key) => join(directory, `${encodeURIComponent(key)}.json`)
+  return byHand({
+    load: (keys) => Promise.all(keys.map((key) => readFile(pathOf(key), 'utf8').catch((error) => {
+      if (error.code !== 'ENOENT') throw error
+    }))),
+    save: (changed) => Promise.all(changed.map(async ([key, text]) => {
+      const aside = join(directory, `${randomUUID()}.tmp`)
+      const file = await open(aside, 'wx')
+      await file.writeFile(text)
+      await file.sync()
+      await file.close()
+      await rename(aside, pathOf(key))
+    })),
+    flush: 'onResponse'
+  })
+}
+
+/** A storage with so many conversations and users in it. */
+async function filled (storage, documents) {
+  const BATCH = 10_000
+  for (let begin = 0; begin < documents; begin += BATCH) {
+    const some = Array.from({ length: Math.min(BATCH, documents - begin) }, (_, n) => n + begin)
+    await storage.write(Object.fromEntries(some.flatMap((n) => [
+      [`bench/bot/conversations/${n}`, { turnCount: 1 }], [`bench/bot/users/${n}`, { messageCount: 1 }]
+    ])))
+  }
+  return storage
+}
+
+/** A database of its own. */
+const database = ({ REDIS }, number) => `${REDIS}/${number}`
+
+async function withLargeDocument ({ REDIS }) {
+  const storage = new RedisStorage(REDIS)
+  const large = { history: Array.from({ length: 2048 }, (_, n) => ({ role: 'user', text: `${n}`.padEnd(97, 'x') })) }
+  await storage.write({ 'bench/bot/users/with a large document': large })
+  return storage
+}
+
+const stored = [1, 1000, 1_000_000].flatMap((count, index) => [
+  [`memory with ${count} conversations`, async () => withPlugin({ storage: await filled(new MemoryStorage(), count) }, counter)],
+  [`redis with ${count} conversations`, async (env) =>
+    withPlugin({ storage: await filled(new RedisStorage(database(env, index + 1)), count) }, counter)]
+])
+
+export const variants = {
+  bare,
+  'memory counter': () => withPlugin({}, counter),
+  'memory reader': async () => withPlugin({ storage: await filled(new MemoryStorage(), 1000) }, reader),
+  'no turn': () => withPlugin({}, nothing),
+  'redis counter': ({ REDIS }) => withPlugin({ storage: REDIS }, counter),
+  'redis counter by hand': ({ REDIS }) => redisByHand(REDIS, 'onResponse'),
+  'redis counter, onSend': ({ REDIS }) => withPlugin({ storage: REDIS, flush: 'onSend' }, counter),
+  'redis counter by hand, before the reply': ({ REDIS }) => redisByHand(REDIS, 'before'),
+  'redis conversation counter': async (env) => withPlugin({ storage: await withLargeDocument(env) }, conversationCounter),
+  'redis GETs by hand': async (env) => {
+    await withLargeDocument(env)
+    return getsByHand(env.REDIS)
+  },
+  'file counter': ({ DIRECTORY }) => withPlugin({ storage: new FileStorage(DIRECTORY) }, counter),
+  'file counter by hand': ({ DIRECTORY }) => filesByHand(DIRECTORY),
+  ...Object.fromEntries(stored)
+}
