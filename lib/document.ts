@@ -1,5 +1,6 @@
-import { types } from 'node:util'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE, kindOf } from './errors.js'
+import { encodeValue } from './json-value.js'
+import { memberTexts } from './member-texts.js'
 
 /** What is stored under one key: a JSON object, from the key of a value to the value. */
 export type StateDocument = Record<string, unknown>
@@ -111,57 +112,6 @@ export function encodeDocuments (documents: Record<string, unknown>): Array<[key
   return Object.entries(documents).map(([key, document]) => [key, encodeDocument(document, key)])
 }
 
-/**
- * The JSON text of a value, `undefined` for `undefined`. Dates become ISO 8601 strings, binary becomes Base64.
- *
- * @param place names the value in the error, which says nothing of its content
- * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where JSON would lose it or cannot hold it
- */
-export function encodeValue (value: unknown, place: string): string | undefined {
-  let refused: string | undefined
-  try {
-    if (isPlain(value, 0)) return JSON.stringify(value)
-    return JSON.stringify(value, function (this: Record<string, unknown>, name, member) {
-      // What toJSON made of it does not tell a Buffer or an invalid date.
-      const original = this[name]
-      if (isBinary(original)) return base64(original)
-      refused = refusal(original) ?? refusal(member)
-      if (refused !== undefined) throw new TypeError(refused)
-      return member
-    })
-  } catch (error) {
-    const cycle = error instanceof TypeError && error.message.includes('circular')
-    throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(place, refused ??
-      (cycle ? 'a cycle' : error instanceof RangeError ? 'too deep a nesting' : 'an object that fails to turn into JSON'))
-  }
-}
-
-/** How deep `isPlain` looks; a cycle ends there as well. */
-const MAX_PLAIN_DEPTH = 100
-
-/** Whether a value is what `JSON.parse` gives, of which JSON.stringify loses nothing: it is much faster unobserved. */
-function isPlain (value: unknown, depth: number): boolean {
-  switch (typeof value) {
-    case 'string':
-    case 'boolean':
-    case 'undefined': return true
-    case 'number': return Number.isFinite(value)
-    case 'object': return value === null || (depth < MAX_PLAIN_DEPTH && isPlainObject(value, depth))
-    default: return false
-  }
-}
-
-function isPlainObject (value: object, depth: number): boolean {
-  const prototype = Object.getPrototypeOf(value)
-  if (prototype === Array.prototype) {
-    for (const item of value as unknown[]) if (!isPlain(item, depth + 1)) return false
-  } else if (prototype !== Object.prototype) return false
-  else {
-    for (const name in value) if (!isPlain((value as Record<string, unknown>)[name], depth + 1)) return false
-  }
-  return !('toJSON' in value)
-}
-
 /** Sets an own member whatever its name is: a plain assignment to `__proto__` would not. */
 export function setMember (document: StateDocument, name: string, value: unknown): void {
   if (name !== '__proto__') document[name] = value
@@ -186,81 +136,4 @@ function isDocument (value: unknown): value is StateDocument {
 
 function withoutByteOrderMark (text: string): string {
   return text.charCodeAt(0) === 0xFEFF ? text.slice(1) : text
-}
-
-function isBinary (value: unknown): value is ArrayBufferView | ArrayBufferLike {
-  return ArrayBuffer.isView(value) || types.isAnyArrayBuffer(value)
-}
-
-function base64 (value: ArrayBufferView | ArrayBufferLike): string {
-  const bytes = ArrayBuffer.isView(value)
-    ? Buffer.from(value.buffer, value.byteOffset, value.byteLength)
-    : Buffer.from(value)
-  return bytes.toString('base64')
-}
-
-/** Why JSON cannot hold a value; JSON.stringify itself would drop most of these without a word. */
-function refusal (value: unknown): string | undefined {
-  switch (typeof value) {
-    case 'bigint': return 'a BigInt'
-    case 'function': return 'a function'
-    case 'symbol': return 'a symbol'
-    case 'number': return Number.isFinite(value) ? undefined : `the number ${value}`
-    case 'object': return value === null ? undefined : refusalOfObject(value)
-  }
-}
-
-function refusalOfObject (value: object): string | undefined {
-  const prototype = Object.getPrototypeOf(value)
-  if (prototype === Object.prototype || prototype === Array.prototype) return undefined
-  if (types.isMap(value)) return 'a Map'
-  if (types.isSet(value)) return 'a Set'
-  if (types.isPromise(value)) return 'a Promise (is an await missing?)'
-  if (types.isWeakMap(value) || types.isWeakSet(value)) return 'a weak collection'
-  if (types.isRegExp(value)) return 'a RegExp'
-  if (types.isNativeError(value)) return 'an Error'
-  if (types.isDate(value) && Number.isNaN(value.getTime())) return 'an invalid Date'
-}
-
-const PUNCTUATION = /["{}[\],:]/g
-
-/** The text of each member of a JSON object, as it stands there. The text is known to be valid JSON. */
-function memberTexts (text: string): Map<string, string> {
-  const texts = new Map<string, string>()
-  let depth = 0
-  let name = ''
-  let start: number | undefined
-  for (let at = nextPunctuation(text, 0); at < text.length; at = nextPunctuation(text, at + 1)) {
-    const mark = text[at] as string
-    if (mark === '}' || mark === ']') depth--
-    if (mark === '"') {
-      const end = endOfString(text, at)
-      if (start === undefined) name = text.slice(at, end + 1)
-      at = end
-    } else if (start !== undefined && (depth === 0 || (depth === 1 && mark === ','))) {
-      texts.set(JSON.parse(name), text.slice(start, at).trim())
-      start = undefined
-    } else if (start === undefined && mark === ':') {
-      start = at + 1
-    }
-    if (mark === '{' || mark === '[') depth++
-  }
-  return texts
-}
-
-function nextPunctuation (text: string, from: number): number {
-  PUNCTUATION.lastIndex = from
-  return PUNCTUATION.exec(text)?.index ?? text.length
-}
-
-/** The closing quote of a string: the first one that an even number of backslashes precedes. */
-function endOfString (text: string, start: number): number {
-  let end = start
-  let backslashes: number
-  do {
-    end = text.indexOf('"', end + 1)
-    backslashes = 0
-    while (text[end - 1 - backslashes] === '\\') backslashes++
-  } while (backslashes % 2 === 1)
-  return end
 }

@@ -1,5 +1,6 @@
-import { type ChangeDocument, type StateDocument, encodeValue, setMember } from './document.js'
+import { type ChangeDocument, type StateDocument, setMember } from './document.js'
 import { FST_BOTAS_STATE_INVALID_PATH, FST_BOTAS_STATE_TURN_ENDED } from './errors.js'
+import { encodeValue } from './json-value.js'
 
 /** Accepts any key but one whose type the user declared: that key has an overload of its own. */
 type Undeclared<Shape, Key> = Key & (Key extends keyof Shape ? never : unknown)

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster } from 'ioredis'
 import type { RedisClient } from './redis-client.js'
+import { SILENT, isLost, isRedirected, isRefusedForNow, reasonOf, withoutArguments, withoutNumbers } from './redis-errors.js'
 import { RedisNodes } from './redis-nodes.js'
 import type { OutageObserver, StorageCall } from './storage.js'
 
@@ -16,7 +17,6 @@ const PROBE_INTERVAL = 50
 /** How many reasons of one outage are told. */
 const MAX_REASONS = 3
 
-const SILENT = 'Redis: the server does not answer'
 const CLOSED = 'Redis: the client was closed'
 
 /** A command that waits to be sent. */
@@ -221,44 +221,9 @@ export class RedisConnection {
   /** Whether a command that was lost or refused may succeed a little later. */
   #isPassing (error: Error): boolean {
     if (this.client.status === 'end') return false
-    const isPassing = isLost(error) || REFUSED.test(error.message) || (this.client.isCluster && REDIRECTED.test(error.message))
+    const isPassing = isLost(error) || isRefusedForNow(error) || (this.client.isCluster && isRedirected(error))
     // Another node may be the one to ask by now; a pipeline leaves it to its user to find that out.
     if (isPassing && this.client.isCluster) (this.client as Cluster).refreshSlotsCache()
     return isPassing
   }
-}
-
-/** Errors of ioredis for a command that was not sent, or whose answer will not come. */
-const LOST_NAMES = new Set(['MaxRetriesPerRequestError', 'AbortError', 'ClusterAllFailedError'])
-const LOST = /^(Command timed out|Connection is closed|Stream isn't writeable|Cluster isn't ready|None of startup nodes|Too many Cluster redirections)/
-/**
- * Replies of a server that starts or runs somebody's long script, of a Cluster that has no master for a key, of a master
- * that became a replica.
- */
-const REFUSED = /\b(BUSY|LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READONLY)\b/
-/** Replies of a node, and an error of ioredis: the map of the Cluster has changed. */
-const REDIRECTED = /^(MOVED |ASK |All keys in the pipeline should belong to the same slots)/
-
-/** Whether it is not known what became of a command. A server that refused it has not executed it. */
-export function isLost ({ name, message }: Error): boolean {
-  return LOST_NAMES.has(name) || LOST.test(message)
-}
-
-/** An error of ioredis has the arguments of its command, which are private, and may quote them: the rest is passed on. */
-function withoutArguments (error: Error): Error {
-  if (LOST_NAMES.has(error.name)) return new Error('Redis: the connection was lost before the answer came')
-  return new Error(`Redis: ${error.message.replace(/,? with args beginning with.*/s, '')}`)
-}
-
-/** Why there is no connection. Credentials are among the arguments of a command, too. */
-function reasonOf (error: Error): Error {
-  if (error.message.startsWith('Socket timeout')) return new Error(SILENT)
-  const { lastNodeError, errors = [] } = error as Error & { lastNodeError?: Error, errors?: Error[] }
-  const messages = [error, lastNodeError, ...errors].map((one) => one?.message ?? '').filter((message) => message !== '')
-  return new Error(`Redis: ${messages.join(', ')}`)
-}
-
-/** Attempts and ports are no other reason. */
-function withoutNumbers (message: string): string {
-  return message.replace(/\d+/g, '')
 }

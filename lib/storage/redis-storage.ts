@@ -8,7 +8,8 @@ import { type Comparison, compareAndSet } from './compare-and-set.js'
 import { type Found, allowDirectAccess } from './direct-access.js'
 import type { Expiry } from './expiry.js'
 import { type RedisClient, assertClient, openClient } from './redis-client.js'
-import { type RedisConnection, connectionOf, isLost } from './redis-connection.js'
+import { type RedisConnection, connectionOf } from './redis-connection.js'
+import { isLost } from './redis-errors.js'
 import type { OutageObserver, Storage, StorageCall } from './storage.js'
 
 /** The options of `RedisStorage`. */

@@ -1,0 +1,47 @@
+/** Why a server that is connected is out of reach. */
+export const SILENT = 'Redis: the server does not answer'
+
+/** Errors of ioredis for a command that was not sent, or whose answer will not come. */
+const LOST_NAMES = new Set(['MaxRetriesPerRequestError', 'AbortError', 'ClusterAllFailedError'])
+const LOST = /^(Command timed out|Connection is closed|Stream isn't writeable|Cluster isn't ready|None of startup nodes|Too many Cluster redirections)/
+/**
+ * Replies of a server that starts or runs somebody's long script, of a Cluster that has no master for a key, of a master
+ * that became a replica.
+ */
+const REFUSED = /\b(BUSY|LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READONLY)\b/
+/** Replies of a node, and an error of ioredis: the map of the Cluster has changed. */
+const REDIRECTED = /^(MOVED |ASK |All keys in the pipeline should belong to the same slots)/
+
+/** Whether a server does not want the command now, and may want it later. It has not executed it. */
+export function isRefusedForNow ({ message }: Error): boolean {
+  return REFUSED.test(message)
+}
+
+/** Whether another node of a Cluster is to be asked. */
+export function isRedirected ({ message }: Error): boolean {
+  return REDIRECTED.test(message)
+}
+
+/** Whether it is not known what became of a command. A server that refused it has not executed it. */
+export function isLost ({ name, message }: Error): boolean {
+  return LOST_NAMES.has(name) || LOST.test(message)
+}
+
+/** An error of ioredis has the arguments of its command, which are private, and may quote them: the rest is passed on. */
+export function withoutArguments (error: Error): Error {
+  if (LOST_NAMES.has(error.name)) return new Error('Redis: the connection was lost before the answer came')
+  return new Error(`Redis: ${error.message.replace(/,? with args beginning with.*/s, '')}`)
+}
+
+/** Why there is no connection. Credentials are among the arguments of a command, too. */
+export function reasonOf (error: Error): Error {
+  if (error.message.startsWith('Socket timeout')) return new Error(SILENT)
+  const { lastNodeError, errors = [] } = error as Error & { lastNodeError?: Error, errors?: Error[] }
+  const messages = [error, lastNodeError, ...errors].map((one) => one?.message ?? '').filter((message) => message !== '')
+  return new Error(`Redis: ${messages.join(', ')}`)
+}
+
+/** Attempts and ports are no other reason. */
+export function withoutNumbers (message: string): string {
+  return message.replace(/\d+/g, '')
+}
