@@ -8,7 +8,7 @@ import type { OutageObserver, StorageCall } from './storage.js'
 /** How long a server may be silent before no more is sent to it, in milliseconds. */
 const MAX_SILENCE = 1000
 /** How long to wait for a server to say goodbye, in milliseconds. */
-const QUIT_TIMEOUT = 500
+const QUIT_TIMEOUT = 300
 /** How long to wait before a command is sent again, in milliseconds; two that failed together do not come back together. */
 const PAUSE = 50
 
