@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE, kindOf } from './errors.js'
 import { encodeValue } from './json-value.js'
 import { memberTexts } from './member-texts.js'
@@ -35,6 +36,16 @@ export class StoredDocument {
     this.#document ??= parseDocument(this.text, this.#key)
     return this.#document
   }
+}
+
+/**
+ * The document that stored bytes hold.
+ *
+ * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT also where they are no UTF-8
+ */
+export function storedDocument (bytes: Buffer, key: string): StoredDocument {
+  if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'no UTF-8')
+  return new StoredDocument(bytes.toString(), key)
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { ChangeDocument, StateDocument, StoredDocument } from './document.js'
+import { type ChangeDocument, type StateDocument, StoredDocument } from './document.js'
 import { FST_BOTAS_STATE_SAVE_FAILED } from './errors.js'
 import type { KeyQueue } from './key-queue.js'
 import type { Operation } from './operations.js'
@@ -18,6 +18,7 @@ export interface DocumentChange {
 /**
  * Writes what a turn changed, after every earlier flush of the same keys.
  *
+ * @param operation is told of the outcome
  * @returns nothing where it could be done at once
  * @throws FST_BOTAS_STATE_SAVE_FAILED saying which keys were saved and which were not; `cause` is the first error
  */
@@ -30,7 +31,8 @@ export function flush (
     return reported(flush, queue.run(keys, (turn) => operation.inTime(turn.then(() => save(flush)))))
   }
   const saving = save(flush)
-  return saving && reported(flush, queue.run(keys, () => operation.inTime(saving)))
+  if (saving !== undefined) return reported(flush, queue.run(keys, () => operation.inTime(saving)))
+  operation.succeeded()
 }
 
 interface Flush {
@@ -41,12 +43,15 @@ interface Flush {
   operation: Operation
 }
 
-async function reported ({ changes, saved }: Flush, saving: Promise<void>): Promise<void> {
+async function reported ({ changes, saved, operation }: Flush, saving: Promise<void>): Promise<void> {
   try {
     await saving
+    operation.succeeded()
   } catch (cause) {
     const unsaved = changes.map(({ key }) => key).filter((key) => !saved.has(key))
-    throw new FST_BOTAS_STATE_SAVE_FAILED(list([...saved]), list(unsaved), { cause })
+    const error = new FST_BOTAS_STATE_SAVE_FAILED(list([...saved]), list(unsaved), { cause })
+    operation.failed(error)
+    throw error
   }
 }
 
@@ -78,7 +83,7 @@ function saveOne ({ storage, operation }: Flush, { key, change, loaded }: Docume
   const direct = directAccess(storage)
   return direct === undefined
     ? storage.update?.(key, changeInTime, loaded?.document, operation)
-    : direct.update(storage, key, changeInTime, loaded as StoredDocument | undefined, operation)
+    : direct.update(storage, key, changeInTime, loaded instanceof StoredDocument ? loaded : undefined, operation)
 }
 
 /** Resolves when all is done, or rejects then with the first error. */

@@ -82,7 +82,7 @@ export class Operation implements StorageCall {
   readonly #keys: string[]
   readonly #timeout: number
   readonly #noteError: (error: NonNullable<BotasStateStats['lastError']>) => void
-  readonly #begun: number
+  readonly #begun = performance.now()
   #retries = 0
   #controller: AbortController | undefined
   #expired = false
@@ -96,7 +96,6 @@ export class Operation implements StorageCall {
     this.#keys = keys
     this.#timeout = timeout
     this.#noteError = noteError
-    this.#begun = channel.hasSubscribers ? performance.now() : 0
     count.begun++
   }
 

@@ -19,11 +19,13 @@ export function assertKnownOptions (options: object, names: string[], others: st
 }
 
 /**
+ * Takes an option that is left out, too.
+ *
  * @param unit what is counted
  * @throws FST_BOTAS_STATE_INVALID_OPTION
  */
-export function assertWholeNumber (name: string, value: unknown, unit: string): asserts value is number {
-  if (Number.isInteger(value) && (value as number) >= 1 && (value as number) <= MAX_WHOLE_NUMBER) return
+export function assertWholeNumber (name: string, value: unknown, unit: string): asserts value is number | undefined {
+  if (value === undefined || (Number.isInteger(value) && (value as number) >= 1 && (value as number) <= MAX_WHOLE_NUMBER)) return
   throw new FST_BOTAS_STATE_INVALID_OPTION(name, `a whole number of ${unit} from 1 to ${MAX_WHOLE_NUMBER}`,
     typeof value === 'number' ? String(value) : kindOf(value))
 }

@@ -52,6 +52,7 @@ export class Turn {
    * Loads the persisted scopes that the identity has ids for, after every flush of the same keys that is running:
    * who saw the reply of a turn finds what it wrote.
    *
+   * @returns nothing where the storage has the documents at hand
    * @throws FST_BOTAS_STATE_INVALID_ID
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT
    * @throws FST_BOTAS_STATE_LOAD_FAILED
@@ -82,6 +83,7 @@ export class Turn {
    * The turn is over. Flushes what it changed unless it failed. A second call waits for the first. `temp` stays open,
    * for hooks that are still to run.
    *
+   * @returns nothing where all is done
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where an object was changed in place to what JSON cannot hold
    * @throws FST_BOTAS_STATE_SAVE_FAILED
    */
@@ -119,9 +121,7 @@ export class Turn {
     }
     if (changes.length === 0) return
     const operation = operations.begin('flush', changes.map(({ key }) => key), flushTimeout)
-    const saving = flush(storage, flushes, changes, operation)
-    if (saving === undefined) operation.succeeded()
-    else return observed(saving, operation)
+    return flush(storage, flushes, changes, operation)
   }
 
   /** All scopes are encoded here, before any is written. */
@@ -204,14 +204,4 @@ function wantedOf (identity: TurnIdentity): Wanted[] {
     if (key !== undefined) wanted.push({ scope, key })
   }
   return wanted
-}
-
-async function observed (work: Promise<void>, operation: Operation): Promise<void> {
-  try {
-    await work
-    operation.succeeded()
-  } catch (error) {
-    operation.failed(error)
-    throw error
-  }
 }

@@ -57,7 +57,11 @@ export class Turns {
     identity: TurnIdentity, work: (state: TurnState) => Result | Promise<Result>
   ): Promise<Result> {
     const turn = this.begin((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, missingIds(scope, identity).join(', ')))
-    const outcome = begun(() => turn.load(identity)).then(() => work(turn.state))
+    const attempt = async (): Promise<Result> => {
+      await turn.load(identity)
+      return work(turn.state)
+    }
+    const outcome = attempt()
     await outcome.catch(() => turn.fail())
     turn.state.temp.seal()
     await turn.end()
@@ -85,8 +89,4 @@ export class Turns {
       await Promise.all([...this.#context.open].map((turn) => turn.whenOver()))
     }
   }
-}
-
-async function begun (begin: () => Promise<void> | undefined): Promise<void> {
-  await begin()
 }

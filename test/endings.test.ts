@@ -757,6 +757,17 @@ t.test('a handler that goes on after its timeout cannot write any more', async (
   t.equal(storage.count('update'), 0)
 })
 
+/** Lets a client leave while the handler is at work, and gives what is stored when the turn has come to its end. */
+async function storedAfterClientLeft (app: FastifyInstance, port: number, storage: RecordingStorage) {
+  const request = await sendHttp1(port, message())
+  await settled(() => storage.count('read') === 1)
+  await wait(20)
+  request.leave()
+  await settled(async () => await storage.stored(CONVERSATION_KEY) !== undefined)
+  await app.close()
+  return storage.stored(CONVERSATION_KEY)
+}
+
 t.test('a handler that sees no use in a reply to a client that left is saved in the end', async (t) => {
   for (const handler of [
     (_request: FastifyRequest, reply: FastifyReply) => { setTimeout(() => { if (!reply.raw.destroyed) reply.send({}) }, 50) },
@@ -770,13 +781,7 @@ t.test('a handler that sees no use in a reply to a client that left is saved in 
         return handler(request, reply)
       })
     })
-    const request = await sendHttp1(port, message())
-    await settled(() => storage.count('read') === 1)
-    await wait(20)
-    request.leave()
-    await settled(async () => await storage.stored(CONVERSATION_KEY) !== undefined)
-    await app.close()
-    t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: true })
+    t.strictSame(await storedAfterClientLeft(app, port, storage), { kept: true })
   }
 })
 
@@ -788,13 +793,7 @@ t.test('a handler at work is given all the time it takes after its client left',
       state.conversation.set('kept', true)
     })
   })
-  const request = await sendHttp1(port, message())
-  await settled(() => storage.count('read') === 1)
-  await wait(20)
-  request.leave()
-  await settled(async () => await storage.stored(CONVERSATION_KEY) !== undefined)
-  await app.close()
-  t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: true })
+  t.strictSame(await storedAfterClientLeft(app, port, storage), { kept: true })
 })
 
 t.test('what fails after the last hook is a 500, and the server lives on', async (t) => {

@@ -1,9 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, opendir, readFile, rename, stat, unlink } from 'node:fs/promises'
-import { isUtf8 } from 'node:buffer'
 import { join, resolve } from 'node:path'
-import { type ChangeDocument, type StateDocument, StoredDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
+import { type ChangeDocument, type StateDocument, type StoredDocument, documentsOf, encodeDocument, encodeDocuments, storedDocument } from '../document.js'
+import { FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import { KeyQueue } from '../key-queue.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
 import { type Found, allowDirectAccess } from './direct-access.js'
@@ -40,7 +39,7 @@ export class FileStorage implements Storage {
   constructor (directory = './bot-state', options: FileStorageOptions = {}) {
     assertKnownOptions(options, ['ttl'])
     const { ttl } = options
-    if (ttl !== undefined) assertWholeNumber('ttl', ttl, 'seconds')
+    assertWholeNumber('ttl', ttl, 'seconds')
     if (typeof directory !== 'string' || directory === '') {
       throw new FST_BOTAS_STATE_INVALID_OPTION('directory', 'a path', directory === '' ? 'an empty string' : kindOf(directory))
     }
@@ -130,9 +129,7 @@ export class FileStorage implements Storage {
 
   async #read (key: string): Promise<StoredDocument | undefined> {
     const bytes = await ifThere(readFile(this.#path(key)))
-    if (bytes === undefined) return undefined
-    if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'no UTF-8')
-    return new StoredDocument(bytes.toString(), key)
+    return bytes && storedDocument(bytes, key)
   }
 
   async #write (key: string, text: string): Promise<void> {

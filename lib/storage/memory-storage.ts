@@ -27,8 +27,8 @@ export class MemoryStorage implements Storage {
   constructor (options: MemoryStorageOptions = {}) {
     assertKnownOptions(options, ['ttl', 'maxDocuments'])
     const { ttl, maxDocuments } = options
-    if (ttl !== undefined) assertWholeNumber('ttl', ttl, 'seconds')
-    if (maxDocuments !== undefined) assertWholeNumber('maxDocuments', maxDocuments, 'documents')
+    assertWholeNumber('ttl', ttl, 'seconds')
+    assertWholeNumber('maxDocuments', maxDocuments, 'documents')
     this.#ttl = ttl
     this.#texts = ttl === undefined && maxDocuments === undefined ? new Map() : limited(ttl, maxDocuments)
   }

@@ -2,16 +2,13 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster } from 'ioredis'
 import type { RedisClient } from './redis-client.js'
 import { SILENT, isLost, isRedirected, isRefusedForNow, reasonOf, withoutArguments, withoutNumbers } from './redis-errors.js'
-import { RedisNodes } from './redis-nodes.js'
+import { MAX_SILENCE, RedisNodes } from './redis-nodes.js'
 import type { OutageObserver, StorageCall } from './storage.js'
 
-/** How long a server may be silent before no more is sent to it, in milliseconds. */
-const MAX_SILENCE = 1000
 /** How long to wait for a server to say goodbye, in milliseconds. */
 const QUIT_TIMEOUT = 300
 /** How long to wait before a command is sent again, in milliseconds; two that failed together do not come back together. */
 const PAUSE = 50
-
 /** How often a command is sent to find out whether a silent server answers again, in milliseconds. */
 const PROBE_INTERVAL = 50
 /** How many reasons of one outage are told. */

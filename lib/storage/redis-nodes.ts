@@ -1,7 +1,7 @@
 import type { Cluster, Redis } from 'ioredis'
 
-/** How long a node may leave a command without answer before it is asked who its master is, in milliseconds. */
-const MAX_SILENCE = 1000
+/** How long a server may leave commands without answer before it counts as silent, in milliseconds. */
+export const MAX_SILENCE = 1000
 
 /** What a client does not tell of the nodes of its Cluster. */
 export class RedisNodes {

@@ -1,8 +1,7 @@
-import { isUtf8 } from 'node:buffer'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
-import { type ChangeDocument, type StateDocument, StoredDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
+import { type ChangeDocument, type StateDocument, type StoredDocument, documentsOf, encodeDocument, encodeDocuments, storedDocument } from '../document.js'
+import { FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
 import { type Comparison, compareAndSet } from './compare-and-set.js'
 import { type Found, allowDirectAccess } from './direct-access.js'
@@ -48,7 +47,7 @@ export class RedisStorage implements Storage {
     if (typeof keyPrefix !== 'string') {
       throw new FST_BOTAS_STATE_INVALID_OPTION('keyPrefix', 'a string', kindOf(keyPrefix))
     }
-    if (ttl !== undefined) assertWholeNumber('ttl', ttl, 'seconds')
+    assertWholeNumber('ttl', ttl, 'seconds')
     this.#prefix = keyPrefix
     this.#ttl = ttl ?? 0
     this.#isOwn = typeof connection === 'string'
@@ -171,9 +170,7 @@ export class RedisStorage implements Storage {
 }
 
 function parse (bytes: Buffer | null | undefined, key: string): StoredDocument | undefined {
-  if (bytes == null) return undefined
-  if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'no UTF-8')
-  return new StoredDocument(bytes.toString(), key)
+  return bytes == null ? undefined : storedDocument(bytes, key)
 }
 
 function encodeChanged (key: string, change: ChangeDocument, stored: StoredDocument | undefined): string | undefined {

@@ -25,14 +25,14 @@ export async function startServer (variant, env) {
      *
      * @returns turns a second, microseconds of CPU a turn, and the milliseconds that 99 of 100 turns stayed below
      */
-    async round ({ seconds, connections = 32, body, method = 'POST' }) {
+    async round ({ seconds, connections = 32, body }) {
       let client = 0
       const before = await usage()
       const result = await autocannon({
         url: `http://127.0.0.1:${port}/`,
         connections,
         duration: seconds,
-        method,
+        method: 'POST',
         headers: { 'content-type': 'application/json' },
         setupClient: (connection) => {
           const first = client++ * CONVERSATIONS

@@ -17,7 +17,7 @@ export interface NodeProcess {
 /** Starts a script of `test/processes` on the built package, as a user's process. */
 export function startProcess (script: string, ...args: string[]): NodeProcess {
   const path = fileURLToPath(new URL(`../processes/${script}`, import.meta.url))
-  const child = spawn(process.execPath, [path, ...args], { env: shellEnvironment, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, ['--expose-gc', path, ...args], { env: shellEnvironment, stdio: ['ignore', 'pipe', 'pipe'] })
   let errors = ''
   child.stderr.on('data', (chunk) => { errors += chunk })
   return {

@@ -1,16 +1,11 @@
 // A bot that gets turns at a steady rate while its Redis comes and goes. Arguments: Redis URL, turns a second. Prints a
 // line of JSON every second: what became of the turns so far, the milliseconds that the last one took, and the bytes of
 // the heap that are in use. Closes on SIGTERM.
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import botasState from 'fastify-botas-state'
 
 const [url, rate] = process.argv.slice(2)
 const TICK = 20
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc')
 
 const app = Fastify()
 await app.register(botasState, { storage: url })
@@ -36,7 +31,7 @@ const turns = setInterval(() => {
   while (sent < (performance.now() - begin) * Number(rate) / 1000) turn()
 }, TICK)
 const reports = setInterval(() => {
-  collectGarbage()
+  globalThis.gc()
   const { openTurns } = app.botasState.stats
   console.log(JSON.stringify({ sent, succeeded, failed, openTurns, latest: Math.round(latest), heap: process.memoryUsage().heapUsed }))
 }, 1000)

@@ -1,15 +1,10 @@
 // A bot that takes many turns in many conversations. Arguments: turns, conversations. After every tenth of the turns it
 // prints a line of JSON: the bytes of the heap that are in use, and of memory that the process has.
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import botasState from 'fastify-botas-state'
 
 const [turns, conversations] = process.argv.slice(2).map(Number)
 const AT_ONCE = 50
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc')
 
 const app = Fastify()
 await app.register(botasState)
@@ -30,7 +25,7 @@ async function work (end) {
 
 for (let tenth = 1; tenth <= 10; tenth++) {
   await Promise.all(Array.from({ length: AT_ONCE }, () => work(turns * tenth / 10)))
-  collectGarbage()
+  globalThis.gc()
   console.log(JSON.stringify({ heap: process.memoryUsage().heapUsed, resident: process.memoryUsage.rss() }))
 }
 await app.close()
