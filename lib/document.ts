@@ -98,17 +98,16 @@ export function assertDocument (value: unknown, key: string): asserts value is S
  * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where it is no object or holds a value that JSON cannot
  */
 export function encodeDocument (document: unknown, key: string, stored?: StoredDocument): string {
-  const place = `the document "${key}"`
-  if (!isDocument(document)) throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(place, `${kindOf(document)} in place of an object`)
-  if (stored === undefined || textOf(stored.document) === stored.text) {
-    return encodeValue(document, place) as string
+  if (!isDocument(document)) {
+    throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), `${kindOf(document)} in place of an object`)
   }
+  if (stored === undefined || textOf(stored.document) === stored.text) return encodeValue(document, key, placeOf) as string
   const texts = memberTexts(withoutByteOrderMark(stored.text))
   const members: string[] = []
   for (const [name, value] of Object.entries(document)) {
     const before = texts.get(name)
     const unchanged = value === stored.document[name] && before !== undefined && says(before, value)
-    const text = unchanged ? before : encodeValue(value, place)
+    const text = unchanged ? before : encodeValue(value, key, placeOf)
     if (text !== undefined) members.push(`${JSON.stringify(name)}:${text}`)
   }
   return `{${members.join(',')}}`
@@ -121,6 +120,10 @@ export function encodeDocument (document: unknown, key: string, stored?: StoredD
  */
 export function encodeDocuments (documents: Record<string, unknown>): Array<[key: string, text: string]> {
   return Object.entries(documents).map(([key, document]) => [key, encodeDocument(document, key)])
+}
+
+function placeOf (key: string): string {
+  return `the document "${key}"`
 }
 
 /** Sets an own member whatever its name is: a plain assignment to `__proto__` would not. */

@@ -2,7 +2,7 @@ import { type ChangeDocument, type StateDocument, StoredDocument } from './docum
 import { FST_BOTAS_STATE_SAVE_FAILED } from './errors.js'
 import type { KeyQueue } from './key-queue.js'
 import type { Operation } from './operations.js'
-import { directAccess } from './storage/direct-access.js'
+import { type DirectAccess, directAccess } from './storage/direct-access.js'
 import type { Storage } from './storage/storage.js'
 
 /** What a turn was loaded with: all that a storage knows of it, or only what it says. */
@@ -25,8 +25,8 @@ export interface DocumentChange {
 export function flush (
   storage: Storage, queue: KeyQueue, changes: DocumentChange[], operation: Operation
 ): Promise<void> | undefined {
-  const keys = changes.map(({ key }) => key)
-  const flush: Flush = { storage, changes, saved: new Set(), operation }
+  const { keys } = operation
+  const flush: Flush = { storage, changes, saved: [], operation }
   if (queue.isBusy(keys)) {
     return reported(flush, queue.run(keys, (turn) => operation.inTime(turn.then(() => save(flush)))))
   }
@@ -39,17 +39,17 @@ interface Flush {
   storage: Storage
   changes: DocumentChange[]
   /** the keys that were saved so far */
-  saved: Set<string>
+  saved: string[]
   operation: Operation
 }
 
-async function reported ({ changes, saved, operation }: Flush, saving: Promise<void>): Promise<void> {
+async function reported ({ saved, operation }: Flush, saving: Promise<void>): Promise<void> {
   try {
     await saving
     operation.succeeded()
   } catch (cause) {
-    const unsaved = changes.map(({ key }) => key).filter((key) => !saved.has(key))
-    const error = new FST_BOTAS_STATE_SAVE_FAILED(list([...saved]), list(unsaved), { cause })
+    const unsaved = operation.keys.filter((key) => !saved.includes(key))
+    const error = new FST_BOTAS_STATE_SAVE_FAILED(list(saved), list(unsaved), { cause })
     operation.failed(error)
     throw error
   }
@@ -62,25 +62,27 @@ function save (flush: Flush): Promise<void> | undefined {
 
 /** Changes each document where it is, together with what other turns did to it meanwhile. */
 function saveChanged (flush: Flush): Promise<void> | undefined {
-  const pending: Array<Promise<unknown>> = []
+  const direct = directAccess(flush.storage)
+  let pending: Array<Promise<unknown>> | undefined
   for (const change of flush.changes) {
     try {
-      const saving = saveOne(flush, change)
-      if (saving === undefined) flush.saved.add(change.key)
-      else pending.push(saving.then(() => flush.saved.add(change.key)))
+      const saving = saveOne(flush, change, direct)
+      if (saving === undefined) flush.saved.push(change.key)
+      else (pending ??= []).push(saving.then(() => flush.saved.push(change.key)))
     } catch (error) {
-      pending.push(Promise.reject(error))
+      (pending ??= []).push(Promise.reject(error))
     }
   }
-  return pending.length === 0 ? undefined : allDone(pending)
+  return pending && allDone(pending)
 }
 
-function saveOne ({ storage, operation }: Flush, { key, change, loaded }: DocumentChange): Promise<void> | void {
+function saveOne (
+  { storage, operation }: Flush, { key, change, loaded }: DocumentChange, direct: DirectAccess | undefined
+): Promise<void> | void {
   const changeInTime: ChangeDocument = (current) => {
     if (operation.expired) throw givenUp()
     return change(current)
   }
-  const direct = directAccess(storage)
   return direct === undefined
     ? storage.update?.(key, changeInTime, loaded?.document, operation)
     : direct.update(storage, key, changeInTime, loaded instanceof StoredDocument ? loaded : undefined, operation)
@@ -117,12 +119,12 @@ async function saveWhole (flush: Flush): Promise<void> {
   const writtenKeys = Object.keys(written)
   if (writtenKeys.length > 0) {
     await storage.write(written, operation)
-    for (const key of writtenKeys) saved.add(key)
+    saved.push(...writtenKeys)
   }
   if (deleted.length > 0) {
     if (operation.expired) throw givenUp()
     await storage.delete(deleted, operation)
-    for (const key of deleted) saved.add(key)
+    saved.push(...deleted)
   }
 }
 

@@ -4,10 +4,14 @@ import { FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
 /**
  * The JSON text of a value, `undefined` for `undefined`. Dates become ISO 8601 strings, binary becomes Base64.
  *
- * @param place names the value in the error, which says nothing of its content
+ * @param key names the value
+ * @param placeOf where a value of this key is, for the error, which says nothing of its content
  * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where JSON would lose it or cannot hold it
  */
-export function encodeValue (value: unknown, place: string): string | undefined {
+export function encodeValue (value: unknown, key: string, placeOf: (key: string) => string): string | undefined {
+  if (value === undefined) return undefined
+  // Counters are what a state is full of.
+  if (Number.isFinite(value)) return String(value)
   let refused: string | undefined
   try {
     if (isPlain(value, 0)) return JSON.stringify(value)
@@ -21,7 +25,7 @@ export function encodeValue (value: unknown, place: string): string | undefined 
     })
   } catch (error) {
     const cycle = error instanceof TypeError && error.message.includes('circular')
-    throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(place, refused ??
+    throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), refused ??
       (cycle ? 'a cycle' : error instanceof RangeError ? 'too deep a nesting' : 'an object that fails to turn into JSON'))
   }
 }

@@ -54,6 +54,7 @@ export class Operations {
   }
 
   #lastError: BotasStateStats['lastError'] = null
+  readonly #noteError = (error: BotasStateStats['lastError']): void => { this.#lastError = error }
 
   get stats (): Omit<BotasStateStats, 'openTurns' | 'outage'> {
     const { load, flush } = this.#counts
@@ -71,7 +72,7 @@ export class Operations {
 
   /** @param timeout in milliseconds */
   begin (kind: Kind, keys: string[], timeout: number): Operation {
-    return new Operation(this.#counts[kind], channels[kind], keys, timeout, (error) => { this.#lastError = error })
+    return new Operation(this.#counts[kind], channels[kind], keys, timeout, this.#noteError)
   }
 }
 
@@ -79,9 +80,10 @@ export class Operations {
 export class Operation implements StorageCall {
   readonly #count: Count
   readonly #channel: Channel
-  readonly #keys: string[]
+  /** of the documents that it is about */
+  readonly keys: string[]
   readonly #timeout: number
-  readonly #noteError: (error: NonNullable<BotasStateStats['lastError']>) => void
+  readonly #noteError: (error: BotasStateStats['lastError']) => void
   readonly #begun = performance.now()
   #retries = 0
   #controller: AbortController | undefined
@@ -89,11 +91,11 @@ export class Operation implements StorageCall {
 
   constructor (
     count: Count, channel: Channel, keys: string[], timeout: number,
-    noteError: (error: NonNullable<BotasStateStats['lastError']>) => void
+    noteError: (error: BotasStateStats['lastError']) => void
   ) {
     this.#count = count
     this.#channel = channel
-    this.#keys = keys
+    this.keys = keys
     this.#timeout = timeout
     this.#noteError = noteError
     count.begun++
@@ -138,7 +140,7 @@ export class Operation implements StorageCall {
 
   #publish (outcome: Pick<StateEvent, 'outcome' | 'code'>): void {
     this.#channel.publish({
-      keys: this.#keys, duration: performance.now() - this.#begun, retries: this.#retries, ...outcome
+      keys: this.keys, duration: performance.now() - this.#begun, retries: this.#retries, ...outcome
     } satisfies StateEvent)
   }
 }

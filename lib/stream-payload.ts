@@ -7,7 +7,7 @@ export function isStream (payload: unknown): boolean {
 
 /** Whether a payload is a fetch `Response`, of whatever implementation. */
 export function isResponse (payload: unknown): payload is Response {
-  return Object.prototype.toString.call(payload) === '[object Response]'
+  return typeof payload === 'object' && Object.prototype.toString.call(payload) === '[object Response]'
 }
 
 /**
@@ -53,5 +53,5 @@ function isNodeStream (payload: unknown): payload is Readable {
 }
 
 function hasMethod (value: unknown, name: string): boolean {
-  return typeof (value as Record<string, unknown> | null | undefined)?.[name] === 'function'
+  return typeof value === 'object' && typeof (value as Record<string, unknown> | null)?.[name] === 'function'
 }

@@ -26,12 +26,13 @@ export interface TurnContext {
 export class Turn {
   readonly state: TurnScopes
   readonly #context: TurnContext
-  readonly #loaded: Array<Wanted & { loaded: LoadedDocument | undefined }> = []
+  #documents: TurnDocument[] = []
+  #keys: string[] = []
   #loadError: Error | undefined
   #failed = false
   #isEnded = false
   #over: Promise<void> | undefined
-  readonly #waiting: Array<() => void> = []
+  #waiting: Array<() => void> | undefined
 
   /** @param unavailable makes the error for a persisted scope that is not, or not yet, there */
   constructor (context: TurnContext, unavailable: (scope: PersistedScope) => Error) {
@@ -39,9 +40,9 @@ export class Turn {
     this.state = new TurnScopes((scope) => this.#loadError ?? unavailable(scope))
   }
 
-  /** The keys of the documents that the turn was loaded with. */
+  /** The keys of the documents that the turn is loaded with. */
   get keys (): string[] {
-    return this.#loaded.map(({ key }) => key)
+    return this.#keys
   }
 
   get failed (): boolean {
@@ -58,17 +59,17 @@ export class Turn {
    * @throws FST_BOTAS_STATE_LOAD_FAILED
    */
   load (identity: TurnIdentity): Promise<void> | undefined {
-    assertIdentity(identity)
-    const wanted = wantedOf(identity)
+    this.#documents = documentsOf(identity)
+    this.#keys = this.#documents.map(({ key }) => key)
     this.#context.open.add(this)
-    if (wanted.length === 0) return
+    if (this.#keys.length === 0) return
     const { storage, flushes, operations, loadTimeout } = this.#context
-    const keys = wanted.map(({ key }) => key)
+    const keys = this.#keys
     const operation = operations.begin('load', keys, loadTimeout)
     const direct = directAccess(storage)
-    const found = direct === undefined || flushes.isBusy(keys) ? this.#find(keys, operation) : direct.read(storage, keys, operation)
-    if (!Array.isArray(found)) return this.#loadLater(wanted, operation.inTime(found), operation)
-    this.#take(wanted, found)
+    const found = direct === undefined || flushes.isBusy(keys) ? this.#find(operation) : direct.read(storage, keys, operation)
+    if (!Array.isArray(found)) return this.#loadLater(found, operation)
+    this.#take(found)
     operation.succeeded()
   }
 
@@ -101,12 +102,12 @@ export class Turn {
 
   /** Resolves when the turn is over and its flush, successful or not, is done. */
   whenOver (): Promise<void> {
-    return new Promise((resolve) => { this.#waiting.push(resolve) })
+    return new Promise((resolve) => { (this.#waiting ??= []).push(resolve) })
   }
 
   #tellOver (): void {
     this.#context.open.delete(this)
-    for (const tell of this.#waiting) tell()
+    for (const tell of this.#waiting ?? []) tell()
   }
 
   /** @returns nothing where it is done at once, or there is nothing to do */
@@ -116,35 +117,36 @@ export class Turn {
     try {
       changes = this.#changes()
     } catch (error) {
-      operations.begin('flush', this.keys, flushTimeout).failed(error)
+      operations.begin('flush', this.#keys, flushTimeout).failed(error)
       return Promise.reject(error)
     }
     if (changes.length === 0) return
-    const operation = operations.begin('flush', changes.map(({ key }) => key), flushTimeout)
-    return flush(storage, flushes, changes, operation)
+    const keys = changes.length === this.#keys.length ? this.#keys : changes.map(({ key }) => key)
+    return flush(storage, flushes, changes, operations.begin('flush', keys, flushTimeout))
   }
 
   /** All scopes are encoded here, before any is written. */
   #changes (): DocumentChange[] {
     const changes: DocumentChange[] = []
-    for (const { scope, key, loaded } of this.#loaded) {
+    for (const { scope, key, loaded } of this.#documents) {
       const change = this.state[scope].changes()
       if (change !== undefined) changes.push({ key, change, loaded })
     }
     return changes
   }
 
-  async #loadLater (wanted: Wanted[], finding: Promise<Array<LoadedDocument | undefined>>, operation: Operation): Promise<void> {
+  async #loadLater (finding: Promise<Array<LoadedDocument | undefined>>, operation: Operation): Promise<void> {
     try {
-      this.#take(wanted, await finding)
+      this.#take(await operation.inTime(finding))
       operation.succeeded()
     } catch (cause) {
-      throw this.#loadFailed(wanted, cause, operation)
+      throw this.#loadFailed(cause, operation)
     }
   }
 
-  async #find (keys: string[], operation: Operation): Promise<Array<LoadedDocument | undefined>> {
+  async #find (operation: Operation): Promise<Array<LoadedDocument | undefined>> {
     const { storage, flushes } = this.#context
+    const keys = this.#keys
     await flushes.settled(keys)
     // Nobody waits any more: a storage that has trouble enough is not asked.
     if (operation.expired) throw new Error('the load was given up')
@@ -159,11 +161,11 @@ export class Turn {
     })
   }
 
-  #take (wanted: Wanted[], found: Array<LoadedDocument | undefined>): void {
-    for (const [index, { scope, key }] of wanted.entries()) {
-      const loaded = found[index]
-      this.#loaded.push({ scope, key, loaded })
-      this.state[scope].load(loaded instanceof StoredDocument && !loaded.isParsed ? this.#parsedLater(loaded) : loaded)
+  #take (found: Array<LoadedDocument | undefined>): void {
+    for (let index = 0; index < found.length; index++) {
+      const document = this.#documents[index] as TurnDocument
+      const loaded = document.loaded = found[index]
+      this.state[document.scope].load(loaded instanceof StoredDocument && !loaded.isParsed ? this.#parsedLater(loaded) : loaded)
     }
   }
 
@@ -182,26 +184,31 @@ export class Turn {
     }
   }
 
-  #loadFailed (wanted: Wanted[], cause: unknown, operation: Operation): Error {
+  #loadFailed (cause: unknown, operation: Operation): Error {
     this.#loadError = cause instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT
       ? cause
-      : new FST_BOTAS_STATE_LOAD_FAILED(wanted.map(({ key }) => `"${key}"`).join(', '), { cause })
+      : new FST_BOTAS_STATE_LOAD_FAILED(this.#keys.map((key) => `"${key}"`).join(', '), { cause })
     operation.failed(this.#loadError)
     return this.#loadError
   }
 }
 
-/** A document that a turn is to be loaded with. */
-interface Wanted {
+/** A document that a turn is loaded with. */
+interface TurnDocument {
   scope: PersistedScope
   key: string
+  loaded: LoadedDocument | undefined
 }
 
-function wantedOf (identity: TurnIdentity): Wanted[] {
-  const wanted: Wanted[] = []
-  for (const scope of ['conversation', 'user'] as const) {
+/** @throws FST_BOTAS_STATE_INVALID_ID */
+function documentsOf (identity: TurnIdentity): TurnDocument[] {
+  assertIdentity(identity)
+  const documents: TurnDocument[] = []
+  for (const scope of SCOPES) {
     const key = scopeKey(scope, identity)
-    if (key !== undefined) wanted.push({ scope, key })
+    if (key !== undefined) documents.push({ scope, key, loaded: undefined })
   }
-  return wanted
+  return documents
 }
+
+const SCOPES = ['conversation', 'user'] as const

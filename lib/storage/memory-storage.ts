@@ -81,7 +81,8 @@ export class MemoryStorage implements Storage {
     const stored = loaded !== undefined && loaded.text === this.#texts.get(key) ? loaded : this.#find(key)
     const next = change(stored?.document)
     if (next === undefined) this.#texts.delete(key)
-    else this.#keep(key, encodeDocument(next, key, stored))
+    // All that is stored was written by JavaScript: there are no other ways to put it that would have to be kept.
+    else this.#keep(key, encodeDocument(next, key))
   }
 
   static {
