@@ -6,16 +6,72 @@
  */
 export function withDeadline<Result> (work: Promise<Result>, milliseconds: number, expire?: () => void): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
+    const deadlines = deadlinesOf(milliseconds)
+    const deadline = deadlines.begin(() => {
       expire?.()
       setImmediate(() => reject(new Error(`no answer within ${milliseconds} ms`)))
-    }, milliseconds)
+    })
     work.then((result) => {
-      clearTimeout(timer)
+      deadlines.end(deadline)
       resolve(result)
     }, (error) => {
-      clearTimeout(timer)
+      deadlines.end(deadline)
       reject(error)
     })
   })
+}
+
+interface Deadline {
+  /** as `performance.now` has it */
+  at: number
+  passed: () => void
+}
+
+/** Deadlines of the same length: they pass in the order in which they begin, so that one timer does for all of them. */
+class Deadlines {
+  readonly #milliseconds: number
+  readonly #pending = new Set<Deadline>()
+  /** is left running when its deadline is met: the next one to come soon needs no new timer */
+  #timer: NodeJS.Timeout | undefined
+
+  constructor (milliseconds: number) {
+    this.#milliseconds = milliseconds
+  }
+
+  begin (passed: () => void): Deadline {
+    const deadline = { at: performance.now() + this.#milliseconds, passed }
+    this.#pending.add(deadline)
+    this.#timer ??= setTimeout(() => this.#onTime(), this.#milliseconds)
+    if (this.#pending.size === 1) this.#timer.ref()
+    return deadline
+  }
+
+  end (deadline: Deadline): void {
+    this.#pending.delete(deadline)
+    if (this.#pending.size === 0) this.#timer?.unref()
+  }
+
+  #onTime (): void {
+    this.#timer = undefined
+    for (const deadline of this.#pending) {
+      const left = deadline.at - performance.now()
+      if (left > 0) {
+        this.#timer = setTimeout(() => this.#onTime(), left)
+        return
+      }
+      this.#pending.delete(deadline)
+      deadline.passed()
+    }
+  }
+}
+
+const byLength = new Map<number, Deadlines>()
+
+function deadlinesOf (milliseconds: number): Deadlines {
+  let deadlines = byLength.get(milliseconds)
+  if (deadlines === undefined) {
+    deadlines = new Deadlines(milliseconds)
+    byLength.set(milliseconds, deadlines)
+  }
+  return deadlines
 }

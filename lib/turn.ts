@@ -94,8 +94,9 @@ export class Turn {
       this.state.conversation.seal()
       this.state.user.seal()
       this.#over = this.#failed ? undefined : this.#flush()
-      if (this.#over === undefined) this.#tellOver()
-      else this.#over = this.#over.finally(() => this.#tellOver())
+      const over = (): void => this.#tellOver()
+      if (this.#over === undefined) over()
+      else this.#over.then(over, over)
     }
     return this.#over
   }

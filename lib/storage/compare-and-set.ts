@@ -3,15 +3,15 @@ import type { RedisClient } from './redis-client.js'
 
 /**
  * Replaces a document if it is still the expected one, in a single step. Gives 1, or else what is stored now.
- * ARGV: '1' or '0', whether a document is expected; its text; '1' or '0', whether one is to be stored; its text; the
- * seconds that it is to live, '0' for ever.
+ * ARGV: the text of the expected document, and of the one to store, '' for none, which is no document's text; the
+ * seconds that it is to live, left out for ever.
  */
 const SCRIPT = `
 local stored = redis.call('GET', KEYS[1])
-if ARGV[1] == '1' and stored ~= ARGV[2] or ARGV[1] == '0' and stored then return stored end
-if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
-elseif ARGV[5] == '0' then redis.call('SET', KEYS[1], ARGV[4])
-else redis.call('SET', KEYS[1], ARGV[4], 'EX', ARGV[5]) end
+if ARGV[1] == '' and stored or ARGV[1] ~= '' and stored ~= ARGV[1] then return stored end
+if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+elseif ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1
 `
 const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
@@ -31,15 +31,15 @@ export type Comparison = { replaced: true } | { replaced: false, stored: Buffer 
 /**
  * Replaces the text at a key if it is the expected one. One command, unless the server has to be told the script.
  *
- * @param expected `undefined` where nothing is to be stored yet
- * @param next `undefined` removes the text
+ * @param expected without it nothing is to be stored yet
+ * @param next without it the text is removed
  * @param ttl in seconds, 0 for ever
  */
 export function compareAndSet (
-  client: RedisClient, key: string, expected: string | undefined, next: string | undefined, ttl: number
+  client: RedisClient, key: string, expected = '', next = '', ttl = 0
 ): Promise<Comparison> {
   const scripts = client as unknown as ScriptRunner
-  const args = [key, ...optional(expected), ...optional(next), String(ttl)] as const
+  const args = [key, expected, next, ...(ttl === 0 ? [] : [String(ttl)])] as const
   return scripts.evalshaBuffer(SCRIPT_SHA, 1, ...args).then(comparisonOf, (error: Error) => {
     if (!error.message.startsWith('NOSCRIPT')) throw forbidden(error) ?? error
     return scripts.evalBuffer(SCRIPT, 1, ...args).then(comparisonOf, (error) => { throw forbidden(error) ?? error })
@@ -57,8 +57,4 @@ function forbidden ({ message }: Error): Error | undefined {
   if (!/(unknown command|no permissions to run the) ['`]eval(sha)?\b/i.test(message)) return undefined
   return new Error('a turn is saved by a script, which this server or its user does not allow: permit EVALSHA and EVAL, or use ' +
     `another server. It said: ${message}`)
-}
-
-function optional (text: string | undefined): [given: '0' | '1', text: string] {
-  return text === undefined ? ['0', ''] : ['1', text]
 }

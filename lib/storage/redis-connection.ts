@@ -95,8 +95,7 @@ export class RedisConnection {
    */
   send<Result> (command: () => Promise<Result>, call?: StorageCall): Promise<Result> {
     if (this.#isClosed) return Promise.reject(new Error(CLOSED))
-    const attempt = (): Promise<Result> => this.#answered(command).catch((error) => this.#sendAgain(command, call, error))
-    return this.#isOpen() ? attempt() : this.#opened(call).then(attempt)
+    return this.#isOpen() ? this.#sendNow(command, call) : this.#opened(call).then(() => this.#sendNow(command, call))
   }
 
   async #sendAgain<Result> (command: () => Promise<Result>, call: StorageCall | undefined, error: Error): Promise<Result> {
@@ -148,22 +147,21 @@ export class RedisConnection {
     })
   }
 
-  #answered<Result> (command: () => Promise<Result>): Promise<Result> {
+  #sendNow<Result> (command: () => Promise<Result>, call: StorageCall | undefined): Promise<Result> {
     this.#unanswered++
     this.#silentSince ??= performance.now()
     const answered = this.#nodes?.sent()
-    const settle = (isAnswer: boolean): void => {
+    return command().then((result) => {
       this.#unanswered--
       answered?.()
-      if (isAnswer) this.#onAnswer()
-    }
-    return command().then((result) => {
-      settle(true)
+      this.#onAnswer()
       return result
-    }, (error) => {
+    }, (error: Error) => {
+      this.#unanswered--
+      answered?.()
       // Other errors come from the client itself, which gave up waiting for instance.
-      settle((error as Error).name === 'ReplyError')
-      throw error
+      if (error.name === 'ReplyError') this.#onAnswer()
+      return this.#sendAgain(command, call, error)
     })
   }
 

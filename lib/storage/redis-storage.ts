@@ -94,10 +94,17 @@ export class RedisStorage implements Storage {
     await this.#update(key, change, loaded && this.#loaded.get(loaded), call)
   }
 
-  async #update (
+  #update (
     key: string, change: ChangeDocument, guess: StoredDocument | undefined, call: StorageCall | undefined
   ): Promise<void> {
-    let outcome = await this.#tryGuess(key, change, guess, call)
+    return this.#tryGuess(key, change, guess, call).then((outcome) => {
+      if (!outcome.replaced) return this.#updateStored(key, change, outcome, call)
+    })
+  }
+
+  async #updateStored (
+    key: string, change: ChangeDocument, outcome: Comparison, call: StorageCall | undefined
+  ): Promise<void> {
     for (let attempt = 0; !outcome.replaced; attempt++) {
       call?.retrying()
       // The first surprise is usually the last. Who keeps losing comes back sooner than those who begin.
