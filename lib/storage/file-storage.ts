@@ -63,12 +63,12 @@ export class FileStorage implements Storage {
    */
   async write (changes: Record<string, unknown>): Promise<void> {
     const texts = encodeDocuments(changes)
-    await Promise.all(texts.map(([key, text]) => this.#inTurn(key, () => this.#write(key, text))))
+    await Promise.all(texts.map(([key, text]) => this.#inTurn(key, (path) => this.#write(path, text))))
   }
 
   /** Deletes documents; a key that is not stored is no error. */
   async delete (keys: string[]): Promise<void> {
-    await Promise.all(keys.map((key) => this.#inTurn(key, () => this.#delete(key))))
+    await Promise.all(keys.map((key) => this.#inTurn(key, (path) => ifThere(unlink(path)))))
   }
 
   /**
@@ -77,12 +77,12 @@ export class FileStorage implements Storage {
    * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument): Promise<void> {
-    await this.#inTurn(key, async () => {
-      await this.#unlinkExpired(this.#path(key))
-      const stored = await this.#read(key)
+    await this.#inTurn(key, async (path) => {
+      await this.#unlinkExpired(path)
+      const stored = await readDocument(path, key)
       const next = change(stored?.document)
-      if (next !== undefined) await this.#write(key, encodeDocument(next, key, stored))
-      else if (stored !== undefined) await this.#delete(key)
+      if (next !== undefined) await this.#write(path, encodeDocument(next, key, stored))
+      else if (stored !== undefined) await ifThere(unlink(path))
     })
   }
 
@@ -116,28 +116,25 @@ export class FileStorage implements Storage {
   }
 
   async #find (keys: string[]): Promise<Found> {
-    await files.settled(keys.map((key) => this.#path(key)))
-    return Promise.all(keys.map(async (key) => {
-      await this.#removeExpired(this.#path(key))
-      return this.#read(key)
+    const paths = keys.map((key) => this.#path(key))
+    if (files.isBusy(paths)) await files.settled(paths)
+    return Promise.all(keys.map(async (key, index) => {
+      const path = paths[index] as string
+      await this.#removeExpired(path)
+      return readDocument(path, key)
     }))
   }
 
-  async #inTurn (key: string, work: () => Promise<void>): Promise<void> {
-    await files.run([this.#path(key)], (turn) => turn.then(work))
+  async #inTurn (key: string, work: (path: string) => Promise<void>): Promise<void> {
+    const path = this.#path(key)
+    await files.run([path], (turn) => turn.then(() => work(path)))
   }
 
-  async #read (key: string): Promise<StoredDocument | undefined> {
-    const bytes = await ifThere(readFile(this.#path(key)))
-    return bytes && storedDocument(bytes, key)
-  }
-
-  async #write (key: string, text: string): Promise<void> {
-    await mkdir(this.#directory, { recursive: true })
+  async #write (path: string, text: string): Promise<void> {
     const aside = join(this.#directory, `${ASIDE}${asideCount++}.tmp`)
     try {
-      await writeSynced(await open(aside, 'wx'), text)
-      await rename(aside, this.#path(key))
+      await writeSynced(await this.#create(aside), text)
+      await rename(aside, path)
     } catch (error) {
       // The first error is the one to report, whatever the clean-up does.
       await ifThere(unlink(aside)).catch(() => {})
@@ -145,8 +142,12 @@ export class FileStorage implements Storage {
     }
   }
 
-  async #delete (key: string): Promise<void> {
-    await ifThere(unlink(this.#path(key)))
+  /** Makes a new file, and the directory where that is not there yet, or no longer. */
+  async #create (path: string): Promise<FileHandle> {
+    const file = await ifThere(open(path, 'wx'))
+    if (file !== undefined) return file
+    await mkdir(this.#directory, { recursive: true })
+    return open(path, 'wx')
   }
 
   /** A file that is expired now may be replaced in a moment: it is looked at again when it is its turn. */
@@ -173,6 +174,11 @@ async function sweep (directory: string): Promise<void> {
       if (/^=.+\.tmp$/.test(name) && !name.startsWith(ASIDE)) await unlink(join(directory, name))
     }
   } catch {}
+}
+
+async function readDocument (path: string, key: string): Promise<StoredDocument | undefined> {
+  const bytes = await ifThere(readFile(path))
+  return bytes && storedDocument(bytes, key)
 }
 
 async function writeSynced (file: FileHandle, text: string): Promise<void> {

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { arch, cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { keepAwake, startRedis, startServer } from './processes.js'
+import { startRedis, startServer } from './processes.js'
 import { comparisons, series } from './rows.js'
 import { median, table } from './report.js'
 
@@ -17,7 +17,6 @@ const chosenSeries = series.filter(wanted)
 
 const directory = await mkdtemp(join(tmpdir(), 'botas-bench-'))
 const redis = await startRedis(directory)
-const sleepless = keepAwake()
 const servers = new Map()
 const env = { REDIS: redis.url, DIRECTORY: directory }
 
@@ -73,7 +72,6 @@ try {
     ]))}`)
   }
 } finally {
-  sleepless.stop()
   await Promise.all([...servers.values()].map((server) => server.stop()))
   await redis.stop()
   await rm(directory, { recursive: true, force: true })

@@ -2,7 +2,6 @@
 import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
-import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import autocannon from 'autocannon'
 
@@ -27,6 +26,7 @@ export async function startServer (variant, env) {
      */
     async round ({ seconds, connections = 32, body }) {
       let client = 0
+      const sleepless = stayAwake()
       const before = await usage()
       const result = await autocannon({
         url: `http://127.0.0.1:${port}/`,
@@ -40,6 +40,7 @@ export async function startServer (variant, env) {
         }
       })
       const after = await usage()
+      sleepless.stop()
       if (result.non2xx > 0 || result.errors > 0) throw new Error(`${variant}: ${result.non2xx} refused, ${result.errors} failed`)
       return {
         rate: result.requests.total / result.duration,
@@ -78,10 +79,12 @@ export async function startRedis (directory) {
 }
 
 /**
- * Keeps the processors from going to sleep between two requests, by a loop of the lowest priority on each. Otherwise the
- * faster of two servers pays for waking up the load generator less often, and looks faster than it is.
+ * Keeps the load generator from going to sleep between two answers. Otherwise the slower of two servers, for whose answers
+ * it has to wait, pays for waking it up with each of them, and looks slower than it is.
  */
-export function keepAwake () {
-  const loops = Array.from({ length: availableParallelism() }, () => spawn('nice', ['-n', '19', 'sh', '-c', 'while :; do :; done'], { stdio: 'ignore' }))
-  return { stop: () => loops.forEach((loop) => loop.kill('SIGKILL')) }
+function stayAwake () {
+  let awake = true
+  const turn = () => { if (awake) setImmediate(turn) }
+  turn()
+  return { stop: () => { awake = false } }
 }
