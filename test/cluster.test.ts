@@ -10,7 +10,7 @@ import { message } from './helpers/activities.js'
 import { buildFastify, post, settled } from './helpers/build-fastify.js'
 import { startProcess } from './helpers/node-process.js'
 import { type ClusterNode, type RedisCluster, prepareCluster, startCluster } from './helpers/redis-cluster.js'
-import { conformance } from './storage/conformance.js'
+import { storageSuite } from './storage/storage-suite.js'
 
 /** A soak sets these higher. */
 const SLOTS = Number(process.env.CLUSTER_SLOTS ?? 1500)
@@ -45,7 +45,7 @@ const cluster = await startCluster(t)
 t.test('on a Cluster', { jobs: openers.length }, async (t) => {
   // Each with keys of its own, so that they can run side by side.
   await Promise.all(openers.map(([name, open]) => t.test(`with ${name}`, { buffered: true }, async (t) => {
-    conformance(t, async (t, options) => open(t, cluster, { ...options, keyPrefix: `${t.fullname}:` }))
+    storageSuite(t, (t, options) => open(t, cluster, { ...options, keyPrefix: `${t.fullname}:` }))
   })))
 
   await t.test('a turn whose documents are on different nodes is loaded and saved, one key a command', async (t) => {

@@ -10,7 +10,7 @@ import { buildFastify, post, settled } from './helpers/build-fastify.js'
 import { authorityPath, certificatePath } from './helpers/certificates.js'
 import { shellEnvironment } from './helpers/node-process.js'
 import { freePort, startRedis } from './helpers/redis-server.js'
-import { conformance } from './storage/conformance.js'
+import { storageSuite } from './storage/storage-suite.js'
 
 /** With characters that a URL has to encode. */
 const PASSWORD = 'hunter2@/:?#%'
@@ -112,7 +112,7 @@ t.test('a client that trusts an authority of its own does all that a storage mus
     disableClientInfo: true
   })
   t.teardown(() => client.disconnect())
-  await t.test('what every storage promises', async (t) => conformance(t, async (_t, options) => new RedisStorage(client, options)))
+  await t.test('what every storage promises', async (t) => storageSuite(t, (_t, options) => new RedisStorage(client, options)))
   t.strictSame(await admin.acl('LOG'), [])
 })
 

@@ -3,13 +3,9 @@ import { join } from 'node:path'
 import t from 'tap'
 import { FileStorage } from '../../lib/index.js'
 import { settled } from '../helpers/build-fastify.js'
-import { conformance } from './conformance.js'
+import { storageSuite } from './storage-suite.js'
 
-conformance(t, async (t, options) => {
-  const storage = new FileStorage(t.testdir(), options)
-  t.teardown(() => storage.close())
-  return storage
-})
+storageSuite(t, (t, options) => new FileStorage(t.testdir(), options))
 
 t.test('a directory is made by the first write and not before', async (t) => {
   const directory = join(t.testdir(), 'a', 'b')

@@ -3,13 +3,9 @@ import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import { MemoryStorage } from '../../lib/index.js'
 import { settled } from '../helpers/build-fastify.js'
-import { conformance } from './conformance.js'
+import { storageSuite } from './storage-suite.js'
 
-conformance(t, async (t, options) => {
-  const storage = new MemoryStorage(options)
-  t.teardown(() => storage.close())
-  return storage
-})
+storageSuite(t, (_t, options) => new MemoryStorage(options))
 
 t.test('a closed storage keeps what it holds', async (t) => {
   const storage = new MemoryStorage()

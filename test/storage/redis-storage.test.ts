@@ -7,7 +7,7 @@ import t, { type Test } from 'tap'
 import { RedisStorage } from '../../lib/storage/redis-storage.js'
 import { settled } from '../helpers/build-fastify.js'
 import { freePort, startRedis } from '../helpers/redis-server.js'
-import { conformance } from './conformance.js'
+import { storageSuite } from './storage-suite.js'
 
 const server = await startRedis(t)
 
@@ -20,16 +20,14 @@ async function connect (t: Test, options = {}): Promise<Redis> {
 }
 
 t.test('with a URL', async (t) => {
-  conformance(t, async (t, options) => {
+  storageSuite(t, async (t, options) => {
     await connect(t)
-    const storage = new RedisStorage(server.url, options)
-    t.teardown(() => storage.close())
-    return storage
+    return new RedisStorage(server.url, options)
   })
 })
 
 t.test('with a client of the user\'s', async (t) => {
-  conformance(t, async (t, options) => new RedisStorage(await connect(t), options))
+  storageSuite(t, async (t, options) => new RedisStorage(await connect(t), options))
 })
 
 t.test('a document is a string at the prefix and the key', async (t) => {

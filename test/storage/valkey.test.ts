@@ -4,7 +4,7 @@ import { RedisStorage } from '../../lib/storage/redis-storage.js'
 import { CONVERSATION_KEY, USER_KEY, message } from '../helpers/activities.js'
 import { buildFastify, post } from '../helpers/build-fastify.js'
 import { startRedis } from '../helpers/redis-server.js'
-import { conformance } from './conformance.js'
+import { storageSuite } from './storage-suite.js'
 
 const server = await startRedis(t, [], 'valkey-server')
 const client = new Redis(server.url)
@@ -12,11 +12,9 @@ t.teardown(() => client.disconnect())
 
 t.test('Valkey with a URL', async (t) => {
   t.match(await client.info('server'), /^valkey_version:/m)
-  conformance(t, async (t, options) => {
+  storageSuite(t, async (_t, options) => {
     await client.flushall()
-    const storage = new RedisStorage(server.url, options)
-    t.teardown(() => storage.close())
-    return storage
+    return new RedisStorage(server.url, options)
   })
 })
 

@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict'
+import type { Storage } from '../storage/storage.js'
+import { documentPromises } from './document-promises.js'
+import { expiringUpdatePromises, expiryPromises } from './expiry-promises.js'
+import type { StoragePromise, UpdatingStorage } from './storage-promise.js'
+import { updatePromises } from './update-promises.js'
+
+/** Declares one test, as `test` of node:test, tap and vitest do. */
+export type DeclareTest = (title: string, work: () => Promise<void>) => unknown
+
+/**
+ * Opens a fresh, empty storage. The suite closes it; what else belongs to it, a container for instance, is the author's.
+ *
+ * @param options `ttl`: after how many seconds documents are to be forgotten. Given only where `features.ttl` is set.
+ */
+export type OpenStorage = (options: { ttl?: number }) => Storage | Promise<Storage>
+
+/** What a storage offers beyond `read`, `write` and `delete`. */
+export interface StorageFeatures {
+  /** Whether it has `update`. Default `true`. */
+  update?: boolean
+  /** Whether it forgets documents `ttl` seconds after their last save. Default `false`. */
+  ttl?: boolean
+}
+
+/**
+ * Declares the tests that every storage has to pass: what a turn relies on. Each opens a storage of its own.
+ *
+ * @example
+ * import { test } from 'node:test'
+ * import { conformance } from 'fastify-botas-state/conformance'
+ *
+ * conformance(test, () => new MyStorage())
+ *
+ * @param test of any framework that takes a title and an async function
+ * @param open is called once a test
+ * @param features that the storage offers; by default `update`, and no `ttl`
+ */
+export function conformance (test: DeclareTest, open: OpenStorage, features: StorageFeatures = {}): void {
+  const { update = true, ttl = false } = features
+  declare(test, documentPromises, open, {})
+  const openUpdating = async (options: { ttl?: number }): Promise<UpdatingStorage> => assertUpdating(await open(options))
+  if (update) declare(test, updatePromises, openUpdating, {})
+  if (ttl) declare(test, expiryPromises, open, { ttl: 1 })
+  if (ttl && update) declare(test, expiringUpdatePromises, openUpdating, { ttl: 1 })
+}
+
+function declare<S extends Storage> (
+  test: DeclareTest, promises: Array<StoragePromise<S>>, open: (options: { ttl?: number }) => S | Promise<S>, options: { ttl?: number }
+): void {
+  for (const { title, keep } of promises) {
+    test(title, async () => {
+      const storage = await open(options)
+      try {
+        await keep(storage)
+      } finally {
+        await storage.close?.()
+      }
+    })
+  }
+}
+
+function assertUpdating (storage: Storage): UpdatingStorage {
+  assert.equal(typeof storage.update, 'function', 'the storage has no method "update"; where that is meant, say { update: false }')
+  return storage as UpdatingStorage
+}

@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict'
+import { setTimeout as wait } from 'node:timers/promises'
+import { type StoragePromise, type UpdatingStorage, read } from './storage-promise.js'
+
+/** What a time to live of one second promises, in milliseconds: shorter than it, and longer. */
+const NOT_YET = 700
+const OVER = 1100
+
+/** What a storage promises whose documents live for one second. */
+export const expiryPromises: StoragePromise[] = [
+  {
+    title: 'a document is forgotten when its time to live has passed since the last save',
+    async keep (storage) {
+      await storage.write({ old: { n: 1 }, written: { n: 1 } })
+      await wait(NOT_YET)
+      await storage.write({ written: { n: 2 } })
+      assert.deepEqual(await read(storage, 'old'), { old: { n: 1 } })
+      await wait(NOT_YET)
+      assert.deepEqual(await read(storage, 'old', 'written'), { written: { n: 2 } }, 'a save renews it, reading does not')
+      await wait(OVER)
+      assert.deepEqual(await read(storage, 'old', 'written'), {})
+    }
+  }
+]
+
+/** What such a storage promises where it has `update`. */
+export const expiringUpdatePromises: Array<StoragePromise<UpdatingStorage>> = [
+  {
+    title: 'an update renews the time to live',
+    async keep (storage) {
+      await storage.write({ key: { n: 1 } })
+      await wait(NOT_YET)
+      await storage.update('key', (current) => ({ n: current?.n as number + 1 }))
+      await wait(NOT_YET)
+      assert.deepEqual(await read(storage, 'key'), { key: { n: 2 } })
+      await wait(OVER)
+      assert.deepEqual(await read(storage, 'key'), {})
+    }
+  },
+  {
+    title: 'an update finds nothing where the document has expired since it was loaded',
+    async keep (storage) {
+      await storage.write({ key: { n: 1 } })
+      const { key: loaded } = await storage.read(['key']) as { key: { n: number } }
+      await wait(OVER)
+      await storage.update('key', (current) => ({ had: current ?? 'nothing' }), loaded)
+      assert.deepEqual(await read(storage, 'key'), { key: { had: 'nothing' } })
+    }
+  },
+  {
+    title: 'an update removes nothing where the document has expired',
+    async keep (storage) {
+      await storage.write({ key: { n: 1 } })
+      await wait(OVER)
+      await storage.update('key', (current) => current)
+      assert.deepEqual(await read(storage, 'key'), {})
+    }
+  }
+]

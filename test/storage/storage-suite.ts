@@ -1,0 +1,57 @@
+import type { Test } from 'tap'
+import { conformance } from '../../lib/conformance/conformance.js'
+import type { Storage } from '../../lib/index.js'
+
+type Adapter = Storage & Required<Pick<Storage, 'update'>>
+
+/**
+ * What the storages of this package promise: all that every storage does, and the encoding of what is no JSON yet.
+ *
+ * @param open gives a fresh, empty storage for each promise
+ */
+export function storageSuite (t: Test, open: (t: Test, options: { ttl?: number }) => Adapter | Promise<Adapter>): void {
+  let current: Test
+  const declare = (title: string, work: () => Promise<void>) => t.test(title, async (t) => {
+    current = t
+    await t.resolves(work())
+  })
+  conformance(declare, (options) => open(current, options), { ttl: true })
+
+  const promise = (title: string, keep: (t: Test, storage: Adapter) => Promise<void>) => t.test(title, async (t) => {
+    const storage = await open(t, {})
+    t.teardown(() => storage.close?.())
+    await keep(t, storage)
+  })
+
+  promise('dates are stored as ISO 8601 strings', async (t, storage) => {
+    await storage.write({ key: { at: new Date(Date.UTC(2026, 10, 22, 7, 9, 59, 300)), until: null, n: 1 } })
+    t.strictSame(await storage.read(['key']), { key: { at: '2026-11-22T07:09:59.300Z', until: null, n: 1 } })
+  })
+
+  promise('binary is stored as a Base64 string', async (t, storage) => {
+    const bytes = new Uint8Array([0, 1, 250, 251, 252]).subarray(1)
+    await storage.write({ key: { buffer: Buffer.from('hello'), bytes, nested: [bytes.buffer], view: new DataView(bytes.buffer, 3) } })
+    t.strictSame(await storage.read(['key']), { key: { buffer: 'aGVsbG8=', bytes: 'Afr7/A==', nested: ['AAH6+/w='], view: '+/w=' } })
+  })
+
+  promise('a value that JSON cannot hold is refused and nothing is written', async (t, storage) => {
+    await storage.write({ key: { kept: true } })
+    for (const value of [1n, Symbol('s'), () => {}, new Map(), new Set(), Number.NaN]) {
+      await t.rejects(storage.write({ other: {}, key: { value } }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"key"/ })
+    }
+    for (const document of [null, undefined, 1, 'text', [1]]) {
+      await t.rejects(storage.write({ key: document }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"key"/ })
+    }
+    await t.rejects(storage.update('key', () => ({ n: 1n })), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"key"/ })
+    t.strictSame(await storage.read(['key', 'other']), { key: { kept: true } })
+  })
+
+  promise('an update that changes the document to what JSON cannot hold stores nothing', async (t, storage) => {
+    await storage.write({ key: { map: { a: 1 } } })
+    await t.rejects(storage.update('key', (current) => {
+      (current?.map as Record<string, unknown>).a = 1n
+      return current
+    }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE' })
+    t.strictSame(await storage.read(['key']), { key: { map: { a: 1 } } })
+  })
+}
