@@ -2,8 +2,16 @@ import type { FastifyInstance } from 'fastify'
 
 const { HOST = 'localhost', PORT = '3978' } = process.env
 
+/** A request to try the bot with. */
+interface Trial {
+  /** of curl, beside the usual ones */
+  options?: string
+  path: string
+  body: object
+}
+
 /** Listens, says how to talk to the bot, and shuts down cleanly on SIGINT and SIGTERM. */
-export async function serve (bot: FastifyInstance): Promise<void> {
+export async function serve (bot: FastifyInstance, trial: Trial): Promise<void> {
   // npm passes on a signal that the terminal sent to the bot as well: the second one is no more than a repetition.
   for (const signal of ['SIGINT', 'SIGTERM']) {
     process.on(signal, () => {
@@ -21,19 +29,9 @@ export async function serve (bot: FastifyInstance): Promise<void> {
     return
   }
   const { port } = bot.server.address() as { port: number }
-  console.log(`Say hello: ${curl(`http://${HOST}:${port}/api/messages`)}`)
+  console.log(`Say hello: ${curl(`http://${HOST}:${port}${trial.path}`, trial)}`)
 }
 
-function curl (url: string): string {
-  const activity = {
-    type: 'message',
-    id: '1',
-    text: 'How are you?',
-    channelId: 'test',
-    from: { id: 'user-123' },
-    recipient: { id: 'bot' },
-    conversation: { id: 'conversation-1' },
-    deliveryMode: 'expectReplies'
-  }
-  return `curl ${url} -H 'content-type: application/json' -d '${JSON.stringify(activity)}'`
+function curl (url: string, { options, body }: Trial): string {
+  return ['curl', options, url, '-H \'content-type: application/json\'', `-d '${JSON.stringify(body)}'`].filter(Boolean).join(' ')
 }

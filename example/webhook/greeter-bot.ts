@@ -1,0 +1,56 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import botasState, { type Storage, type TurnState } from 'fastify-botas-state'
+import { type Update, identify, isFromTelegram, sendMessage, updateSchema } from './telegram.js'
+
+declare module 'fastify-botas-state' {
+  interface ConversationState {
+    recentUpdates: number[]
+    messageCount: number
+  }
+  interface UserState {
+    name: string
+  }
+}
+
+/** How many updates of a chat are remembered, to know those that are delivered twice. */
+const MAX_RECENT = 20
+
+/**
+ * A bot behind a webhook of Telegram's: it counts the messages of a chat, and knows people by the name they want.
+ *
+ * @param secret that Telegram sends along; without one everybody is let in
+ */
+export async function buildGreeterBot (storage: Storage | string, secret?: string): Promise<FastifyInstance> {
+  const app = Fastify({ logger: { level: 'warn' } })
+  // Before the plugin: for a stranger no state is loaded.
+  app.addHook('onRequest', async (request, reply) => {
+    if (secret !== undefined && !isFromTelegram(request, secret)) return reply.code(401).send({ error: 'wrong secret' })
+  })
+  // Saved before the reply leaves: where that fails Telegram gets a 500, and delivers the update again.
+  await app.register(botasState, { storage, identify, flush: 'onSend' })
+
+  app.post<{ Body: Update }>('/telegram', { schema: { body: updateSchema } }, async ({ body: update, state }) => {
+    if (!hasMessage(update) || wasSeen(update, state)) return {}
+    return sendMessage(update, answer(update, state))
+  })
+  return app
+}
+
+function hasMessage (update: Update): update is Required<Update> {
+  return update.message !== undefined
+}
+
+/** Telegram delivers an update once more when it is not sure that it arrived. */
+function wasSeen ({ update_id: id }: Update, { conversation }: TurnState): boolean {
+  if (conversation.get('recentUpdates')?.includes(id)) return true
+  conversation.update('recentUpdates', (ids = []) => [...ids, id].slice(-MAX_RECENT))
+  return false
+}
+
+function answer ({ message: { from, text = '' } }: Required<Update>, { conversation, user }: TurnState): string {
+  const count = conversation.update('messageCount', (n) => (n ?? 0) + 1)
+  if (from === undefined) return `Message #${count} of this channel.`
+  const name = /^\/name (.+)/.exec(text)?.[1]
+  if (name !== undefined) user.set('name', name)
+  return `Hello ${user.get('name') ?? from.first_name}, this is message #${count} of this chat.`
+}

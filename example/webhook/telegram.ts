@@ -1,0 +1,56 @@
+import { timingSafeEqual } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
+import type { TurnIdentity } from 'fastify-botas-state'
+
+/** What the bot uses of an update of Telegram's Bot API. */
+export interface Update {
+  update_id: number
+  /** missing where the update is about something else: an edit, a poll, a new member */
+  message?: {
+    chat: { id: number }
+    from?: { id: number, first_name: string }
+    text?: string
+  }
+}
+
+export const updateSchema = {
+  type: 'object',
+  required: ['update_id'],
+  properties: {
+    update_id: { type: 'integer' },
+    message: {
+      type: 'object',
+      required: ['chat'],
+      properties: {
+        chat: { type: 'object', required: ['id'], properties: { id: { type: 'integer' } } },
+        from: { type: 'object', required: ['id'], properties: { id: { type: 'integer' } } },
+        text: { type: 'string' }
+      }
+    }
+  }
+}
+
+/** Whose turn an update is: a group chat is one conversation of several users. */
+export function identify (request: FastifyRequest): TurnIdentity | undefined {
+  const { message } = (request.body ?? {}) as Partial<Update>
+  if (typeof message?.chat?.id !== 'number') return undefined
+  return {
+    channelId: 'telegram',
+    botId: 'greeter',
+    conversationId: String(message.chat.id),
+    // A channel posts in its own name.
+    userId: message.from && String(message.from.id)
+  }
+}
+
+/** A message to send, which Telegram takes as the answer to its update. */
+export function sendMessage (update: Required<Update>, text: string): object {
+  return { method: 'sendMessage', chat_id: update.message.chat.id, text }
+}
+
+/** Whether a request has the secret that was given to Telegram with the webhook's address. */
+export function isFromTelegram ({ headers }: FastifyRequest, secret: string): boolean {
+  const given = Buffer.from(String(headers['x-telegram-bot-api-secret-token']))
+  const expected = Buffer.from(secret)
+  return given.length === expected.length && timingSafeEqual(given, expected)
+}
