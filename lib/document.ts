@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE, kindOf } from './errors.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
 import { encodeValue } from './json-value.js'
+import { kindOf } from './kind-of.js'
 import { memberTexts } from './member-texts.js'
 
 /** What is stored under one key: a JSON object, from the key of a value to the value. */

@@ -1,4 +1,5 @@
-import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_NOT_A_TURN, kindOf } from './errors.js'
+import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_NOT_A_TURN } from './errors.js'
+import { kindOf } from './kind-of.js'
 
 /** Whose turn a request is. Ids are non-empty strings of at most 1,024 characters without control characters. */
 export interface TurnIdentity {

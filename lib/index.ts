@@ -1,3 +1,5 @@
+import * as errors from './errors.js'
+
 export { botasState, botasState as default, type BotasState } from './plugin.js'
 export type { BotasStateOptions } from './options.js'
 export type { ConversationState, TempState, TurnState, UserState } from './turn-state.js'
@@ -8,4 +10,8 @@ export type { BotasStateStats, StateEvent } from './operations.js'
 export type { OutageObserver, Storage, StorageCall } from './storage/storage.js'
 export { MemoryStorage, type MemoryStorageOptions } from './storage/memory-storage.js'
 export { FileStorage, type FileStorageOptions } from './storage/file-storage.js'
-export { errorCodes } from './errors.js'
+/**
+ * Every error of this plugin by its code, for `error instanceof errorCodes.FST_BOTAS_STATE_…`, in the manner of
+ * Fastify's own `errorCodes`. Each instance has `code`, `statusCode` and, where another error is behind it, `cause`.
+ */
+export const errorCodes = errors

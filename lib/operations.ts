@@ -8,6 +8,7 @@ export interface StateEvent {
   keys: string[]
   /** milliseconds from the beginning to the end, all waiting included */
   duration: number
+  /** whether all documents were loaded or saved */
   outcome: 'success' | 'failure'
   /** how often the storage had to try again */
   retries: number
@@ -21,11 +22,15 @@ export interface BotasStateStats {
   openTurns: number
   /** flushes that wait for their turn or for the storage */
   pendingFlushes: number
+  /** loads that were begun, those under way included */
   loads: number
+  /** loads that failed, for which their turns failed with a 500 */
   loadFailures: number
   /** how often a storage had to read again, because a connection broke for instance */
   loadRetries: number
+  /** flushes that were begun, those under way included; a turn that changed nothing has none */
   flushes: number
+  /** flushes that failed: turns that were not saved, or only in part */
   flushFailures: number
   /** how often a storage had to write again, because another turn was faster for instance */
   flushRetries: number

@@ -1,4 +1,5 @@
-import { FST_BOTAS_STATE_INVALID_OPTION, kindOf } from './errors.js'
+import { FST_BOTAS_STATE_INVALID_OPTION } from './errors.js'
+import { kindOf } from './kind-of.js'
 
 /** Enough for any count; 68 years in seconds. */
 const MAX_WHOLE_NUMBER = 2 ** 31 - 1

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import type { Cluster, Redis } from 'ioredis'
-import { FST_BOTAS_STATE_INVALID_OPTION, kindOf } from '../errors.js'
+import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
+import { kindOf } from '../kind-of.js'
 import { parseRedisUrl } from './redis-url.js'
 
 /** A client of ioredis. */
