@@ -210,11 +210,13 @@ export function isThenable<Value> (value: unknown): value is PromiseLike<Value> 
 
 /**
  * Whether the server destroyed the response with an error: Fastify does, where a started one cannot be completed, after
- * a timeout for instance, and no hook tells. Over HTTP/2 an error code of the client's is an error of the stream, too.
+ * a timeout for instance, and no hook tells. Over HTTP/2 an error code of the client's is an error of the stream, too, and
+ * from Node 24 on a response that still waits for its socket has one when the client leaves.
  */
 function isBrokenOff ({ raw }: FastifyReply): boolean {
   const error = (raw.errored ?? http2StreamOf(raw)?.errored ?? null) as NodeJS.ErrnoException | null
-  return error !== null && error.code !== 'ERR_HTTP2_STREAM_ERROR'
+  const codeOfClient = raw.socket === null ? 'ECONNRESET' : 'ERR_HTTP2_STREAM_ERROR'
+  return error !== null && error.code !== codeOfClient
 }
 
 function http2StreamOf (raw: object): ServerHttp2Stream | undefined {

@@ -29,7 +29,6 @@ try {
     const env = { ...process.env, PATH: [binOf(node), process.env.PATH].join(delimiter) }
     const run = (command, ...args) => spawnSync(command, args, { cwd: clone, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
     const { status, stdout } = run('npm', 'run', 'test:unit', '--', '--disable-coverage', '--allow-incomplete-coverage', ...process.argv.slice(2))
-    const failures = stdout.split('\n').filter((line) => /^\s*not ok/.test(line))
     results.push({
       node: run('node', '--version').stdout.trim(),
       fastify: JSON.parse(readFileSync(join(clone, 'node_modules/fastify/package.json'), 'utf8')).version,
@@ -37,7 +36,7 @@ try {
       assertions: /# \{ total: (\d+)/.exec(stdout)?.[1]
     })
     console.log(JSON.stringify(results.at(-1)))
-    for (const failure of failures) console.log(failure)
+    if (status !== 0) console.log(stdout.split('\n').filter((line) => !/^\s*(ok|# Subtest)\b/.test(line)).join('\n'))
   }
 } finally {
   rmSync(directory, { recursive: true, force: true })
