@@ -17,6 +17,9 @@ export interface BotasStateOptions {
   /**
    * Whose turn a request is; `undefined` where it is none. Asked in onRequest, where the body is not there yet, and
    * once more in preValidation if it could not tell. Default: `(request) => activityIdentity(request.body)`.
+   *
+   * @example
+   * identify: ({ params }) => ({ channelId: 'web', botId: 'helper', conversationId: params.id })
    */
   identify?: Identify | undefined
   /**

@@ -22,6 +22,9 @@ export interface BotasState {
    * Runs one turn without a request, for a proactive message or a scheduled job: loads the state, runs `work`, saves
    * what changed when it resolves and nothing when it throws.
    *
+   * @example
+   * await app.botasState.run({ channelId, botId, userId }, (state) => state.deleteUserState())
+   *
    * @param identity whose turn it is
    * @param work gets the state, which takes no more changes once `work` is done
    * @returns what `work` resolves to
@@ -187,7 +190,11 @@ function marked (request: FastifyRequest): Marked {
 }
 
 /**
- * The plugin. Decorates requests with `state` and the server with `botasState`.
+ * The plugin. Decorates requests with `state` and the server with `botasState`. Await its registration before you declare
+ * routes.
+ *
+ * @example
+ * await app.register(botasState, { storage: 'file:./bot-state' })
  *
  * @throws FST_BOTAS_STATE_INVALID_OPTION at registration
  */

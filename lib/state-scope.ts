@@ -38,6 +38,9 @@ export interface StateScope<Shape extends object = object> {
    * Changes the value of a key in a way that survives concurrent turns: `change` is applied now, and once more to the
    * stored value at the flush where another turn has moved that meanwhile.
    *
+   * @example
+   * const turn = conversation.update<number>('turnCount', (n) => (n ?? 0) + 1)
+   *
    * @param change from the current value (`undefined` where there is none) to the new one. Must be pure and
    *   synchronous; returning `undefined` deletes the key.
    * @returns the new value

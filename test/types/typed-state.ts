@@ -54,6 +54,54 @@ export function declaredKeys ({ conversation, user, temp, ...state }: TurnState)
   return text
 }
 
+export function everyScopeAndPath ({ conversation, user, temp, ...state }: TurnState) {
+  for (const has of [conversation.has('topic'), user.has('profile'), temp.has('requestId'), state.hasValue('user.profile')]) expectType<boolean>()(has)
+  for (const had of [conversation.delete('topic'), user.delete('profile'), temp.delete('requestId'), state.deleteValue('temp.requestId')]) expectType<boolean>()(had)
+  expectType<{ language: string } | undefined>()(state.getValue('user.profile'))
+  expectType<{ language: string }>()(user.update('profile', (profile) => ({ ...profile, language: 'en' })))
+  expectType<string>()(temp.update('requestId', (id = '') => id + '.'))
+  expectType<string>()(state.updateValue('requestId', (id) => id ?? ''))
+  expectType<string | undefined>()(conversation.update('topic', (topic) => topic))
+  temp.set('requestId', '1')
+  state.setValue('requestId', '1')
+  state.setValue('temp.requestId', undefined)
+
+  // @ts-expect-error an object is declared
+  user.set('profile', 'en')
+  // @ts-expect-error its language is declared
+  user.set('profile', { lang: 'en' })
+  // @ts-expect-error a string is declared
+  temp.set('requestId', 1)
+  // @ts-expect-error a bare key is in temp
+  state.setValue('requestId', 1)
+  // @ts-expect-error a string is declared
+  state.setValue('temp.requestId', 1)
+  // @ts-expect-error an object is declared
+  state.updateValue('user.profile', () => 'en')
+  // @ts-expect-error null is not declared
+  conversation.set('turnCount', null)
+  // @ts-expect-error there is a value only if the key has one
+  const count: number = conversation.get('turnCount')
+  // @ts-expect-error a key is a string
+  conversation.has(7)
+  // @ts-expect-error a key is a string
+  conversation.delete(Symbol('key'))
+  // @ts-expect-error a path is a string
+  state.hasValue(['user', 'profile'])
+  // @ts-expect-error an update waits for nothing
+  conversation.update('turnCount', async (n) => (n ?? 0) + 1)
+  return count
+}
+
+export function otherScopes ({ user, temp, ...state }: TurnState) {
+  // What is declared in one scope says nothing of the others.
+  expectType<unknown>()(user.get('turnCount'))
+  expectType<unknown>()(temp.get('turnCount'))
+  expectType<unknown>()(state.getValue('turnCount'))
+  expectType<unknown>()(state.getValue('user.turnCount'))
+  user.set('turnCount', 'one')
+}
+
 export function undeclaredKeys ({ conversation, ...state }: TurnState, key: string) {
   expectType<string | undefined>()(conversation.get<string>('anything'))
   expectType<unknown>()(conversation.get('anything'))
