@@ -15,8 +15,10 @@ const TSC = join(root, 'node_modules/typescript/bin/tsc')
 const user = await mkdtemp(join(tmpdir(), 'botas-user-'))
 t.teardown(() => rm(user, { recursive: true, force: true }))
 
+/** Where packages come from may be said in the environment. */
+const npmEnvironment = { ...shellEnvironment, ...Object.fromEntries(Object.entries(process.env).filter(([name]) => /^npm_config_/i.test(name))) }
 const npm = async (cwd: string, ...args: string[]) =>
-  (await run('npm', [...args, '--no-audit', '--no-fund', '--prefer-offline'], { cwd, env: shellEnvironment })).stdout
+  (await run('npm', [...args, '--no-audit', '--no-fund', '--prefer-offline'], { cwd, env: npmEnvironment })).stdout
 const manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
 const [{ filename, files }] = JSON.parse(await npm(root, 'pack', '--ignore-scripts', '--json', '--pack-destination', user))
 const shipped: string[] = files.map(({ path }: { path: string }) => path)
