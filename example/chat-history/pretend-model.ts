@@ -7,7 +7,7 @@ export interface ChatMessage {
 }
 
 /** How long the model takes for a word, in milliseconds. */
-const WORD_TIME = 50
+const WORD_TIME = 30
 
 /** Answers word by word, as a language model does, but knows no more than what was said. */
 export async function * pretendModel (messages: ChatMessage[]): AsyncGenerator<string> {
