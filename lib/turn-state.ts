@@ -1,5 +1,6 @@
 import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
-import { type StateScope, TrackedScope } from './state-scope.js'
+import type { StateScope } from './state-scope.js'
+import { TrackedScope } from './tracked-scope.js'
 
 /** The keys that your bot keeps per conversation, and their types. Extend it by declaration merging. */
 export interface ConversationState {}
