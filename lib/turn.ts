@@ -153,7 +153,7 @@ export class Turn {
     if (operation.expired) throw new Error('the load was given up')
     const direct = directAccess(storage)
     if (direct !== undefined) return direct.read(storage, keys, operation)
-    const documents = await storage.read(keys, operation)
+    const documents = await storage.read([...keys], operation)
     return keys.map((key) => {
       const document = Object.hasOwn(documents, key) ? documents[key] : undefined
       if (document === undefined) return undefined
