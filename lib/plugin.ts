@@ -198,4 +198,4 @@ function marked (request: FastifyRequest): Marked {
  *
  * @throws FST_BOTAS_STATE_INVALID_OPTION at registration
  */
-export const botasState = fp(plugin, { name: 'fastify-botas-state', fastify: '^5.8.0' })
+export const botasState = fp(plugin, { name: 'fastify-botas-state', fastify: '^5.8.1' })

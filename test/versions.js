@@ -27,7 +27,7 @@ try {
   for (const { node, fastify } of combinations) {
     execFileSync('npm', ['install', '--no-save', `fastify@${fastify}`], { cwd: clone, ...quiet })
     const env = { ...process.env, PATH: [binOf(node), process.env.PATH].join(delimiter) }
-    const run = (command, ...args) => spawnSync(command, args, { cwd: clone, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+    const run = (command, ...args) => spawnSync(command, args, { cwd: clone, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: Infinity })
     const { status, stdout } = run('npm', 'run', 'test:unit', '--', '--disable-coverage', '--allow-incomplete-coverage', ...process.argv.slice(2))
     results.push({
       node: run('node', '--version').stdout.trim(),
