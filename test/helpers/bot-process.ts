@@ -15,7 +15,12 @@ export interface BotProcess {
 /** Starts an example as its users do, on a free port, in a directory of its own. */
 export async function startExample (t: Test, path: string, cwd: string, env: Record<string, string> = {}): Promise<BotProcess> {
   const child = spawnExample(path, cwd, { PORT: '0', HOST: '127.0.0.1', ...env })
-  t.teardown(() => { child.kill('SIGKILL') })
+  const exited = once(child, 'exit')
+  // It may be saving still, in the directory that is removed next.
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await exited
+  })
   let output = ''
   child.stderr?.on('data', (chunk) => { output += chunk })
   child.stdout?.on('data', (chunk) => { output += chunk })
@@ -26,9 +31,8 @@ export async function startExample (t: Test, path: string, cwd: string, env: Rec
     url,
     output: () => output,
     stop: async (signal = 'SIGTERM') => {
-      const exit = once(child, 'exit')
       child.kill(signal)
-      return (await exit)[0]
+      return (await exited)[0]
     }
   }
 }
