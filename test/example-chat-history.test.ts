@@ -1,4 +1,6 @@
+import { mkdtempSync } from 'node:fs'
 import { readFile, readdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { type BotProcess, startExample } from './helpers/bot-process.js'
@@ -21,7 +23,7 @@ async function answerTo (bot: BotProcess, text: string): Promise<string> {
 }
 
 t.test('a chat bot shows its model the history, also after a restart', async (t) => {
-  const directory = t.testdir({})
+  const directory = mkdtempSync(join(tmpdir(), 'botas-chat-'))
   const bot = await startExample(t, CHAT_BOT, directory)
   t.equal(await answerTo(bot, 'How are you?'), 'Pleased to meet you. You said: How are you?\n')
   t.equal(await answerTo(bot, 'And now?'), 'I remember 2 things that you said. It began with: How are you?\n')
@@ -34,7 +36,7 @@ t.test('a chat bot shows its model the history, also after a restart', async (t)
 })
 
 t.test('an answer comes word by word', async (t) => {
-  const bot = await startExample(t, CHAT_BOT, t.testdir({}))
+  const bot = await startExample(t, CHAT_BOT, mkdtempSync(join(tmpdir(), 'botas-chat-')))
   const words: string[] = []
   for await (const word of await ask(bot, 'Hi')) words.push(word)
   t.ok(words.length > 3, `${words.length} pieces`)
@@ -42,14 +44,14 @@ t.test('an answer comes word by word', async (t) => {
 })
 
 t.test('nothing is kept of an answer that breaks off', async (t) => {
-  const bot = await startExample(t, CHAT_BOT, t.testdir({}))
+  const bot = await startExample(t, CHAT_BOT, mkdtempSync(join(tmpdir(), 'botas-chat-')))
   await answerTo(bot, 'Hi')
   await t.rejects(answerTo(bot, 'fail'))
   t.equal(await answerTo(bot, 'And now?'), 'I remember 2 things that you said. It began with: Hi\n')
 })
 
 t.test('nothing is kept of an answer whose client leaves', async (t) => {
-  const bot = await startExample(t, CHAT_BOT, t.testdir({}))
+  const bot = await startExample(t, CHAT_BOT, mkdtempSync(join(tmpdir(), 'botas-chat-')))
   await answerTo(bot, 'Hi')
   const client = new AbortController()
   const words = (await ask(bot, 'Never mind', client.signal))[Symbol.asyncIterator]()
@@ -60,7 +62,7 @@ t.test('nothing is kept of an answer whose client leaves', async (t) => {
 })
 
 t.test('the history does not grow for ever', async (t) => {
-  const directory = t.testdir({})
+  const directory = mkdtempSync(join(tmpdir(), 'botas-chat-'))
   const bot = await startExample(t, CHAT_BOT, directory)
   for (let n = 1; n <= 12; n++) await answerTo(bot, `Message ${n}`)
   t.equal(await answerTo(bot, 'And?'), 'I remember 11 things that you said. It began with: Message 3\n')
