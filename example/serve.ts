@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 
 const { HOST = 'localhost', PORT = '3978' } = process.env
@@ -12,12 +13,20 @@ interface Trial {
 
 /** Listens, says how to talk to the bot, and shuts down cleanly on SIGINT and SIGTERM. */
 export async function serve (bot: FastifyInstance, trial: Trial): Promise<void> {
+  const unused = new Set<Socket>()
+  bot.server.on('connection', (socket) => {
+    unused.add(socket)
+    socket.once('close', () => unused.delete(socket))
+  })
+  bot.server.on('request', ({ socket }) => unused.delete(socket))
   // npm passes on a signal that the terminal sent to the bot as well: the second one is no more than a repetition.
   for (const signal of ['SIGINT', 'SIGTERM']) {
     process.on(signal, () => {
       // A client may keep its connection open; the server closes it as soon as its last reply has left.
       bot.server.keepAliveTimeout = 1
       bot.close()
+      // For a first request, from a browser that connected ahead for instance, Node would wait a minute.
+      for (const socket of unused) socket.destroy()
     })
   }
   try {

@@ -1,6 +1,4 @@
-import { mkdtempSync } from 'node:fs'
 import { readFile, readdir } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { type BotProcess, startExample } from './helpers/bot-process.js'
@@ -23,7 +21,7 @@ async function answerTo (bot: BotProcess, text: string): Promise<string> {
 }
 
 t.test('a chat bot shows its model the history, also after a restart', async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), 'botas-chat-'))
+  const directory = t.testdir()
   const bot = await startExample(t, CHAT_BOT, directory)
   t.equal(await answerTo(bot, 'How are you?'), 'Pleased to meet you. You said: How are you?\n')
   t.equal(await answerTo(bot, 'And now?'), 'I remember 2 things that you said. It began with: How are you?\n')
@@ -33,25 +31,28 @@ t.test('a chat bot shows its model the history, also after a restart', async (t)
   t.equal(await answerTo(restarted, 'Still?'), 'I remember 3 things that you said. It began with: How are you?\n')
   t.equal(await answerTo(restarted, 'forget'), 'I have forgotten what we said.\n')
   t.equal(await answerTo(restarted, 'Who am I?'), 'Pleased to meet you. You said: Who am I?\n')
+  await restarted.stop()
 })
 
 t.test('an answer comes word by word', async (t) => {
-  const bot = await startExample(t, CHAT_BOT, mkdtempSync(join(tmpdir(), 'botas-chat-')))
+  const bot = await startExample(t, CHAT_BOT, t.testdir())
   const words: string[] = []
   for await (const word of await ask(bot, 'Hi')) words.push(word)
   t.ok(words.length > 3, `${words.length} pieces`)
   t.equal(words[0], 'Pleased ')
+  await bot.stop()
 })
 
 t.test('nothing is kept of an answer that breaks off', async (t) => {
-  const bot = await startExample(t, CHAT_BOT, mkdtempSync(join(tmpdir(), 'botas-chat-')))
+  const bot = await startExample(t, CHAT_BOT, t.testdir())
   await answerTo(bot, 'Hi')
   await t.rejects(answerTo(bot, 'fail'))
   t.equal(await answerTo(bot, 'And now?'), 'I remember 2 things that you said. It began with: Hi\n')
+  await bot.stop()
 })
 
 t.test('nothing is kept of an answer whose client leaves', async (t) => {
-  const bot = await startExample(t, CHAT_BOT, mkdtempSync(join(tmpdir(), 'botas-chat-')))
+  const bot = await startExample(t, CHAT_BOT, t.testdir())
   await answerTo(bot, 'Hi')
   const client = new AbortController()
   const words = (await ask(bot, 'Never mind', client.signal))[Symbol.asyncIterator]()
@@ -59,10 +60,11 @@ t.test('nothing is kept of an answer whose client leaves', async (t) => {
   client.abort()
   await t.rejects(words.next(), { name: 'AbortError' })
   t.equal(await answerTo(bot, 'And now?'), 'I remember 2 things that you said. It began with: Hi\n')
+  await bot.stop()
 })
 
 t.test('the history does not grow for ever', async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), 'botas-chat-'))
+  const directory = t.testdir()
   const bot = await startExample(t, CHAT_BOT, directory)
   for (let n = 1; n <= 12; n++) await answerTo(bot, `Message ${n}`)
   t.equal(await answerTo(bot, 'And?'), 'I remember 11 things that you said. It began with: Message 3\n')

@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { recorded } from './helpers/activities.js'
 import { type BotProcess, spawnExample, startExample } from './helpers/bot-process.js'
 import { post } from './helpers/build-fastify.js'
+import { openSocket } from './helpers/raw-client.js'
 import { startRedis } from './helpers/redis-server.js'
 
 const COUNTER_BOT = 'counter-bot/main.js'
@@ -175,6 +176,16 @@ t.test('it stops within a second though a client keeps its connection open', asy
   const before = Date.now()
   t.equal(await bot.stop(), 0)
   t.ok(Date.now() - before < 1000)
+})
+
+t.test('it stops within a second though a client has connected and says nothing', async (t) => {
+  const bot = await startExample(t, COUNTER_BOT, t.testdir())
+  const socket = await openSocket(Number(new URL(bot.url).port))
+  await say(bot, 'Hello')
+  const before = Date.now()
+  t.equal(await bot.stop(), 0)
+  t.ok(Date.now() - before < 1000)
+  socket.destroy()
 })
 
 t.test('a port that is taken is said in one line', async (t) => {
