@@ -10,11 +10,16 @@ export type StateDocument = Record<string, unknown>
 /** From a stored document to what it becomes; `undefined` stands for no document. */
 export type ChangeDocument = (current: StateDocument | undefined) => StateDocument | undefined
 
+/** A document that a turn was loaded with. Who is given it leaves it as it is. */
+export interface LoadedDocument {
+  readonly document: StateDocument
+}
+
 /** Longer texts, in characters, are parsed when somebody wants to know what they say. */
 const EAGERLY_PARSED = 32_768
 
 /** A document as it came out of a storage: the text, and what it says. */
-export class StoredDocument {
+export class StoredDocument implements LoadedDocument {
   readonly text: string
   readonly #key: string
   #document: StateDocument | undefined
@@ -72,7 +77,7 @@ function incomplete (text: string, key: string): Error {
 }
 
 /** What was found under some keys, as the method `read` of a storage gives it. */
-export function documentsOf (keys: string[], found: Array<StoredDocument | undefined>): Record<string, StateDocument> {
+export function documentsOf (keys: string[], found: Array<LoadedDocument | undefined>): Record<string, StateDocument> {
   const documents: Record<string, StateDocument> = {}
   for (const [index, key] of keys.entries()) {
     const stored = found[index]
@@ -102,7 +107,11 @@ export function encodeDocument (document: unknown, key: string, stored?: StoredD
   if (!isDocument(document)) {
     throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), `${kindOf(document)} in place of an object`)
   }
-  if (stored === undefined || textOf(stored.document) === stored.text) return encodeValue(document, key, placeOf) as string
+  if (stored === undefined || textOf(stored.document) === stored.text) {
+    const text = encodeValue(document, key, placeOf)
+    if (text?.startsWith('{') !== true) throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), 'what is no object in JSON')
+    return text
+  }
   const texts = memberTexts(withoutByteOrderMark(stored.text))
   const members: string[] = []
   for (const [name, value] of Object.entries(document)) {
@@ -121,6 +130,15 @@ export function encodeDocument (document: unknown, key: string, stored?: StoredD
  */
 export function encodeDocuments (documents: Record<string, unknown>): Array<[key: string, text: string]> {
   return Object.entries(documents).map(([key, document]) => [key, encodeDocument(document, key)])
+}
+
+/**
+ * A document as it would come back from where it is stored as text.
+ *
+ * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE
+ */
+export function copyDocument (document: unknown, key: string): StateDocument {
+  return JSON.parse(encodeDocument(document, key))
 }
 
 function placeOf (key: string): string {

@@ -26,7 +26,7 @@ export class Exchange {
   /** the handler returned or awaited the reply itself, which says that somebody else is to send it */
   #awaited = false
   /** who waits for the reply to be sent or closed */
-  readonly #waiting: Array<() => void> = []
+  #waiting: Array<() => void> | undefined
   #ended = false
 
   /** @param patience how many milliseconds a handler without promise has to reply after its client left */
@@ -49,6 +49,7 @@ export class Exchange {
   /** Begins to look out for the end. */
   watch (reply: FastifyReply): void {
     this.#reply = reply
+    this.turn.begin()
     watchReply(reply)
     if (this.#isGone(reply)) this.#onClose(reply)
     else onceClosed(reply, () => this.#onClose(reply))
@@ -106,7 +107,7 @@ export class Exchange {
     if (isBrokenOff(reply)) this.turn.fail()
     this.#endIfOver()
     if (!this.#ended) this.#giveUpLater()
-    for (const fulfilled of this.#waiting) fulfilled()
+    for (const fulfilled of this.#waiting ?? []) fulfilled()
   }
 
   #onReturn (payload: unknown): void {
@@ -151,7 +152,7 @@ export class Exchange {
    */
   awaited (fulfilled: () => void): boolean {
     this.#awaited = true
-    if (!this.#closed) this.#waiting.push(fulfilled)
+    if (!this.#closed) (this.#waiting ??= []).push(fulfilled)
     return this.#closed
   }
 
@@ -177,16 +178,16 @@ export function exchangeIn (request: FastifyRequest): Exchange | undefined {
   return exchange?.watched === true ? exchange : undefined
 }
 
-/** The prototypes of replies that are watched: each server has its own, and so has each of its plugins that decorates replies. */
-const watching = new WeakSet<object>()
+/** Marks the prototypes of replies that are watched: each server has its own, and so has each of its plugins that decorates replies. */
+const kWatched = Symbol('fastify-botas-state.watched')
 
 /** Notes what the handler does with the reply: no hook tells when it begins, and none where the client is gone. */
 function watchReply (reply: FastifyReply): void {
+  if (kWatched in reply) return
   const prototype = Object.getPrototypeOf(reply)
-  if (watching.has(prototype)) return
-  watching.add(prototype)
   const { send, hijack, then } = prototype as FastifyReply
   Object.assign(prototype, {
+    [kWatched]: true,
     send (this: FastifyReply, payload?: unknown) {
       exchangeIn(this.request)?.sending(this)
       return send.call(this, payload)
@@ -231,12 +232,12 @@ function onceClosed ({ raw, request }: FastifyReply, closed: () => void): void {
   // A response that waits behind an earlier one on the same connection has no socket yet, and hears nothing of its end.
   const socket = raw.socket === null ? request.raw.socket : undefined
   if (socket === undefined) {
-    raw.once('close', closed)
+    raw.on('close', closed)
     return
   }
   const waiting = pipelined.get(socket) ?? listenOnce(socket)
   waiting.add(closed)
-  raw.once('close', () => {
+  raw.on('close', () => {
     waiting.delete(closed)
     closed()
   })

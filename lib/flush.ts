@@ -1,12 +1,9 @@
-import { type ChangeDocument, type StateDocument, StoredDocument } from './document.js'
+import type { ChangeDocument, LoadedDocument, StateDocument } from './document.js'
 import { FST_BOTAS_STATE_SAVE_FAILED } from './errors.js'
 import type { KeyQueue } from './key-queue.js'
 import type { Operation } from './operations.js'
-import { type DirectAccess, directAccess } from './storage/direct-access.js'
+import type { DirectAccess } from './storage/direct-access.js'
 import type { Storage } from './storage/storage.js'
-
-/** What a turn was loaded with: all that a storage knows of it, or only what it says. */
-export type LoadedDocument = StoredDocument | { document: StateDocument }
 
 /** What one turn makes of one document. */
 export interface DocumentChange {
@@ -18,15 +15,16 @@ export interface DocumentChange {
 /**
  * Writes what a turn changed, after every earlier flush of the same keys.
  *
+ * @param direct how the documents were read, if that was done directly
  * @param operation is told of the outcome
  * @returns nothing where it could be done at once
  * @throws FST_BOTAS_STATE_SAVE_FAILED saying which keys were saved and which were not; `cause` is the first error
  */
 export function flush (
-  storage: Storage, queue: KeyQueue, changes: DocumentChange[], operation: Operation
+  storage: Storage, direct: DirectAccess | undefined, queue: KeyQueue, changes: DocumentChange[], operation: Operation
 ): Promise<void> | undefined {
   const { keys } = operation
-  const flush: Flush = { storage, changes, saved: [], operation }
+  const flush: Flush = { storage, direct, changes, saved: [], operation }
   if (queue.isBusy(keys)) {
     return reported(flush, queue.run(keys, (turn) => operation.inTime(turn.then(() => save(flush)))))
   }
@@ -37,6 +35,7 @@ export function flush (
 
 interface Flush {
   storage: Storage
+  direct: DirectAccess | undefined
   changes: DocumentChange[]
   /** the keys that were saved so far */
   saved: string[]
@@ -62,11 +61,10 @@ function save (flush: Flush): Promise<void> | undefined {
 
 /** Changes each document where it is, together with what other turns did to it meanwhile. */
 function saveChanged (flush: Flush): Promise<void> | undefined {
-  const direct = directAccess(flush.storage)
   let pending: Array<Promise<unknown>> | undefined
   for (const change of flush.changes) {
     try {
-      const saving = saveOne(flush, change, direct)
+      const saving = saveOne(flush, change)
       if (saving === undefined) flush.saved.push(change.key)
       else (pending ??= []).push(saving.then(() => flush.saved.push(change.key)))
     } catch (error) {
@@ -77,7 +75,7 @@ function saveChanged (flush: Flush): Promise<void> | undefined {
 }
 
 function saveOne (
-  { storage, operation }: Flush, { key, change, loaded }: DocumentChange, direct: DirectAccess | undefined
+  { storage, direct, operation }: Flush, { key, change, loaded }: DocumentChange
 ): Promise<void> | void {
   const changeInTime: ChangeDocument = (current) => {
     if (operation.expired) throw givenUp()
@@ -85,7 +83,7 @@ function saveOne (
   }
   return direct === undefined
     ? storage.update?.(key, changeInTime, loaded?.document, operation)
-    : direct.update(storage, key, changeInTime, loaded instanceof StoredDocument ? loaded : undefined, operation)
+    : direct.update(storage, key, changeInTime, loaded, operation)
 }
 
 /** Resolves when all is done, or rejects then with the first error. */

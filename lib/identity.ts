@@ -27,6 +27,8 @@ const activityFields = {
 
 const MAX_ID_LENGTH = 1024
 const CONTROL_CHARACTER = /\p{Cc}/u
+/** Control characters, and halves of surrogate pairs: with the flag `u` whole pairs are none. */
+const UNFIT = /[\p{Cc}\p{Cs}]/u
 
 /**
  * The identity of the turn that a Bot Framework activity begins, the default of the option `identify`.
@@ -66,18 +68,27 @@ export function userKey (identity: TurnIdentity): string {
   return requiredKey('user', identity)
 }
 
-/** The key of a scope's document, `undefined` where the turn has no such scope. */
-export function scopeKey (scope: PersistedScope, identity: TurnIdentity): string | undefined {
-  const channelId = validId(identity.channelId, 'channelId')
-  const botId = validId(identity.botId, 'botId')
-  const id = optionalId(identity[idNames[scope]], idNames[scope])
-  return id === undefined ? undefined : `${channelId}/${botId}/${collections[scope]}/${id}`
+/** The key of a scope's document, `undefined` where the turn has no such scope. The ids were checked. */
+export function keyOf (scope: PersistedScope, { channelId, botId, conversationId, userId }: TurnIdentity): string | undefined {
+  const id = scope === 'conversation' ? conversationId : userId
+  return id == null ? undefined : `${channelId}/${botId}/${collections[scope]}/${id}`
 }
 
-/** @throws FST_BOTAS_STATE_INVALID_ID where what somebody gave as an identity is no object */
-export function assertIdentity (identity: unknown): asserts identity is TurnIdentity {
+/**
+ * What somebody gave as an identity.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_ID where it is no object, or naming the id that cannot be part of a key
+ */
+export function checkedIdentity (identity: unknown): TurnIdentity {
   if (typeof identity !== 'object' || identity === null) {
     throw new FST_BOTAS_STATE_INVALID_ID('identity', `an object is needed, not ${kindOf(identity)}`)
+  }
+  const { channelId, botId, conversationId, userId } = identity as Partial<TurnIdentity>
+  return {
+    channelId: validId(channelId, 'channelId'),
+    botId: validId(botId, 'botId'),
+    conversationId: optionalId(conversationId, 'conversationId'),
+    userId: optionalId(userId, 'userId')
   }
 }
 
@@ -99,7 +110,7 @@ export function missingFields (scope: PersistedScope, body: unknown): string[] {
 }
 
 function requiredKey (scope: PersistedScope, identity: TurnIdentity): string {
-  const key = scopeKey(scope, identity)
+  const key = keyOf(scope, checkedIdentity(identity))
   if (key === undefined) throw new FST_BOTAS_STATE_NOT_A_TURN(scope, missingIds(scope, identity).join(', '))
   return key
 }
@@ -131,6 +142,5 @@ function flawOf (id: unknown): string | undefined {
   if (typeof id !== 'string') return id == null ? 'it is missing' : `a string is needed, not ${kindOf(id)}`
   if (id === '') return 'it is empty'
   if (id.length > MAX_ID_LENGTH) return `it has ${id.length} characters, ${MAX_ID_LENGTH} are allowed`
-  if (!id.isWellFormed()) return 'it has half of a surrogate pair'
-  if (CONTROL_CHARACTER.test(id)) return 'it has a control character'
+  if (UNFIT.test(id)) return CONTROL_CHARACTER.test(id) ? 'it has a control character' : 'it has half of a surrogate pair'
 }

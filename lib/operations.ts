@@ -1,4 +1,5 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
+import { performance } from 'node:perf_hooks'
 import { withDeadline } from './deadline.js'
 import type { StorageCall } from './storage/storage.js'
 
@@ -40,29 +41,37 @@ export interface BotasStateStats {
   outage: { since: number, reason: string } | null
 }
 
-type Kind = 'load' | 'flush'
-
-interface Count {
+/** What the loads, or the flushes, of one server have in common. */
+interface Kind {
+  readonly channel: Channel
+  /** milliseconds */
+  readonly timeout: number
   begun: number
   succeeded: number
   failed: number
   retried: number
+  readonly noteError: (error: BotasStateStats['lastError']) => void
 }
 
 const channels = { load: channel('botas-state:load'), flush: channel('botas-state:flush') }
 
 /** The loads and flushes of one server: counted, and published for whoever listens. */
 export class Operations {
-  readonly #counts: Record<Kind, Count> = {
-    load: { begun: 0, succeeded: 0, failed: 0, retried: 0 },
-    flush: { begun: 0, succeeded: 0, failed: 0, retried: 0 }
+  readonly #kinds: Record<'load' | 'flush', Kind>
+  #lastError: BotasStateStats['lastError'] = null
+
+  /** @param timeouts in milliseconds */
+  constructor (timeouts: { loadTimeout: number, flushTimeout: number }) {
+    const counts = { begun: 0, succeeded: 0, failed: 0, retried: 0 }
+    const noteError = (error: BotasStateStats['lastError']): void => { this.#lastError = error }
+    this.#kinds = {
+      load: { channel: channels.load, timeout: timeouts.loadTimeout, ...counts, noteError },
+      flush: { channel: channels.flush, timeout: timeouts.flushTimeout, ...counts, noteError }
+    }
   }
 
-  #lastError: BotasStateStats['lastError'] = null
-  readonly #noteError = (error: BotasStateStats['lastError']): void => { this.#lastError = error }
-
   get stats (): Omit<BotasStateStats, 'openTurns' | 'outage'> {
-    const { load, flush } = this.#counts
+    const { load, flush } = this.#kinds
     return {
       pendingFlushes: flush.begun - flush.succeeded - flush.failed,
       loads: load.begun,
@@ -75,35 +84,27 @@ export class Operations {
     }
   }
 
-  /** @param timeout in milliseconds */
-  begin (kind: Kind, keys: string[], timeout: number): Operation {
-    return new Operation(this.#counts[kind], channels[kind], keys, timeout, this.#noteError)
+  begin (kind: 'load' | 'flush', keys: string[]): Operation {
+    return new Operation(this.#kinds[kind], keys)
   }
 }
 
 /** One load or flush: counted, published, and given up in time. It is what a storage knows of who waits for it. */
 export class Operation implements StorageCall {
-  readonly #count: Count
-  readonly #channel: Channel
+  readonly #kind: Kind
   /** of the documents that it is about */
   readonly keys: string[]
-  readonly #timeout: number
-  readonly #noteError: (error: BotasStateStats['lastError']) => void
-  readonly #begun = performance.now()
+  readonly #begun: number | undefined
   #retries = 0
   #controller: AbortController | undefined
   #expired = false
 
-  constructor (
-    count: Count, channel: Channel, keys: string[], timeout: number,
-    noteError: (error: BotasStateStats['lastError']) => void
-  ) {
-    this.#count = count
-    this.#channel = channel
+  constructor (kind: Kind, keys: string[]) {
+    this.#kind = kind
     this.keys = keys
-    this.#timeout = timeout
-    this.#noteError = noteError
-    count.begun++
+    // Nobody else wants to know how long it takes.
+    this.#begun = kind.channel.hasSubscribers ? performance.now() : undefined
+    kind.begun++
   }
 
   /** Whether it was given up. */
@@ -120,32 +121,32 @@ export class Operation implements StorageCall {
 
   retrying (): void {
     this.#retries++
-    this.#count.retried++
+    this.#kind.retried++
   }
 
   /** Settles as `work` does, or rejects when that takes too long. */
   inTime<Result> (work: Promise<Result>): Promise<Result> {
-    return withDeadline(work, this.#timeout, () => {
+    return withDeadline(work, this.#kind.timeout, () => {
       this.#expired = true
       this.#controller?.abort()
     })
   }
 
   succeeded (): void {
-    this.#count.succeeded++
-    if (this.#channel.hasSubscribers) this.#publish({ outcome: 'success' })
+    this.#kind.succeeded++
+    this.#publish('success')
   }
 
   failed (error: unknown): void {
     const { code, message, cause } = error as Error & { code: string }
-    this.#count.failed++
-    this.#noteError({ at: Date.now(), code, message: cause instanceof Error ? `${message}: ${cause.message}` : message })
-    if (this.#channel.hasSubscribers) this.#publish({ outcome: 'failure', code })
+    this.#kind.failed++
+    this.#kind.noteError({ at: Date.now(), code, message: cause instanceof Error ? `${message}: ${cause.message}` : message })
+    this.#publish('failure', { code })
   }
 
-  #publish (outcome: Pick<StateEvent, 'outcome' | 'code'>): void {
-    this.#channel.publish({
-      keys: this.keys, duration: performance.now() - this.#begun, retries: this.#retries, ...outcome
-    } satisfies StateEvent)
+  #publish (outcome: StateEvent['outcome'], error?: { code: string }): void {
+    if (this.#begun === undefined) return
+    const duration = performance.now() - this.#begun
+    this.#kind.channel.publish({ keys: this.keys, duration, retries: this.#retries, outcome, ...error } satisfies StateEvent)
   }
 }

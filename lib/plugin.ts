@@ -4,7 +4,7 @@ import type {
 import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
 import { Exchange, exchangeIn, isThenable, kExchange } from './exchange.js'
-import { type PersistedScope, type TurnIdentity, activityIdentity, missingFields } from './identity.js'
+import { type PersistedScope, type TurnIdentity, activityIdentity, checkedIdentity, missingFields } from './identity.js'
 import type { BotasStateStats } from './operations.js'
 import { type BotasStateOptions, type Identified, checkOptions } from './options.js'
 import type { Storage } from './storage/storage.js'
@@ -118,20 +118,27 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
 
   /** Asks whose turn a request is and loads its state if the answer is there. Gives a promise where that takes time. */
   function beginTurn (request: FastifyRequest, reply: FastifyReply, last: boolean): Promise<void> | undefined {
-    const load = (identity: Identified): Promise<void> | undefined => {
-      if (identity == null) {
-        marked(request)[kAsked] = last
-        return
-      }
-      if (hasEarlierRoutes && !isOverseen(request)) warnOnce(request)
-      const exchange = exchangeOf(request)
-      exchange.watch(reply)
-      const loading = exchange.turn.load(identity)
-      if (loading !== undefined) return loading.then(() => { marked(request)[kAsked] = true })
-      marked(request)[kAsked] = true
+    if (identify === undefined) return load(request, reply, activityIdentity(request.body), last)
+    const identified = identify(request)
+    const loadChecked = (identity: Identified): Promise<void> | undefined =>
+      load(request, reply, identity == null ? undefined : checkedIdentity(identity), last)
+    return isThenable<Identified>(identified) ? Promise.resolve(identified).then(loadChecked) : loadChecked(identified)
+  }
+
+  function load (
+    request: FastifyRequest, reply: FastifyReply, identity: TurnIdentity | undefined, last: boolean
+  ): Promise<void> | undefined {
+    const mark = marked(request)
+    if (identity === undefined) {
+      mark[kAsked] = last
+      return
     }
-    const identity = identify === undefined ? activityIdentity(request.body) : identify(request)
-    return isThenable<Identified>(identity) ? Promise.resolve(identity).then(load) : load(identity)
+    if (hasEarlierRoutes && !isOverseen(request)) warnOnce(request)
+    const exchange = exchangeOf(request)
+    exchange.watch(reply)
+    const loading = exchange.turn.load(identity)
+    if (loading !== undefined) return loading.then(() => { mark[kAsked] = true })
+    mark[kAsked] = true
   }
 
   let warned = false
@@ -147,7 +154,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
   function exchangeOf (request: FastifyRequest): Exchange {
     const carrier = marked(request)
     carrier[kExchange] ??= new Exchange(
-      turns.begin((scope) => unavailable(request, scope)), request, turnOptions.flushTimeout)
+      turns.make((scope) => unavailable(request, scope)), request, turnOptions.flushTimeout)
     return carrier[kExchange]
   }
 

@@ -5,7 +5,7 @@ import type { StateScope } from './state-scope.js'
 
 type Change = (current: unknown) => unknown
 
-/** What this turn did with one key. Values are remembered as text, since objects change in place. */
+/** What this turn did with one key. Values are remembered as text, since objects change in place; scalars do not. */
 interface Entry {
   readonly key: string
   /** as the handler sees it; `undefined` where the key has no value */
@@ -61,7 +61,7 @@ export class TrackedScope implements StateScope {
   changes (): ChangeDocument | undefined {
     const changed: Entry[] = []
     for (const entry of this.#entries?.values() ?? []) {
-      const text = this.#encode(entry.key, entry.value)
+      const text = this.#textOf(entry)
       if (text !== entry.text) {
         // An object that was changed in place after its updates is what the handler made it.
         entry.text = text
@@ -82,13 +82,13 @@ export class TrackedScope implements StateScope {
   }
 
   update<Value> (key: string, change: (current: Value | undefined) => Value): Value {
-    const current = this.#read(key)
+    this.#assertKey(key)
     this.#assertWritable()
     const entry = this.#entryOf(key)
-    const text = this.#encode(key, current)
+    const text = this.#textOf(entry)
     const { updates } = entry
     const replayable = text === entry.text && (updates.length > 0 || text === entry.before)
-    const next = change(current as Value | undefined)
+    const next = change(entry.value as Value | undefined)
     this.#write(key, next, replayable ? [...updates, change as Change] : NO_UPDATES)
     return next
   }
@@ -180,6 +180,11 @@ export class TrackedScope implements StateScope {
     if (stored === before) return text
     const value = updates.reduce((value, change) => change(value), decode(stored))
     return this.#encode(key, value)
+  }
+
+  /** What a key holds by now. */
+  #textOf ({ key, value, text }: Entry): string | undefined {
+    return isScalar(value) ? text : this.#encode(key, value)
   }
 
   #encode (key: string, value: unknown): string | undefined {

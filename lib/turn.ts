@@ -1,10 +1,11 @@
-import { StoredDocument, assertDocument } from './document.js'
+import { type LoadedDocument, StoredDocument, assertDocument } from './document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_LOAD_FAILED } from './errors.js'
-import { type DocumentChange, type LoadedDocument, flush } from './flush.js'
-import { type PersistedScope, type TurnIdentity, assertIdentity, scopeKey } from './identity.js'
+import { type DocumentChange, flush } from './flush.js'
+import { type PersistedScope, type TurnIdentity, keyOf } from './identity.js'
 import type { KeyQueue } from './key-queue.js'
+import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './operations.js'
-import { directAccess } from './storage/direct-access.js'
+import { type DirectAccess, directAccess } from './storage/direct-access.js'
 import type { Storage } from './storage/storage.js'
 import { TurnScopes } from './turn-state.js'
 
@@ -14,25 +15,22 @@ export interface TurnContext {
   /** the flushes of this storage that are queued or running */
   flushes: KeyQueue
   operations: Operations
-  /** milliseconds */
-  loadTimeout: number
-  /** milliseconds */
-  flushTimeout: number
-  /** the turns that are identified and not over: what `close` has to wait for */
-  open: Set<Turn>
+  /** what `close` has to wait for */
+  open: OpenTurns
 }
 
 /** One turn: identified and loaded, succeeded or failed, flushed. */
 export class Turn {
   readonly state: TurnScopes
   readonly #context: TurnContext
-  #documents: TurnDocument[] = []
-  #keys: string[] = []
+  #direct: DirectAccess | undefined
+  readonly #documents: TurnDocument[] = []
+  /** of these documents */
+  readonly #keys: string[] = []
   #loadError: Error | undefined
   #failed = false
   #isEnded = false
   #over: Promise<void> | undefined
-  #waiting: Array<() => void> | undefined
 
   /** @param unavailable makes the error for a persisted scope that is not, or not yet, there */
   constructor (context: TurnContext, unavailable: (scope: PersistedScope) => Error) {
@@ -49,24 +47,28 @@ export class Turn {
     return this.#failed
   }
 
+  /** The turn has begun: closing the server waits for its end. */
+  begin (): void {
+    this.#context.open.begun()
+  }
+
   /**
    * Loads the persisted scopes that the identity has ids for, after every flush of the same keys that is running:
    * who saw the reply of a turn finds what it wrote.
    *
+   * @param identity with ids that were checked
    * @returns nothing where the storage has the documents at hand
-   * @throws FST_BOTAS_STATE_INVALID_ID
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT
    * @throws FST_BOTAS_STATE_LOAD_FAILED
    */
   load (identity: TurnIdentity): Promise<void> | undefined {
-    this.#documents = documentsOf(identity)
-    this.#keys = this.#documents.map(({ key }) => key)
-    this.#context.open.add(this)
-    if (this.#keys.length === 0) return
-    const { storage, flushes, operations, loadTimeout } = this.#context
+    const { storage, flushes, operations } = this.#context
+    this.#name('conversation', identity)
+    this.#name('user', identity)
     const keys = this.#keys
-    const operation = operations.begin('load', keys, loadTimeout)
-    const direct = directAccess(storage)
+    if (keys.length === 0) return
+    const operation = operations.begin('load', keys)
+    const direct = this.#direct = directAccess(storage)
     const found = direct === undefined || flushes.isBusy(keys) ? this.#find(operation) : direct.read(storage, keys, operation)
     if (!Array.isArray(found)) return this.#loadLater(found, operation)
     this.#take(found)
@@ -94,36 +96,35 @@ export class Turn {
       this.state.conversation.seal()
       this.state.user.seal()
       this.#over = this.#failed ? undefined : this.#flush()
-      const over = (): void => this.#tellOver()
+      const { open } = this.#context
+      const over = (): void => open.over()
       if (this.#over === undefined) over()
       else this.#over.then(over, over)
     }
     return this.#over
   }
 
-  /** Resolves when the turn is over and its flush, successful or not, is done. */
-  whenOver (): Promise<void> {
-    return new Promise((resolve) => { (this.#waiting ??= []).push(resolve) })
-  }
-
-  #tellOver (): void {
-    this.#context.open.delete(this)
-    for (const tell of this.#waiting ?? []) tell()
+  /** Notes the document of a scope that the turn has. */
+  #name (scope: PersistedScope, identity: TurnIdentity): void {
+    const key = keyOf(scope, identity)
+    if (key === undefined) return
+    this.#documents.push({ scope, key, loaded: undefined })
+    this.#keys.push(key)
   }
 
   /** @returns nothing where it is done at once, or there is nothing to do */
   #flush (): Promise<void> | undefined {
-    const { storage, flushes, flushTimeout, operations } = this.#context
+    const { storage, flushes, operations } = this.#context
     let changes: DocumentChange[]
     try {
       changes = this.#changes()
     } catch (error) {
-      operations.begin('flush', this.#keys, flushTimeout).failed(error)
+      operations.begin('flush', this.#keys).failed(error)
       return Promise.reject(error)
     }
     if (changes.length === 0) return
     const keys = changes.length === this.#keys.length ? this.#keys : changes.map(({ key }) => key)
-    return flush(storage, flushes, changes, operations.begin('flush', keys, flushTimeout))
+    return flush(storage, this.#direct, flushes, changes, operations.begin('flush', keys))
   }
 
   /** All scopes are encoded here, before any is written. */
@@ -151,8 +152,7 @@ export class Turn {
     await flushes.settled(keys)
     // Nobody waits any more: a storage that has trouble enough is not asked.
     if (operation.expired) throw new Error('the load was given up')
-    const direct = directAccess(storage)
-    if (direct !== undefined) return direct.read(storage, keys, operation)
+    if (this.#direct !== undefined) return this.#direct.read(storage, keys, operation)
     const documents = await storage.read([...keys], operation)
     return keys.map((key) => {
       const document = Object.hasOwn(documents, key) ? documents[key] : undefined
@@ -200,16 +200,3 @@ interface TurnDocument {
   key: string
   loaded: LoadedDocument | undefined
 }
-
-/** @throws FST_BOTAS_STATE_INVALID_ID */
-function documentsOf (identity: TurnIdentity): TurnDocument[] {
-  assertIdentity(identity)
-  const documents: TurnDocument[] = []
-  for (const scope of SCOPES) {
-    const key = scopeKey(scope, identity)
-    if (key !== undefined) documents.push({ scope, key, loaded: undefined })
-  }
-  return documents
-}
-
-const SCOPES = ['conversation', 'user'] as const

@@ -1,7 +1,8 @@
 import { withDeadline } from './deadline.js'
 import { FST_BOTAS_STATE_NOT_A_TURN } from './errors.js'
-import { type PersistedScope, type TurnIdentity, missingIds } from './identity.js'
+import { type PersistedScope, type TurnIdentity, checkedIdentity, missingIds } from './identity.js'
 import { KeyQueue } from './key-queue.js'
+import { OpenTurns } from './open-turns.js'
 import { type BotasStateStats, Operations } from './operations.js'
 import type { OutageObserver, Storage } from './storage/storage.js'
 import { Turn, type TurnContext } from './turn.js'
@@ -21,16 +22,26 @@ const sharedStorages = new WeakMap<Storage, SharedStorage>()
 export class Turns {
   readonly #context: TurnContext
   readonly #shared: SharedStorage
+  readonly #flushTimeout: number
   readonly #unwatch: (() => void) | undefined
   #outage: BotasStateStats['outage'] = null
 
   /** @param observer is told when the storage cannot be reached and when it can again */
-  constructor (options: Pick<TurnContext, 'storage' | 'loadTimeout' | 'flushTimeout'>, observer: OutageObserver) {
-    this.#shared = sharedStorages.get(options.storage) ?? { flushes: new KeyQueue(), users: 0 }
+  constructor (
+    { storage, loadTimeout, flushTimeout }: { storage: Storage, loadTimeout: number, flushTimeout: number },
+    observer: OutageObserver
+  ) {
+    this.#shared = sharedStorages.get(storage) ?? { flushes: new KeyQueue(), users: 0 }
     this.#shared.users++
-    sharedStorages.set(options.storage, this.#shared)
-    this.#context = { ...options, flushes: this.#shared.flushes, operations: new Operations(), open: new Set() }
-    this.#unwatch = options.storage.watch?.({
+    sharedStorages.set(storage, this.#shared)
+    this.#flushTimeout = flushTimeout
+    this.#context = {
+      storage,
+      flushes: this.#shared.flushes,
+      operations: new Operations({ loadTimeout, flushTimeout }),
+      open: new OpenTurns()
+    }
+    this.#unwatch = storage.watch?.({
       down: (reason) => {
         this.#outage = { since: this.#outage?.since ?? Date.now(), reason: reason.message }
         observer.down(reason)
@@ -44,11 +55,11 @@ export class Turns {
 
   get stats (): BotasStateStats {
     const { open, operations } = this.#context
-    return { openTurns: open.size, ...operations.stats, outage: this.#outage && { ...this.#outage } }
+    return { openTurns: open.count, ...operations.stats, outage: this.#outage && { ...this.#outage } }
   }
 
   /** A turn that is not identified yet. */
-  begin (unavailable: (scope: PersistedScope) => Error): Turn {
+  make (unavailable: (scope: PersistedScope) => Error): Turn {
     return new Turn(this.#context, unavailable)
   }
 
@@ -56,9 +67,10 @@ export class Turns {
   async run<Result> (
     identity: TurnIdentity, work: (state: TurnState) => Result | Promise<Result>
   ): Promise<Result> {
-    const turn = this.begin((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, missingIds(scope, identity).join(', ')))
+    const turn = this.make((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, missingIds(scope, identity).join(', ')))
+    turn.begin()
     const attempt = async (): Promise<Result> => {
-      await turn.load(identity)
+      await turn.load(checkedIdentity(identity))
       return work(turn.state)
     }
     const outcome = attempt()
@@ -75,18 +87,12 @@ export class Turns {
    * @returns how many turns were still open then
    */
   async close (): Promise<number> {
-    const { open, flushTimeout, storage } = this.#context
-    await withDeadline(this.#drained(), flushTimeout).catch(() => {})
-    const left = open.size
+    const { open, storage } = this.#context
+    await withDeadline(open.none(), this.#flushTimeout).catch(() => {})
+    const left = open.count
     this.#unwatch?.()
     this.#shared.users--
-    if (this.#shared.users === 0 && storage.close !== undefined) await withDeadline(storage.close(), flushTimeout)
+    if (this.#shared.users === 0 && storage.close !== undefined) await withDeadline(storage.close(), this.#flushTimeout)
     return left
-  }
-
-  async #drained (): Promise<void> {
-    while (this.#context.open.size > 0) {
-      await Promise.all([...this.#context.open].map((turn) => turn.whenOver()))
-    }
   }
 }

@@ -116,7 +116,7 @@ export class FileStorage implements Storage {
     })
   }
 
-  async #find (keys: string[]): Promise<Found> {
+  async #find (keys: string[]): Promise<Found<StoredDocument>> {
     const paths = keys.map((key) => this.#path(key))
     if (files.isBusy(paths)) await files.settled(paths)
     return Promise.all(keys.map(async (key, index) => {

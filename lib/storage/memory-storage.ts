@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import { type ChangeDocument, type StateDocument, StoredDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
+import { type ChangeDocument, type StateDocument, copyDocument, setMember } from '../document.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
 import { allowDirectAccess } from './direct-access.js'
 import { type Expiry, pruneRegularly } from './expiry.js'
@@ -12,11 +12,12 @@ export interface MemoryStorageOptions extends Expiry {
 }
 
 /**
- * State in the memory of this process, for development, tests and bots that may forget. Documents are kept as JSON
- * text, so that nothing is shared with a handler.
+ * State in the memory of this process, for development, tests and bots that may forget. Documents are copied by way of
+ * their JSON text when they come in and when they go out, so that nothing is shared with a handler.
  */
 export class MemoryStorage implements Storage {
-  readonly #texts: Map<string, string> | LRUCache<string, string>
+  /** each is left as it is: a change puts another one in its place */
+  readonly #documents: Map<string, StateDocument> | LRUCache<string, StateDocument>
   readonly #ttl: number | undefined
   #pruning: NodeJS.Timeout | undefined
 
@@ -30,12 +31,17 @@ export class MemoryStorage implements Storage {
     assertWholeNumber('ttl', ttl, 'seconds')
     assertWholeNumber('maxDocuments', maxDocuments, 'documents')
     this.#ttl = ttl
-    this.#texts = ttl === undefined && maxDocuments === undefined ? new Map() : limited(ttl, maxDocuments)
+    this.#documents = ttl === undefined && maxDocuments === undefined ? new Map() : limited(ttl, maxDocuments)
   }
 
   /** The documents of these keys; a key that is not stored is left out. */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    return documentsOf(keys, keys.map((key) => this.#find(key)))
+    const found: Record<string, StateDocument> = {}
+    for (const key of keys) {
+      const document = this.#copyOf(key)
+      if (document !== undefined) setMember(found, key, document)
+    }
+    return found
   }
 
   /**
@@ -44,12 +50,13 @@ export class MemoryStorage implements Storage {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
    */
   async write (changes: Record<string, unknown>): Promise<void> {
-    for (const [key, text] of encodeDocuments(changes)) this.#keep(key, text)
+    const copies = Object.entries(changes).map(([key, document]) => [key, copyDocument(document, key)] as const)
+    for (const [key, copy] of copies) this.#keep(key, copy)
   }
 
   /** Deletes documents; a key that is not stored is no error. */
   async delete (keys: string[]): Promise<void> {
-    for (const key of keys) this.#texts.delete(key)
+    for (const key of keys) this.#documents.delete(key)
   }
 
   /**
@@ -58,12 +65,13 @@ export class MemoryStorage implements Storage {
    * @throws what `change` throws, and FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument): Promise<void> {
-    this.#update(key, change)
+    const next = change(this.#copyOf(key))
+    this.#keep(key, next && copyDocument(next, key))
   }
 
   /** Forgets the documents whose `ttl` has passed. Runs by itself now and then. */
   async prune (): Promise<void> {
-    if (this.#texts instanceof LRUCache) this.#texts.purgeStale()
+    if (this.#documents instanceof LRUCache) this.#documents.purgeStale()
   }
 
   /** Keeps what is stored: another server may go on with it. */
@@ -72,33 +80,29 @@ export class MemoryStorage implements Storage {
     this.#pruning = undefined
   }
 
-  #find (key: string): StoredDocument | undefined {
-    const text = this.#texts.get(key)
-    return text === undefined ? undefined : new StoredDocument(text, key)
+  #copyOf (key: string): StateDocument | undefined {
+    const document = this.#documents.get(key)
+    return document && copyDocument(document, key)
   }
 
-  #update (key: string, change: ChangeDocument, loaded?: StoredDocument): void {
-    const stored = loaded !== undefined && loaded.text === this.#texts.get(key) ? loaded : this.#find(key)
-    const next = change(stored?.document)
-    if (next === undefined) this.#texts.delete(key)
-    // All that is stored was written by JavaScript: there are no other ways to put it that would have to be kept.
-    else this.#keep(key, encodeDocument(next, key))
+  #keep (key: string, document: StateDocument | undefined): void {
+    if (document === undefined) this.#documents.delete(key)
+    else this.#documents.set(key, document)
+    if (this.#ttl !== undefined) this.#pruning ??= pruneRegularly(() => this.prune(), this.#ttl)
   }
 
   static {
     allowDirectAccess(this.prototype, {
-      read: (storage, keys) => keys.map((key) => storage.#find(key)),
-      update: (storage, key, change, loaded) => storage.#update(key, change, loaded)
+      read: (storage, keys) => keys.map((key) => {
+        const document = storage.#documents.get(key)
+        return document && { document }
+      }),
+      update: (storage, key, change) => storage.#keep(key, change(storage.#documents.get(key)))
     })
-  }
-
-  #keep (key: string, text: string): void {
-    this.#texts.set(key, text)
-    if (this.#ttl !== undefined) this.#pruning ??= pruneRegularly(() => this.prune(), this.#ttl)
   }
 }
 
-function limited (ttl: number | undefined, maxDocuments: number | undefined): LRUCache<string, string> {
+function limited (ttl: number | undefined, maxDocuments: number | undefined): LRUCache<string, StateDocument> {
   return new LRUCache({
     ...(ttl === undefined ? {} : { ttl: ttl * 1000 }),
     // A limit there must be, and unlike "max" this one takes no memory beforehand.

@@ -134,7 +134,7 @@ export class RedisStorage implements Storage {
     })
   }
 
-  async #find (keys: string[], call: StorageCall | undefined): Promise<Found> {
+  async #find (keys: string[], call: StorageCall | undefined): Promise<Found<StoredDocument>> {
     const values = await this.#connection.send(() =>
       Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))), call)
     return keys.map((key, index) => parse(values[index], key))
