@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
-import { encodeValue } from './json-value.js'
+import { encodeValue, placeOf } from './json-value.js'
 import { kindOf } from './kind-of.js'
 import { memberTexts } from './member-texts.js'
 
@@ -108,7 +108,7 @@ export function encodeDocument (document: unknown, key: string, stored?: StoredD
     throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), `${kindOf(document)} in place of an object`)
   }
   if (stored === undefined || textOf(stored.document) === stored.text) {
-    const text = encodeValue(document, key, placeOf)
+    const text = encodeValue(document, key)
     if (text?.startsWith('{') !== true) throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), 'what is no object in JSON')
     return text
   }
@@ -117,7 +117,7 @@ export function encodeDocument (document: unknown, key: string, stored?: StoredD
   for (const [name, value] of Object.entries(document)) {
     const before = texts.get(name)
     const unchanged = value === stored.document[name] && before !== undefined && says(before, value)
-    const text = unchanged ? before : encodeValue(value, key, placeOf)
+    const text = unchanged ? before : encodeValue(value, key)
     if (text !== undefined) members.push(`${JSON.stringify(name)}:${text}`)
   }
   return `{${members.join(',')}}`
@@ -139,10 +139,6 @@ export function encodeDocuments (documents: Record<string, unknown>): Array<[key
  */
 export function copyDocument (document: unknown, key: string): StateDocument {
   return JSON.parse(encodeDocument(document, key))
-}
-
-function placeOf (key: string): string {
-  return `the document "${key}"`
 }
 
 /** Sets an own member whatever its name is: a plain assignment to `__proto__` would not. */

@@ -1,6 +1,6 @@
 import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { isResponse, isStream, watchStream } from './stream-payload.js'
 import type { Turn } from './turn.js'
 
@@ -56,9 +56,9 @@ export class Exchange {
   }
 
   /** Runs the handler. It has failed where it throws, even where it took over the reply before and no hook hears of it. */
-  observe (handler: () => unknown): unknown {
+  observe (handler: RouteHandlerMethod, server: FastifyInstance, reply: FastifyReply): unknown {
     try {
-      const result = handler()
+      const result: unknown = handler.call(server, this.#request, reply)
       if (result === this.#reply || !isThenable(result)) return result
       // A query that runs when it is awaited must not be awaited twice; a promise is given back as it is.
       const promise = Promise.resolve(result)

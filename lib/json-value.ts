@@ -4,11 +4,11 @@ import { FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
 /**
  * The JSON text of a value, `undefined` for `undefined`. Dates become ISO 8601 strings, binary becomes Base64.
  *
- * @param key names the value
- * @param placeOf where a value of this key is, for the error, which says nothing of its content
+ * @param key names the value, or the document that it is, in the error, which says nothing of its content
+ * @param scope where the key is one of a scope
  * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where JSON would lose it or cannot hold it
  */
-export function encodeValue (value: unknown, key: string, placeOf: (key: string) => string): string | undefined {
+export function encodeValue (value: unknown, key: string, scope?: string): string | undefined {
   if (value === undefined) return undefined
   // Counters are what a state is full of.
   if (Number.isFinite(value)) return String(value)
@@ -25,9 +25,14 @@ export function encodeValue (value: unknown, key: string, placeOf: (key: string)
     })
   } catch (error) {
     const cycle = error instanceof TypeError && error.message.includes('circular')
-    throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), refused ??
+    throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key, scope), refused ??
       (cycle ? 'a cycle' : error instanceof RangeError ? 'too deep a nesting' : 'an object that fails to turn into JSON'))
   }
+}
+
+/** How an error names a value in a scope, or a whole document. */
+export function placeOf (key: string, scope?: string): string {
+  return scope === undefined ? `the document "${key}"` : `"${key}" in the ${scope} state`
 }
 
 /** How deep `isPlain` looks; a cycle ends there as well. */

@@ -183,7 +183,7 @@ function observed (handler: RouteHandlerMethod): RouteHandlerMethod {
   return function (request, reply) {
     const exchange = exchangeIn(request)
     if (exchange === undefined) return handler.call(this, request, reply)
-    return exchange.observe(() => handler.call(this, request, reply))
+    return exchange.observe(handler, this, reply)
   }
 }
 

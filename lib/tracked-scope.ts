@@ -188,7 +188,7 @@ export class TrackedScope implements StateScope {
   }
 
   #encode (key: string, value: unknown): string | undefined {
-    return encodeValue(value, key, places[this.#name])
+    return encodeValue(value, key, this.#name)
   }
 
   #assertKey (key: unknown): void {
@@ -207,14 +207,7 @@ export class TrackedScope implements StateScope {
 
 const NOTHING: StateDocument = Object.freeze({})
 
-/** How errors name what is in a scope. */
-const places = {
-  conversation: (key: string) => `"${key}" in the conversation state`,
-  user: (key: string) => `"${key}" in the user state`,
-  temp: (key: string) => `"${key}" in the temp state`
-}
-
-type ScopeName = keyof typeof places
+type ScopeName = 'conversation' | 'user' | 'temp'
 
 /** Whether a JSON value cannot be changed in place. */
 function isScalar (value: unknown): boolean {

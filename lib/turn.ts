@@ -7,6 +7,7 @@ import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './operations.js'
 import { type DirectAccess, directAccess } from './storage/direct-access.js'
 import type { Storage } from './storage/storage.js'
+import type { TrackedScope } from './tracked-scope.js'
 import { TurnScopes } from './turn-state.js'
 
 /** What the turns of one server share. */
@@ -63,8 +64,8 @@ export class Turn {
    */
   load (identity: TurnIdentity): Promise<void> | undefined {
     const { storage, flushes, operations } = this.#context
-    this.#name('conversation', identity)
-    this.#name('user', identity)
+    this.#name(this.state.conversation, keyOf('conversation', identity))
+    this.#name(this.state.user, keyOf('user', identity))
     const keys = this.#keys
     if (keys.length === 0) return
     const operation = operations.begin('load', keys)
@@ -104,9 +105,8 @@ export class Turn {
     return this.#over
   }
 
-  /** Notes the document of a scope that the turn has. */
-  #name (scope: PersistedScope, identity: TurnIdentity): void {
-    const key = keyOf(scope, identity)
+  /** Notes under which key a scope is stored, if the turn has it. */
+  #name (scope: TrackedScope, key: string | undefined): void {
     if (key === undefined) return
     this.#documents.push({ scope, key, loaded: undefined })
     this.#keys.push(key)
@@ -131,7 +131,7 @@ export class Turn {
   #changes (): DocumentChange[] {
     const changes: DocumentChange[] = []
     for (const { scope, key, loaded } of this.#documents) {
-      const change = this.state[scope].changes()
+      const change = scope.changes()
       if (change !== undefined) changes.push({ key, change, loaded })
     }
     return changes
@@ -166,7 +166,7 @@ export class Turn {
     for (let index = 0; index < found.length; index++) {
       const document = this.#documents[index] as TurnDocument
       const loaded = document.loaded = found[index]
-      this.state[document.scope].load(loaded instanceof StoredDocument && !loaded.isParsed ? this.#parsedLater(loaded) : loaded)
+      document.scope.load(loaded instanceof StoredDocument && !loaded.isParsed ? this.#parsedLater(loaded) : loaded)
     }
   }
 
@@ -196,7 +196,7 @@ export class Turn {
 
 /** A document that a turn is loaded with. */
 interface TurnDocument {
-  scope: PersistedScope
+  scope: TrackedScope
   key: string
   loaded: LoadedDocument | undefined
 }
