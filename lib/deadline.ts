@@ -1,3 +1,5 @@
+import { performance } from 'node:perf_hooks'
+
 /**
  * Settles as `work` does, or rejects with a plain error when that takes longer than `milliseconds`. The work itself
  * goes on and its outcome is then ignored.
@@ -24,7 +26,8 @@ export function withDeadline<Result> (work: Promise<Result>, milliseconds: numbe
 interface Deadline {
   /** as `performance.now` has it */
   at: number
-  passed: () => void
+  /** nothing once it is met, see `KeyQueue` */
+  passed: (() => void) | undefined
 }
 
 /** Deadlines of the same length: they pass in the order in which they begin, so that one timer does for all of them. */
@@ -47,21 +50,24 @@ class Deadlines {
   }
 
   end (deadline: Deadline): void {
+    deadline.passed = undefined
     this.#pending.delete(deadline)
     if (this.#pending.size === 0) this.#timer?.unref()
   }
 
   #onTime (): void {
     this.#timer = undefined
+    const now = performance.now()
+    const due: Deadline[] = []
     for (const deadline of this.#pending) {
-      const left = deadline.at - performance.now()
-      if (left > 0) {
-        this.#timer = setTimeout(() => this.#onTime(), left)
-        return
+      if (deadline.at > now) {
+        this.#timer = setTimeout(() => this.#onTime(), deadline.at - now)
+        break
       }
       this.#pending.delete(deadline)
-      deadline.passed()
+      due.push(deadline)
     }
+    for (const { passed } of due) passed?.()
   }
 }
 

@@ -1,6 +1,15 @@
+/** Work on some keys. */
+interface Entry {
+  /**
+   * Resolves when it is over; nothing from then on. A Map or Set that changes all the time leaves its former tables to the
+   * garbage collector, each of which keeps the next one and all that was in it, until all are collected together.
+   */
+  over: Promise<unknown> | undefined
+}
+
 /** Work on keys, one after another for each key and side by side for different ones. An idle key takes no memory. */
 export class KeyQueue {
-  readonly #last = new Map<string, Promise<unknown>>()
+  readonly #last = new Map<string, Entry>()
 
   /** Whether there is work on one of these keys. */
   isBusy (keys: string[]): boolean {
@@ -9,7 +18,7 @@ export class KeyQueue {
 
   /** Resolves when all work on these keys that was queued by now is over. Never rejects. */
   async settled (keys: string[]): Promise<void> {
-    await Promise.all(keys.map((key) => this.#last.get(key)))
+    await Promise.all(keys.map((key) => this.#last.get(key)?.over))
   }
 
   /**
@@ -20,14 +29,16 @@ export class KeyQueue {
   run<Result> (keys: string[], work: (turn: Promise<void>) => Promise<Result>): Promise<Result> {
     const turn = this.isBusy(keys) ? this.settled(keys) : NOW
     const result = work(turn)
+    const entry: Entry = { over: undefined }
     const release = (): void => {
+      entry.over = undefined
       for (const key of keys) {
-        if (this.#last.get(key) === over) this.#last.delete(key)
+        if (this.#last.get(key) === entry) this.#last.delete(key)
       }
     }
     // Work that gave up before its turn does not make room for the next: what is before it is still under way.
-    const over = (turn === NOW ? result : Promise.allSettled([turn, result])).then(release, release)
-    for (const key of keys) this.#last.set(key, over)
+    entry.over = (turn === NOW ? result : Promise.allSettled([turn, result])).then(release, release)
+    for (const key of keys) this.#last.set(key, entry)
     return result
   }
 }

@@ -218,10 +218,11 @@ t.test('while nodes close connections under load', async (t) => {
         await wait(100)
         await Promise.all(cluster.nodes.map((node) => node.ask('CLIENT', 'KILL', 'TYPE', 'normal')))
       }
-      await wait(500)
+      const before = sum(load.acknowledged)
+      await settled(() => sum(load.acknowledged) > before + 200)
       await load.stop()
       await assertCounts(t, cluster, 'botas:', load)
-      t.ok(sum(load.acknowledged) > 500, load.summary)
+      t.comment(load.summary)
     })
   }
 })

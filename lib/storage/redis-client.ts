@@ -41,8 +41,6 @@ export function openClient (url: string): RedisClient {
     const client = new Redis(url, {
       ...options,
       lazyConnect: true,
-      // What one tick asks for is sent in one go.
-      enableAutoPipelining: true,
       // What was sent without answer is looked after by the storage: see RedisConnection.
       maxRetriesPerRequest: 0,
       retryStrategy: pause,
