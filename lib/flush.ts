@@ -1,4 +1,4 @@
-import type { ChangeDocument, LoadedDocument, StateDocument } from './document.js'
+import type { ChangeDocument, LoadedDocument } from './document.js'
 import { FST_BOTAS_STATE_SAVE_FAILED } from './errors.js'
 import type { KeyQueue } from './key-queue.js'
 import type { Operation } from './operations.js'
@@ -10,6 +10,7 @@ export interface DocumentChange {
   key: string
   change: ChangeDocument
   loaded: LoadedDocument | undefined
+  saved: boolean
 }
 
 /**
@@ -24,7 +25,7 @@ export function flush (
   storage: Storage, direct: DirectAccess | undefined, queue: KeyQueue, changes: DocumentChange[], operation: Operation
 ): Promise<void> | undefined {
   const { keys } = operation
-  const flush: Flush = { storage, direct, changes, saved: [], operation }
+  const flush: Flush = { storage, direct, changes, operation }
   if (queue.isBusy(keys)) {
     return reported(flush, queue.run(keys, (turn) => operation.inTime(turn.then(() => save(flush)))))
   }
@@ -37,18 +38,16 @@ interface Flush {
   storage: Storage
   direct: DirectAccess | undefined
   changes: DocumentChange[]
-  /** the keys that were saved so far */
-  saved: string[]
   operation: Operation
 }
 
-async function reported ({ saved, operation }: Flush, saving: Promise<void>): Promise<void> {
+async function reported ({ changes, operation }: Flush, saving: Promise<void>): Promise<void> {
   try {
     await saving
     operation.succeeded()
   } catch (cause) {
-    const unsaved = operation.keys.filter((key) => !saved.includes(key))
-    const error = new FST_BOTAS_STATE_SAVE_FAILED(list(saved), list(unsaved), { cause })
+    const error = new FST_BOTAS_STATE_SAVE_FAILED(
+      list(changes.filter(({ saved }) => saved)), list(changes.filter(({ saved }) => !saved)), { cause })
     operation.failed(error)
     throw error
   }
@@ -65,8 +64,8 @@ function saveChanged (flush: Flush): Promise<void> | undefined {
   for (const change of flush.changes) {
     try {
       const saving = saveOne(flush, change)
-      if (saving === undefined) flush.saved.push(change.key)
-      else (pending ??= []).push(saving.then(() => flush.saved.push(change.key)))
+      if (saving === undefined) change.saved = true
+      else (pending ??= []).push(saving.then(() => { change.saved = true }))
     } catch (error) {
       (pending ??= []).push(Promise.reject(error))
     }
@@ -106,24 +105,17 @@ function allDone (pending: Array<Promise<unknown>>): Promise<void> {
 
 /** Replaces whole documents by what the turn made of those it was loaded with: the last write wins. */
 async function saveWhole (flush: Flush): Promise<void> {
-  const { storage, changes, saved, operation } = flush
-  const written: Record<string, StateDocument> = {}
-  const deleted: string[] = []
-  for (const { key, change, loaded } of changes) {
-    const document = change(loaded?.document)
-    if (document === undefined) deleted.push(key)
-    else written[key] = document
-  }
-  const writtenKeys = Object.keys(written)
-  if (writtenKeys.length > 0) {
-    await storage.write(written, operation)
-    saved.push(...writtenKeys)
-  }
-  if (deleted.length > 0) {
+  const { storage, changes, operation } = flush
+  const documents = changes.map(({ key, change, loaded }) => [key, change(loaded?.document)] as const)
+  const written = documents.filter(([, document]) => document !== undefined)
+  const deleted = documents.filter(([, document]) => document === undefined).map(([key]) => key)
+  const save = async (keys: readonly string[], saving: () => Promise<void>): Promise<void> => {
     if (operation.expired) throw givenUp()
-    await storage.delete(deleted, operation)
-    saved.push(...deleted)
+    await saving()
+    for (const change of changes) if (keys.includes(change.key)) change.saved = true
   }
+  if (written.length > 0) await save(written.map(([key]) => key), () => storage.write(Object.fromEntries(written), operation))
+  if (deleted.length > 0) await save(deleted, () => storage.delete(deleted, operation))
 }
 
 /** A flush that was reported as failed begins nothing more; what it has sent to the storage it cannot take back. */
@@ -131,6 +123,6 @@ function givenUp (): Error {
   return new Error('the flush was given up')
 }
 
-function list (keys: string[]): string {
-  return keys.length === 0 ? 'none' : keys.map((key) => `"${key}"`).join(', ')
+function list (changes: DocumentChange[]): string {
+  return changes.length === 0 ? 'none' : changes.map(({ key }) => `"${key}"`).join(', ')
 }

@@ -21,19 +21,19 @@ interface Entry {
 const NO_UPDATES: readonly Change[] = []
 
 /** The scope as the turn uses it: loaded once, sealed once, and asked what changed. */
-export class TrackedScope implements StateScope {
-  readonly #name: ScopeName
+export class TrackedScope<Name extends string = string> implements StateScope {
+  readonly #name: Name
   #entries: Map<string, Entry> | undefined
   #stored: { document: StateDocument } | undefined
   #cleared = false
   #sealed = false
-  #unavailable: (() => Error) | undefined
+  #unavailable: ((scope: Name) => Error) | undefined
 
   /**
    * @param name of the scope, for errors
    * @param unavailable makes the error of every access until a document is loaded; without it the scope starts empty
    */
-  constructor (name: ScopeName, unavailable?: () => Error) {
+  constructor (name: Name, unavailable?: (scope: Name) => Error) {
     this.#name = name
     this.#unavailable = unavailable
   }
@@ -42,6 +42,11 @@ export class TrackedScope implements StateScope {
   load (stored: { document: StateDocument } | undefined): void {
     this.#stored = stored
     this.#unavailable = undefined
+  }
+
+  /** There is no document to load, and every access throws. */
+  loadFailed (error: Error): void {
+    this.#unavailable = () => error
   }
 
   get #document (): StateDocument {
@@ -59,7 +64,7 @@ export class TrackedScope implements StateScope {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where an object was changed in place to what JSON cannot hold
    */
   changes (): ChangeDocument | undefined {
-    const changed: Entry[] = []
+    let isChanged = this.#cleared
     for (const entry of this.#entries?.values() ?? []) {
       const text = this.#textOf(entry)
       if (text !== entry.text) {
@@ -67,10 +72,9 @@ export class TrackedScope implements StateScope {
         entry.text = text
         entry.updates = NO_UPDATES
       }
-      if (text !== entry.before) changed.push(entry)
+      if (text !== entry.before) isChanged = true
     }
-    if (changed.length === 0 && !this.#cleared) return undefined
-    return (current) => this.#apply(changed, current)
+    if (isChanged) return (current) => this.#apply(current)
   }
 
   get<Value> (key: string): Value | undefined {
@@ -164,14 +168,15 @@ export class TrackedScope implements StateScope {
     return entry
   }
 
-  #apply (changed: Entry[], current: StateDocument | undefined): StateDocument | undefined {
+  #apply (current: StateDocument | undefined): StateDocument | undefined {
     const next: StateDocument = this.#cleared ? {} : { ...current }
-    for (const entry of changed) {
+    for (const entry of this.#entries?.values() ?? []) {
+      if (entry.text === entry.before) continue
       const text = entry.updates.length === 0 ? entry.text : this.#replay(entry, next)
       if (text === undefined) delete next[entry.key]
       else setMember(next, entry.key, text === entry.text && isScalar(entry.value) ? entry.value : decode(text))
     }
-    return Object.keys(next).length === 0 ? undefined : next
+    return isEmpty(next) ? undefined : next
   }
 
   /** What the updates of a key make of its stored value, which another turn may have moved. */
@@ -196,7 +201,7 @@ export class TrackedScope implements StateScope {
   }
 
   #assertAvailable (): void {
-    if (this.#unavailable !== undefined) throw this.#unavailable()
+    if (this.#unavailable !== undefined) throw this.#unavailable(this.#name)
   }
 
   #assertWritable (): void {
@@ -207,7 +212,10 @@ export class TrackedScope implements StateScope {
 
 const NOTHING: StateDocument = Object.freeze({})
 
-type ScopeName = 'conversation' | 'user' | 'temp'
+function isEmpty (document: StateDocument): boolean {
+  for (const key in document) if (Object.hasOwn(document, key)) return false
+  return true
+}
 
 /** Whether a JSON value cannot be changed in place. */
 function isScalar (value: unknown): boolean {

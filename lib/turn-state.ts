@@ -1,4 +1,5 @@
 import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
+import type { PersistedScope } from './identity.js'
 import type { StateScope } from './state-scope.js'
 import { TrackedScope } from './tracked-scope.js'
 
@@ -55,14 +56,14 @@ export interface TurnState {
 
 /** The three scopes as the turn uses them. */
 export class TurnScopes implements TurnState {
-  readonly conversation: TrackedScope
-  readonly user: TrackedScope
+  readonly conversation: TrackedScope<PersistedScope>
+  readonly user: TrackedScope<PersistedScope>
   readonly temp = new TrackedScope('temp')
 
   /** @param unavailable makes the error for a persisted scope, by its name, as long as nothing is loaded */
-  constructor (unavailable: (scope: 'conversation' | 'user') => Error) {
-    this.conversation = new TrackedScope('conversation', () => unavailable('conversation'))
-    this.user = new TrackedScope('user', () => unavailable('user'))
+  constructor (unavailable: (scope: PersistedScope) => Error) {
+    this.conversation = new TrackedScope<PersistedScope>('conversation', unavailable)
+    this.user = new TrackedScope<PersistedScope>('user', unavailable)
   }
 
   getValue<Value> (path: string): Value | undefined {
@@ -102,7 +103,7 @@ export class TurnScopes implements TurnState {
     this.temp.clear()
   }
 
-  #resolve (path: string): [scope: TrackedScope, key: string] {
+  #resolve (path: string): [scope: StateScope, key: string] {
     if (typeof path !== 'string') throw new FST_BOTAS_STATE_INVALID_PATH(String(path), 'is no string')
     const parts = path.split('.')
     if (parts.includes('')) throw invalid(path, 'has an empty part')

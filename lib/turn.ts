@@ -25,10 +25,9 @@ export class Turn {
   readonly state: TurnScopes
   readonly #context: TurnContext
   #direct: DirectAccess | undefined
-  readonly #documents: TurnDocument[] = []
+  #documents: TurnDocument[] = []
   /** of these documents */
-  readonly #keys: string[] = []
-  #loadError: Error | undefined
+  #keys: string[] = []
   #failed = false
   #isEnded = false
   #over: Promise<void> | undefined
@@ -36,7 +35,7 @@ export class Turn {
   /** @param unavailable makes the error for a persisted scope that is not, or not yet, there */
   constructor (context: TurnContext, unavailable: (scope: PersistedScope) => Error) {
     this.#context = context
-    this.state = new TurnScopes((scope) => this.#loadError ?? unavailable(scope))
+    this.state = new TurnScopes(unavailable)
   }
 
   /** The keys of the documents that the turn is loaded with. */
@@ -64,9 +63,9 @@ export class Turn {
    */
   load (identity: TurnIdentity): Promise<void> | undefined {
     const { storage, flushes, operations } = this.#context
-    this.#name(this.state.conversation, keyOf('conversation', identity))
-    this.#name(this.state.user, keyOf('user', identity))
-    const keys = this.#keys
+    this.#documents = present(
+      documentOf(this.state.conversation, keyOf('conversation', identity)), documentOf(this.state.user, keyOf('user', identity)))
+    const keys = this.#keys = this.#documents.map(({ key }) => key)
     if (keys.length === 0) return
     const operation = operations.begin('load', keys)
     const direct = this.#direct = directAccess(storage)
@@ -105,13 +104,6 @@ export class Turn {
     return this.#over
   }
 
-  /** Notes under which key a scope is stored, if the turn has it. */
-  #name (scope: TrackedScope, key: string | undefined): void {
-    if (key === undefined) return
-    this.#documents.push({ scope, key, loaded: undefined })
-    this.#keys.push(key)
-  }
-
   /** @returns nothing where it is done at once, or there is nothing to do */
   #flush (): Promise<void> | undefined {
     const { storage, flushes, operations } = this.#context
@@ -129,12 +121,8 @@ export class Turn {
 
   /** All scopes are encoded here, before any is written. */
   #changes (): DocumentChange[] {
-    const changes: DocumentChange[] = []
-    for (const { scope, key, loaded } of this.#documents) {
-      const change = scope.changes()
-      if (change !== undefined) changes.push({ key, change, loaded })
-    }
-    return changes
+    const [one, other] = this.#documents
+    return present(one && changeOf(one), other && changeOf(other))
   }
 
   async #loadLater (finding: Promise<Array<LoadedDocument | undefined>>, operation: Operation): Promise<void> {
@@ -186,17 +174,34 @@ export class Turn {
   }
 
   #loadFailed (cause: unknown, operation: Operation): Error {
-    this.#loadError = cause instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT
+    const error = cause instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT
       ? cause
       : new FST_BOTAS_STATE_LOAD_FAILED(this.#keys.map((key) => `"${key}"`).join(', '), { cause })
-    operation.failed(this.#loadError)
-    return this.#loadError
+    this.state.conversation.loadFailed(error)
+    this.state.user.loadFailed(error)
+    operation.failed(error)
+    return error
   }
 }
 
 /** A document that a turn is loaded with. */
 interface TurnDocument {
-  scope: TrackedScope
+  scope: TrackedScope<PersistedScope>
   key: string
   loaded: LoadedDocument | undefined
+}
+
+function documentOf (scope: TrackedScope<PersistedScope>, key: string | undefined): TurnDocument | undefined {
+  if (key !== undefined) return { scope, key, loaded: undefined }
+}
+
+function changeOf ({ scope, key, loaded }: TurnDocument): DocumentChange | undefined {
+  const change = scope.changes()
+  if (change !== undefined) return { key, change, loaded, saved: false }
+}
+
+/** Those of two that are there. */
+function present<Item> (one: Item | undefined, other: Item | undefined): Item[] {
+  if (one === undefined) return other === undefined ? [] : [other]
+  return other === undefined ? [one] : [one, other]
 }
