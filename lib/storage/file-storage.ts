@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { type FileHandle, mkdir, open, opendir, readFile, rename, stat, unlink } from 'node:fs/promises'
+import { readFile as readFileBack } from 'node:fs'
+import { type FileHandle, mkdir, open, opendir, rename, stat, unlink } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 import { type ChangeDocument, type StateDocument, type StoredDocument, documentsOf, encodeDocument, encodeDocuments, storedDocument } from '../document.js'
 import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
 import { KeyQueue } from '../key-queue.js'
@@ -10,6 +12,9 @@ import { type Found, allowDirectAccess } from './direct-access.js'
 import { type Expiry, pruneRegularly } from './expiry.js'
 import { fileName, isDocumentName } from './file-name.js'
 import type { Storage } from './storage.js'
+
+/** Costs a third of what `readFile` of `node:fs/promises` costs. */
+const readFile = promisify(readFileBack)
 
 /** Begins the names of the temporary files of this process; `=` keeps them apart from every document, see fileName. */
 const ASIDE = `=${randomUUID()}-`
