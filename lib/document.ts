@@ -1,4 +1,3 @@
-import { isUtf8 } from 'node:buffer'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
 import { encodeValue, placeOf } from './json-value.js'
 import { kindOf } from './kind-of.js'
@@ -15,45 +14,6 @@ export interface LoadedDocument {
   readonly document: StateDocument
 }
 
-/** Longer texts, in characters, are parsed when somebody wants to know what they say. */
-const EAGERLY_PARSED = 32_768
-
-/** A document as it came out of a storage: the text, and what it says. */
-export class StoredDocument implements LoadedDocument {
-  readonly text: string
-  readonly #key: string
-  #document: StateDocument | undefined
-
-  /** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where the text is no JSON object, as far as can be told without parsing a long one */
-  constructor (text: string, key: string) {
-    this.text = text
-    this.#key = key
-    if (text.length <= EAGERLY_PARSED) this.#document = parseDocument(text, key)
-    else if (!/^\uFEFF?\s*\{/.test(text) || !/\}\s*$/.test(text.slice(-100))) throw incomplete(text, key)
-  }
-
-  /** Whether it is known to be an object. */
-  get isParsed (): boolean {
-    return this.#document !== undefined
-  }
-
-  /** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a long text is no JSON object */
-  get document (): StateDocument {
-    this.#document ??= parseDocument(this.text, this.#key)
-    return this.#document
-  }
-}
-
-/**
- * The document that stored bytes hold.
- *
- * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT also where they are no UTF-8
- */
-export function storedDocument (bytes: Buffer, key: string): StoredDocument {
-  if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'no UTF-8')
-  return new StoredDocument(bytes.toString(), key)
-}
-
 /**
  * The document that a stored text holds.
  *
@@ -61,19 +21,19 @@ export function storedDocument (bytes: Buffer, key: string): StoredDocument {
  * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where the text is no JSON object. The parser's own message is not passed on:
  *   it quotes the text, and the text is private.
  */
-function parseDocument (text: string, key: string): StateDocument {
+export function parseDocument (text: string, key: string): StateDocument {
   let value: unknown
   try {
     value = JSON.parse(withoutByteOrderMark(text))
   } catch {
-    throw incomplete(text, key)
+    throw incomplete(text.length, key)
   }
   assertDocument(value, key)
   return value
 }
 
-function incomplete (text: string, key: string): Error {
-  return new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `no complete JSON object (${text.length} characters)`)
+export function incomplete (length: number, key: string): Error {
+  return new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `no complete JSON object (its length is ${length})`)
 }
 
 /** What was found under some keys, as the method `read` of a storage gives it. */
@@ -103,7 +63,7 @@ export function assertDocument (value: unknown, key: string): asserts value is S
  *   reads as equal need not be so elsewhere: 1.0 is a float to Python, 9007199254740993 a long to .NET.
  * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where it is no object or holds a value that JSON cannot
  */
-export function encodeDocument (document: unknown, key: string, stored?: StoredDocument): string {
+export function encodeDocument (document: unknown, key: string, stored?: { text: string, document: StateDocument }): string {
   if (!isDocument(document)) {
     throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), `${kindOf(document)} in place of an object`)
   }

@@ -1,4 +1,4 @@
-import { type LoadedDocument, StoredDocument, assertDocument } from './document.js'
+import { type LoadedDocument, assertDocument } from './document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_LOAD_FAILED } from './errors.js'
 import { type DocumentChange, flush } from './flush.js'
 import { type PersistedScope, type TurnIdentity, keyOf } from './identity.js'
@@ -7,6 +7,7 @@ import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './operations.js'
 import { type DirectAccess, directAccess } from './storage/direct-access.js'
 import type { Storage } from './storage/storage.js'
+import { StoredDocument } from './stored-document.js'
 import type { TrackedScope } from './tracked-scope.js'
 import { TurnScopes } from './turn-state.js'
 

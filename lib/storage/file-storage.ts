@@ -3,11 +3,12 @@ import { readFile as readFileBack } from 'node:fs'
 import { type FileHandle, mkdir, open, opendir, rename, stat, unlink } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { type ChangeDocument, type StateDocument, type StoredDocument, documentsOf, encodeDocument, encodeDocuments, storedDocument } from '../document.js'
+import { type ChangeDocument, type StateDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
 import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
 import { KeyQueue } from '../key-queue.js'
 import { kindOf } from '../kind-of.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
+import { StoredDocument } from '../stored-document.js'
 import { type Found, allowDirectAccess } from './direct-access.js'
 import { type Expiry, pruneRegularly } from './expiry.js'
 import { fileName, isDocumentName } from './file-name.js'
@@ -184,7 +185,7 @@ async function sweep (directory: string): Promise<void> {
 
 async function readDocument (path: string, key: string): Promise<StoredDocument | undefined> {
   const bytes = await ifThere(readFile(path))
-  return bytes && storedDocument(bytes, key)
+  return bytes && new StoredDocument(bytes, key)
 }
 
 async function writeSynced (file: FileHandle, text: string): Promise<void> {

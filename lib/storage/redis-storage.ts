@@ -1,9 +1,10 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
-import { type ChangeDocument, type StateDocument, type StoredDocument, documentsOf, encodeDocument, encodeDocuments, storedDocument } from '../document.js'
+import { type ChangeDocument, type StateDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
 import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
 import { kindOf } from '../kind-of.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
+import { StoredDocument } from '../stored-document.js'
 import { type Comparison, compareAndSet } from './compare-and-set.js'
 import { type Found, allowDirectAccess } from './direct-access.js'
 import type { Expiry } from './expiry.js'
@@ -178,7 +179,7 @@ export class RedisStorage implements Storage {
 }
 
 function parse (bytes: Buffer | null | undefined, key: string): StoredDocument | undefined {
-  return bytes == null ? undefined : storedDocument(bytes, key)
+  return bytes == null ? undefined : new StoredDocument(bytes, key)
 }
 
 function encodeChanged (key: string, change: ChangeDocument, stored: StoredDocument | undefined): string | undefined {
