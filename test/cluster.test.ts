@@ -13,7 +13,7 @@ import { type ClusterNode, type RedisCluster, prepareCluster, startCluster } fro
 import { storageSuite } from './storage/storage-suite.js'
 
 /** A soak sets these higher. */
-const SLOTS = Number(process.env.CLUSTER_SLOTS ?? 1500)
+const SLOTS = Number(process.env.CLUSTER_SLOTS ?? 1000)
 const FAILOVERS = Number(process.env.FAILOVERS ?? 1)
 
 const CONVERSATIONS = 60

@@ -111,18 +111,19 @@ app.post('/', async ({ state }) => {
 app.register(botasState, { flush: 'later' })
 `
 
-for (const type of ['module', 'commonjs']) {
-  t.test(`strict TypeScript compiles a bot whose package is of type ${type}`, async (t) => {
-    const directory = `typescript-${type}`
-    await write(`${directory}/package.json`, JSON.stringify({ type }))
-    await write(`${directory}/tsconfig.json`, JSON.stringify({
-      compilerOptions: { module: 'NodeNext', target: 'ES2023', strict: true, noEmit: true, types: ['node'], skipLibCheck: false }
-    }))
-    await write(`${directory}/bot.ts`, program)
-    const { stdout } = await run(process.execPath, [TSC, '-p', join(user, directory)]).catch((error) => error)
-    t.equal(stdout, '')
-  })
-}
+t.test('strict TypeScript compiles a bot, be its package of ES modules or CommonJS', async (t) => {
+  for (const type of ['module', 'commonjs']) {
+    await write(`typescript/${type}/package.json`, JSON.stringify({ type }))
+    await write(`typescript/${type}/bot.ts`, program)
+  }
+  await write('typescript/tsconfig.json', JSON.stringify({
+    compilerOptions: { module: 'NodeNext', target: 'ES2023', strict: true, outDir: 'built', types: ['node'], skipLibCheck: false }
+  }))
+  const { stdout } = await run(process.execPath, [TSC, '-p', join(user, 'typescript')]).catch((error) => error)
+  t.equal(stdout, '')
+  t.match(await readFile(join(user, 'typescript/built/module/bot.js'), 'utf8'), /^import .* from 'fastify-botas-state'/m)
+  t.match(await readFile(join(user, 'typescript/built/commonjs/bot.js'), 'utf8'), /require\("fastify-botas-state"\)/)
+})
 
 t.test('without ioredis the Redis entry can be imported, and says what to install when a URL is used', async (t) => {
   const message = 'the option "connection" must be a client, or a URL with the package ioredis installed, got a URL without it: npm install ioredis'

@@ -39,7 +39,7 @@ export function storageSuite (t: Test, open: (t: Test, options: { ttl?: number }
     for (const value of [1n, Symbol('s'), () => {}, new Map(), new Set(), Number.NaN]) {
       await t.rejects(storage.write({ other: {}, key: { value } }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"key"/ })
     }
-    for (const document of [null, undefined, 1, 'text', [1]]) {
+    for (const document of [null, undefined, 1, 'text', [1], new Date(), Buffer.from('{}')]) {
       await t.rejects(storage.write({ key: document }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"key"/ })
     }
     await t.rejects(storage.update('key', () => ({ n: 1n })), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"key"/ })
