@@ -219,10 +219,27 @@ t.test('a diagnostics channel tells of every save', async (t) => {
   })), /^number success$/m)
 })
 
-t.test('the storage of an author conforms', async (t) => {
+const KEYV_PROMISES = 10
+
+t.test('the storage of an author conforms, with node:test', async (t) => {
   const printed = await output(t, use('storage-test'), { 'keyv-storage.mjs': use('storage') }, '--test', '--test-reporter=tap')
-  t.match(printed, /^# pass 10$/m)
+  t.match(printed, new RegExp(`^# pass ${KEYV_PROMISES}$`, 'm'))
   t.match(printed, /^# fail 0$/m)
+})
+
+t.test('the storage of an author conforms, with vitest', async (t) => {
+  const directory = t.testdir({
+    'keyv-storage.mjs': use('storage'),
+    'keyv-storage.test.mjs': use('storage-test').replace('\'node:test\' // or from \'vitest\'', '\'vitest\'')
+  })
+  const vitest = join(root, 'node_modules/vitest/vitest.mjs')
+  const { stdout } = await run(process.execPath, [vitest, 'run', '--root', directory, '--reporter=json'], { env: shellEnvironment })
+  t.match(JSON.parse(stdout), { numTotalTests: KEYV_PROMISES, numPassedTests: KEYV_PROMISES, success: true })
+})
+
+t.test('the storage of an author conforms, with tap', async (t) => {
+  const printed = await output(t, use('storage-test-tap'), { 'keyv-storage.mjs': use('storage') })
+  t.match(printed, new RegExp(`^# { total: ${KEYV_PROMISES}, pass: ${KEYV_PROMISES} }$`, 'm'))
 })
 
 t.test('the picture of a turn says of every box once what it is', async (t) => {
