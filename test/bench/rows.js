@@ -31,11 +31,14 @@ const stored = (storage) => ({
   }))
 })
 
+const connected = (title, variant) => ({
+  title: `connections, ${title}`,
+  loads: [1, 4, 16, 64, 256].map((connections) => ({ ...turns(variant), title: connections, connections }))
+})
+
 export const series = [
   stored('memory'),
   stored('redis'),
-  {
-    title: 'connections, counter turn in memory',
-    loads: [1, 4, 16, 64, 256].map((connections) => ({ ...turns('memory counter'), title: connections, connections }))
-  }
+  connected('counter turn in memory', 'memory counter'),
+  connected('bare Fastify', 'bare')
 ]
