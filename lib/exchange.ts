@@ -212,11 +212,12 @@ export function isThenable<Value> (value: unknown): value is PromiseLike<Value> 
 /**
  * Whether the server destroyed the response with an error: Fastify does, where a started one cannot be completed, after
  * a timeout for instance, and no hook tells. Over HTTP/2 an error code of the client's is an error of the stream, too, and
- * from Node 24 on a response that still waits for its socket has one when the client leaves.
+ * from Node 24 on a response that still waits for the connection has one when the client closes that.
  */
-function isBrokenOff ({ raw }: FastifyReply): boolean {
+function isBrokenOff ({ raw, request }: FastifyReply): boolean {
   const error = (raw.errored ?? http2StreamOf(raw)?.errored ?? null) as NodeJS.ErrnoException | null
-  const codeOfClient = raw.socket === null ? 'ECONNRESET' : 'ERR_HTTP2_STREAM_ERROR'
+  const isConnectionGone = raw.socket === null && request.raw.socket?.destroyed === true
+  const codeOfClient = isConnectionGone ? 'ECONNRESET' : 'ERR_HTTP2_STREAM_ERROR'
   return error !== null && error.code !== codeOfClient
 }
 

@@ -1,4 +1,4 @@
-import { type ChangeDocument, type StateDocument, setMember } from './document.js'
+import { type ChangeDocument, type LoadedDocument, type StateDocument, setMember } from './document.js'
 import { FST_BOTAS_STATE_INVALID_PATH, FST_BOTAS_STATE_TURN_ENDED } from './errors.js'
 import { encodeValue } from './json-value.js'
 import type { StateScope } from './state-scope.js'
@@ -24,7 +24,7 @@ const NO_UPDATES: readonly Change[] = []
 export class TrackedScope<Name extends string = string> implements StateScope {
   readonly #name: Name
   #entries: Map<string, Entry> | undefined
-  #stored: { document: StateDocument } | undefined
+  #stored: LoadedDocument | undefined
   #cleared = false
   #sealed = false
   #unavailable: ((scope: Name) => Error) | undefined
@@ -39,7 +39,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   }
 
   /** Takes the stored document, of which it hands out copies only. */
-  load (stored: { document: StateDocument } | undefined): void {
+  load (stored: LoadedDocument | undefined): void {
     this.#stored = stored
     this.#unavailable = undefined
   }

@@ -228,8 +228,9 @@ export class RedisConnection {
  * What is asked for until the next turn of the event loop is sent in one go. (With `enableAutoPipelining` ioredis does
  * that, too, but by way of objects which the garbage collector copies around for long.)
  */
-function sendTogether ({ stream }: Redis): void {
-  if (stream.writableCorked > 0) return
+function sendTogether ({ stream }: Partial<Redis>): void {
+  // A client that has never been connected has none.
+  if (stream?.writableCorked !== 0) return
   stream.cork()
   setImmediate(() => stream.uncork())
 }

@@ -228,6 +228,11 @@ t.test('a client of the user\'s that has ended is an outage', async (t) => {
   await settled(() => ended.status === 'end')
   new RedisStorage(ended).watch(observer)
   t.strictSame(told, ['Redis: the client was closed', 'Redis: the client was closed'])
+
+  const unused = new Redis(server.url, { lazyConnect: true })
+  unused.disconnect()
+  await settled(() => unused.status === 'end')
+  await t.rejects(new RedisStorage(unused).read(['key']), { message: 'Redis: Connection is closed.' })
 })
 
 t.test('a script of somebody else\'s that runs long is waited for', async (t) => {
