@@ -9,8 +9,8 @@ import { startRedis, startServer } from './processes.js'
 import { comparisons, series } from './rows.js'
 import { median, table } from './report.js'
 
-const SECONDS = Number(process.env.SECONDS ?? 2)
-const ROUNDS = Number(process.env.ROUNDS ?? 9)
+const SECONDS = Number(process.env.SECONDS ?? 1)
+const ROUNDS = Number(process.env.ROUNDS ?? 15)
 const wanted = ({ title }) => title.includes(process.env.ROWS ?? '')
 const chosenComparisons = comparisons.filter(wanted)
 const chosenSeries = series.filter(wanted)
@@ -26,11 +26,12 @@ async function serverOf (variant) {
   return servers.get(variant)
 }
 
-/** Some rounds of several loads in turn, after one to warm up. */
+/** Some rounds of several loads in turn, forth and back, after one to warm up. */
 async function measure (loads) {
   const rounds = loads.map(() => [])
   for (let round = -1; round < ROUNDS; round++) {
-    for (const [index, load] of loads.entries()) {
+    const inTurn = [...loads.entries()]
+    for (const [index, load] of round % 2 === 0 ? inTurn : inTurn.reverse()) {
       const result = await (await serverOf(load.variant)).round({ seconds: SECONDS, ...load })
       if (round >= 0) rounds[index].push(result)
     }

@@ -19,6 +19,7 @@ export const comparisons = [
   { title: 'counter turn, Redis, saved before the response', against: 'by hand with ioredis', target: '0.90', ours: turns('redis counter, onSend'), theirs: turns('redis counter by hand, before the reply') },
   { title: 'counter turn, files', against: 'by hand', target: '0.90', ours: turns('file counter'), theirs: turns('file counter by hand') },
   { title: 'turn that only reads, memory', against: 'bare Fastify', target: '0.90', ours: turns('memory reader'), theirs: turns('bare') },
+  { title: 'no plugin, but its hooks, empty', against: 'bare Fastify', target: '', ours: turns('empty hooks'), theirs: turns('bare') },
   { title: 'route that is no turn', against: 'bare Fastify', target: '0.97', ours: turns('no turn', () => ({ text: 'How are you?' })), theirs: turns('bare', () => ({ text: 'How are you?' })) },
   { title: 'turn beside an untouched user document of 256 KB, Redis', against: 'the same without the document', target: '', ours: turns('redis conversation counter', (n) => message(n, 'with a large document')), theirs: turns('redis conversation counter', (n) => message(n, 'without any')) },
   { title: 'the two GETs of that turn by hand', against: 'the same without the document', target: '', ours: turns('redis GETs by hand', (n) => message(n, 'with a large document')), theirs: turns('redis GETs by hand', (n) => message(n, 'without any')) }

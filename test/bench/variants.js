@@ -39,6 +39,29 @@ function bare () {
   return app
 }
 
+/** What Fastify and Node take for the hooks that a turn needs, whatever is done in them. */
+function emptyHooks () {
+  const app = Fastify()
+  app.decorateRequest('turn', null)
+  app.addHook('preValidation', (request, reply, done) => {
+    request.turn = {}
+    reply.raw.on('close', () => { request.turn = null })
+    done()
+  })
+  app.addHook('onError', (_request, _reply, _error, done) => done())
+  app.addHook('onRoute', (route) => {
+    const { handler } = route
+    route.handler = function (request, reply) {
+      const result = handler.call(this, request, reply)
+      result.then(() => {}, () => {})
+      return result
+    }
+    route.onSend = (_request, _reply, payload, done) => done(null, payload)
+  })
+  app.register(async (app) => { app.post('/', nothing) })
+  return app
+}
+
 const keysOf = ({ channelId, recipient, conversation, from }) => [
   `${channelId}/${recipient.id}/conversations/${conversation.id}`, `${channelId}/${recipient.id}/users/${from.id}`
 ]
@@ -130,6 +153,7 @@ const stored = [1, 1000, 1_000_000].flatMap((count, index) => [
 
 export const variants = {
   bare,
+  'empty hooks': emptyHooks,
   'memory counter': () => withPlugin({}, counter),
   'memory reader': async () => withPlugin({ storage: await filled(new MemoryStorage(), 1000) }, reader),
   'no turn': () => withPlugin({}, nothing),
