@@ -10,7 +10,7 @@ import { comparisons, series } from './rows.js'
 import { median, table } from './report.js'
 
 const SECONDS = Number(process.env.SECONDS ?? 1)
-const ROUNDS = Number(process.env.ROUNDS ?? 15)
+const ROUNDS = Number(process.env.ROUNDS ?? 12)
 const wanted = ({ title }) => title.includes(process.env.ROWS ?? '')
 const chosenComparisons = comparisons.filter(wanted)
 const chosenSeries = series.filter(wanted)
@@ -20,10 +20,10 @@ const redis = await startRedis(directory)
 const servers = new Map()
 const env = { REDIS: redis.url, DIRECTORY: directory }
 
-/** A server for each variant, started when it is first needed. */
-async function serverOf (variant) {
-  if (!servers.has(variant)) servers.set(variant, await startServer(variant, env))
-  return servers.get(variant)
+/** A server for each load, so that none is busier, and warmer, than what it is compared with. */
+async function serverOf (load) {
+  if (!servers.has(load)) servers.set(load, await startServer(load.variant, env))
+  return servers.get(load)
 }
 
 /** Some rounds of several loads in turn, forth and back, after one to warm up. */
@@ -32,7 +32,7 @@ async function measure (loads) {
   for (let round = -1; round < ROUNDS; round++) {
     const inTurn = [...loads.entries()]
     for (const [index, load] of round % 2 === 0 ? inTurn : inTurn.reverse()) {
-      const result = await (await serverOf(load.variant)).round({ seconds: SECONDS, ...load })
+      const result = await (await serverOf(load)).round({ seconds: SECONDS, ...load })
       if (round >= 0) rounds[index].push(result)
     }
     process.stderr.write('.')

@@ -5,6 +5,9 @@ import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import autocannon from 'autocannon'
 
+/** How many requests warm a server up that was idle. */
+const WARM_UP = 1000
+
 /** How many conversations come in over one connection, in turn. */
 const CONVERSATIONS = 8
 
@@ -20,25 +23,30 @@ export async function startServer (variant, env) {
   }
   return {
     /**
-     * One round. Each connection has some bodies of its own, as a channel has its conversations.
+     * One round, after some requests to warm up again. Each connection has some bodies of its own, as a channel has its
+     * conversations.
      *
      * @returns turns a second, microseconds of CPU a turn, and the milliseconds that 99 of 100 turns stayed below
      */
     async round ({ seconds, connections = 32, body }) {
-      let client = 0
+      const load = (length) => {
+        let client = 0
+        return autocannon({
+          url: `http://127.0.0.1:${port}/`,
+          connections,
+          ...length,
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          setupClient: (connection) => {
+            const first = client++ * CONVERSATIONS
+            connection.setRequests(Array.from({ length: CONVERSATIONS }, (_, index) => ({ body: JSON.stringify(body(first + index)) })))
+          }
+        })
+      }
       const sleepless = stayAwake()
+      await load({ amount: WARM_UP })
       const before = await usage()
-      const result = await autocannon({
-        url: `http://127.0.0.1:${port}/`,
-        connections,
-        duration: seconds,
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        setupClient: (connection) => {
-          const first = client++ * CONVERSATIONS
-          connection.setRequests(Array.from({ length: CONVERSATIONS }, (_, index) => ({ body: JSON.stringify(body(first + index)) })))
-        }
-      })
+      const result = await load({ duration: seconds })
       const after = await usage()
       sleepless.stop()
       if (result.non2xx > 0 || result.errors > 0) throw new Error(`${variant}: ${result.non2xx} refused, ${result.errors} failed`)
