@@ -5,9 +5,6 @@ import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import autocannon from 'autocannon'
 
-/** How many requests warm a server up that was idle. */
-const WARM_UP = 1000
-
 /** How many conversations come in over one connection, in turn. */
 const CONVERSATIONS = 8
 
@@ -23,18 +20,18 @@ export async function startServer (variant, env) {
   }
   return {
     /**
-     * One round, after some requests to warm up again. Each connection has some bodies of its own, as a channel has its
-     * conversations.
+     * One round, after half of one to warm up: V8 gives memory back where nothing happens. Each connection has some bodies
+     * of its own, as a channel has its conversations.
      *
      * @returns turns a second, microseconds of CPU a turn, and the milliseconds that 99 of 100 turns stayed below
      */
     async round ({ seconds, connections = 32, body }) {
-      const load = (length) => {
+      const load = (duration) => {
         let client = 0
         return autocannon({
           url: `http://127.0.0.1:${port}/`,
           connections,
-          ...length,
+          duration,
           method: 'POST',
           headers: { 'content-type': 'application/json' },
           setupClient: (connection) => {
@@ -44,9 +41,9 @@ export async function startServer (variant, env) {
         })
       }
       const sleepless = stayAwake()
-      await load({ amount: WARM_UP })
+      await load(seconds / 2)
       const before = await usage()
-      const result = await load({ duration: seconds })
+      const result = await load(seconds)
       const after = await usage()
       sleepless.stop()
       if (result.non2xx > 0 || result.errors > 0) throw new Error(`${variant}: ${result.non2xx} refused, ${result.errors} failed`)
