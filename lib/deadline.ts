@@ -1,4 +1,5 @@
 import { performance } from 'node:perf_hooks'
+import { setImmediate } from 'node:timers'
 
 /**
  * Settles as `work` does, or rejects with a plain error when that takes longer than `milliseconds`. The work itself

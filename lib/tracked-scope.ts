@@ -174,7 +174,8 @@ export class TrackedScope<Name extends string = string> implements StateScope {
       if (entry.text === entry.before) continue
       const text = entry.updates.length === 0 ? entry.text : this.#replay(entry, next)
       if (text === undefined) delete next[entry.key]
-      else setMember(next, entry.key, text === entry.text && isScalar(entry.value) ? entry.value : decode(text))
+      // A copy also of a string: a piece that was cut out of a long one would keep all of that in memory.
+      else setMember(next, entry.key, decode(text))
     }
     return isEmpty(next) ? undefined : next
   }

@@ -13,7 +13,7 @@ export interface MemoryStorageOptions extends Expiry {
 
 /**
  * State in the memory of this process, for development, tests and bots that may forget. Documents are copied by way of
- * their JSON text when they come in and when they go out, so that nothing is shared with a handler.
+ * their JSON text when they come in and when they go out, so that nothing is shared with anybody; a turn does that itself.
  */
 export class MemoryStorage implements Storage {
   /** each is left as it is: a change puts another one in its place */

@@ -1,3 +1,5 @@
+// Not the global one, which users' tests replace: commands would never leave.
+import { setImmediate } from 'node:timers'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
 import type { RedisClient } from './redis-client.js'

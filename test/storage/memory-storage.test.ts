@@ -1,11 +1,21 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import Fastify from 'fastify'
 import t from 'tap'
-import { MemoryStorage } from '../../lib/index.js'
+import botasState, { MemoryStorage } from '../../lib/index.js'
 import { settled } from '../helpers/build-fastify.js'
 import { storageSuite } from './storage-suite.js'
 
 storageSuite(t, (_t, options) => new MemoryStorage(options))
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc') as () => void
+
+/** What is in use once all garbage is collected. */
+function megabytes (): number {
+  collectGarbage()
+  return process.memoryUsage().heapUsed / 1e6
+}
 
 t.test('a closed storage keeps what it holds', async (t) => {
   const storage = new MemoryStorage()
@@ -29,12 +39,6 @@ t.test('of too many documents the one that was not used for longest is forgotten
 t.test('expired documents leave the memory though nobody asks for them', async (t) => {
   const storage = new MemoryStorage({ ttl: 1, maxDocuments: 100_000 })
   t.teardown(() => storage.close())
-  setFlagsFromString('--expose-gc')
-  const collectGarbage = runInNewContext('gc') as () => void
-  const megabytes = () => {
-    collectGarbage()
-    return process.memoryUsage().heapUsed / 1e6
-  }
   const before = megabytes()
   for (let n = 0; n < 200; n++) await storage.write({ [n]: { text: `${n}`.repeat(50_000) } })
   t.ok(megabytes() - before > 15)
@@ -42,6 +46,19 @@ t.test('expired documents leave the memory though nobody asks for them', async (
   await storage.write({ key: { n: 1 } })
   await storage.prune()
   t.strictSame(await storage.read(['key', '1']), { key: { n: 1 } })
+})
+
+t.test('of a long text no more is kept than the piece that a turn has set', async (t) => {
+  const app = Fastify()
+  await app.register(botasState)
+  t.teardown(() => app.close())
+  const before = megabytes()
+  for (let n = 0; n < 100; n++) {
+    await app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: `${n}` }, ({ conversation }) => {
+      conversation.set('lastWords', `${n} `.repeat(200_000).slice(0, 60))
+    })
+  }
+  t.ok(megabytes() - before < 5)
 })
 
 t.test('wrong options are refused by name', async (t) => {

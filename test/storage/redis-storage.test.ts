@@ -235,6 +235,14 @@ t.test('a client of the user\'s that has ended is an outage', async (t) => {
   await t.rejects(new RedisStorage(unused).read(['key']), { message: 'Redis: Connection is closed.' })
 })
 
+t.test('commands leave also where a test has put its own clock in place of Node\'s', async (t) => {
+  const client = await connect(t)
+  const { setImmediate } = globalThis
+  t.teardown(() => { globalThis.setImmediate = setImmediate })
+  globalThis.setImmediate = (() => {}) as unknown as typeof setImmediate
+  t.strictSame(await new RedisStorage(client).read(['not there']), {})
+})
+
 t.test('a script of somebody else\'s that runs long is waited for', async (t) => {
   const { url } = await startRedis(t, ['--busy-reply-threshold', '50'])
   const storage = new RedisStorage(url)
