@@ -2,7 +2,7 @@ import t from 'tap'
 import { startProcess } from './helpers/node-process.js'
 
 /** More of them in `npm run soak`. */
-const TURNS = Number(process.env.TURNS ?? 40_000)
+const TURNS = Number(process.env.TURNS ?? 30_000)
 const CONVERSATIONS = TURNS / 20
 
 t.test(`${TURNS} turns in ${CONVERSATIONS} conversations take no more memory than the first tenth of them`, async (t) => {

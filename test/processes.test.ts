@@ -11,7 +11,7 @@ import { startRedis } from './helpers/redis-server.js'
 
 /** `npm run soak` sets these higher. */
 const TURNS = Number(process.env.PROCESS_TURNS ?? 2500)
-const KILLS = Number(process.env.KILLS ?? 12)
+const KILLS = Number(process.env.KILLS ?? 10)
 
 interface Document extends Record<string, unknown> {
   count: number
