@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache'
-import { type ChangeDocument, type StateDocument, copyDocument, setMember } from '../document.js'
+import { type ChangeDocument, type StateDocument, copyDocument, documentsOf } from '../document.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
 import { allowDirectAccess } from './direct-access.js'
 import { type Expiry, pruneRegularly } from './expiry.js'
@@ -36,12 +36,10 @@ export class MemoryStorage implements Storage {
 
   /** The documents of these keys; a key that is not stored is left out. */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    const found: Record<string, StateDocument> = {}
-    for (const key of keys) {
+    return documentsOf(keys, keys.map((key) => {
       const document = this.#copyOf(key)
-      if (document !== undefined) setMember(found, key, document)
-    }
-    return found
+      return document && { document }
+    }))
   }
 
   /**
