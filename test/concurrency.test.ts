@@ -224,9 +224,11 @@ t.test('a flush that waited too long behind another one is not begun', async (t)
   t.equal(Object.keys(await storage.stored(CONVERSATION_KEY) ?? {}).length, 3 - log.length)
 })
 
-for (const [protocol, options] of [['HTTP/1.1', {}], ['HTTP/2', { http2: true }]] as Array<[string, object]>) {
-  for (const latency of [{ update: 2 }, { read: 1, update: 3 }]) {
-    t.test(`a client that saw the reply finds what its turn wrote: ${protocol}, ${JSON.stringify(latency)}`, async (t) => {
+t.test('a client that saw the reply finds what its turn wrote', { jobs: 4 }, async (t) => {
+  const protocols: Array<[name: string, options: object]> = [['HTTP/1.1', {}], ['HTTP/2', { http2: true }]]
+  const latencies = [{ update: 2 }, { read: 1, update: 3 }]
+  for (const [protocol, options, latency] of protocols.flatMap((protocol) => latencies.map((latency) => [...protocol, latency] as const))) {
+    t.test(`${protocol}, ${JSON.stringify(latency)}`, { buffered: true }, async (t) => {
       const storage = new RecordingStorage()
       Object.assign(storage.latency, latency)
       const { port } = await buildFastify(t, { storage }, (app) => {
@@ -242,4 +244,4 @@ for (const [protocol, options] of [['HTTP/1.1', {}], ['HTTP/2', { http2: true }]
       t.pass('1,000 turns, each with its predecessor\'s write')
     })
   }
-}
+})

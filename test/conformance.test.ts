@@ -12,9 +12,8 @@ const suite = fileURLToPath(new URL('processes/storage-of-an-author.js', import.
 async function broken (open: OpenStorage, features?: StorageFeatures): Promise<string[]> {
   const tests: Array<[title: string, work: () => Promise<void>]> = []
   conformance((title, work) => tests.push([title, work]), open, features)
-  const titles: string[] = []
-  for (const [title, work] of tests) await work().catch(() => titles.push(title))
-  return titles
+  const results = await Promise.allSettled(tests.map(([, work]) => work()))
+  return tests.filter((_, index) => results[index]?.status === 'rejected').map(([title]) => title)
 }
 
 /** Whole documents in a Map: the least that a storage can be. */
@@ -118,20 +117,18 @@ for (const [title, break_, promise] of faults) {
 }
 
 t.test('a storage that hands out what it holds does not conform', async (t) => {
-  const documents = new Map<string, unknown>()
-  const storage: Storage = {
-    read: async (keys) => Object.fromEntries(keys.filter((key) => documents.has(key)).map((key) => [key, documents.get(key)])),
-    write: async (changes) => { for (const [key, document] of Object.entries(changes)) documents.set(key, document) },
-    delete: async (keys) => { for (const key of keys) documents.delete(key) },
-    update: async (key, change) => {
-      const next = change(documents.get(key) as StateDocument | undefined)
-      if (next === undefined) documents.delete(key)
-      else documents.set(key, next)
+  const open = (): Storage => {
+    const documents = new Map<string, unknown>()
+    return {
+      read: async (keys) => Object.fromEntries(keys.filter((key) => documents.has(key)).map((key) => [key, documents.get(key)])),
+      write: async (changes) => { for (const [key, document] of Object.entries(changes)) documents.set(key, document) },
+      delete: async (keys) => { for (const key of keys) documents.delete(key) },
+      update: async (key, change) => {
+        const next = change(documents.get(key) as StateDocument | undefined)
+        if (next === undefined) documents.delete(key)
+        else documents.set(key, next)
+      }
     }
-  }
-  const open = () => {
-    documents.clear()
-    return storage
   }
   t.strictSame(await broken(open), [
     'what is written or read is a copy', 'what an update is given or gives is a copy', 'an update that throws passes its error on and stores nothing'

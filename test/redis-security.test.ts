@@ -41,7 +41,6 @@ function user (name: string, rules: string): string[] {
 
 const server = await startSecure(t)
 const { admin, tlsPort } = server
-t.beforeEach(() => admin.flushall())
 
 function urlOf (name: string, { scheme = 'redis', port = server.port, password = PASSWORD } = {}): string {
   return `${scheme}://${name}:${encodeURIComponent(password)}@localhost:${port}`
@@ -112,7 +111,8 @@ t.test('a client that trusts an authority of its own does all that a storage mus
     disableClientInfo: true
   })
   t.teardown(() => client.disconnect())
-  await t.test('what every storage promises', async (t) => storageSuite(t, (_t, options) => new RedisStorage(client, options)))
+  await t.test('what every storage promises', async (t) => storageSuite(t, (t, options) =>
+    new RedisStorage(client, { ...options, keyPrefix: `botas:${t.fullname}:` })))
   t.strictSame(await admin.acl('LOG'), [])
 })
 
@@ -135,6 +135,7 @@ for (const [title, url, reason] of unreachable) {
 }
 
 t.test('a user that may run no scripts cannot save, and is told so', async (t) => {
+  await admin.flushall()
   const { replies, errors } = await converse(t, urlOf('without-scripts'))
   t.match(replies, [{ status: 500, body: { code: 'FST_BOTAS_STATE_SAVE_FAILED' } }])
   t.match(errors, [{ cause: { message: /^Redis: a turn is saved by a script.*permit EVALSHA and EVAL.*NOPERM/ } }])

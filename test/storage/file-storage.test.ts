@@ -5,7 +5,7 @@ import { FileStorage } from '../../lib/index.js'
 import { settled } from '../helpers/build-fastify.js'
 import { storageSuite } from './storage-suite.js'
 
-storageSuite(t, (t, options) => new FileStorage(t.testdir(), options))
+t.test('what every storage promises', async (t) => storageSuite(t, (t, options) => new FileStorage(t.testdir(), options)))
 
 t.test('a directory is made by the first write and not before', async (t) => {
   const directory = join(t.testdir(), 'a', 'b')

@@ -6,7 +6,7 @@ import botasState, { MemoryStorage } from '../../lib/index.js'
 import { settled } from '../helpers/build-fastify.js'
 import { storageSuite } from './storage-suite.js'
 
-storageSuite(t, (_t, options) => new MemoryStorage(options))
+t.test('what every storage promises', async (t) => storageSuite(t, (_t, options) => new MemoryStorage(options)))
 
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc') as () => void

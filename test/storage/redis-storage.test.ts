@@ -20,14 +20,12 @@ async function connect (t: Test, options = {}): Promise<Redis> {
 }
 
 t.test('with a URL', async (t) => {
-  storageSuite(t, async (t, options) => {
-    await connect(t)
-    return new RedisStorage(server.url, options)
-  })
+  storageSuite(t, (t, options) => new RedisStorage(server.url, { ...options, keyPrefix: `${t.fullname}:` }))
 })
 
 t.test('with a client of the user\'s', async (t) => {
-  storageSuite(t, async (t, options) => new RedisStorage(await connect(t), options))
+  const client = await connect(t)
+  storageSuite(t, (t, options) => new RedisStorage(client, { ...options, keyPrefix: `${t.fullname}:` }))
 })
 
 t.test('a document is a string at the prefix and the key', async (t) => {

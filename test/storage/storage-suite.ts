@@ -2,22 +2,25 @@ import type { Test } from 'tap'
 import { conformance } from '../../lib/conformance/conformance.js'
 import type { Storage } from '../../lib/index.js'
 
+const PROMISES_AT_A_TIME = 5
+
 type Adapter = Storage & Required<Pick<Storage, 'update'>>
 
 /**
  * What the storages of this package promise: all that every storage does, and the encoding of what is no JSON yet.
  *
- * @param open gives a fresh, empty storage for each promise
+ * @param open gives a fresh, empty storage for each promise; they are tested side by side, since some have to wait
  */
 export function storageSuite (t: Test, open: (t: Test, options: { ttl?: number }) => Adapter | Promise<Adapter>): void {
+  t.jobs = PROMISES_AT_A_TIME
   let current: Test
-  const declare = (title: string, work: () => Promise<void>) => t.test(title, async (t) => {
+  const declare = (title: string, work: () => Promise<void>) => t.test(title, { buffered: true }, async (t) => {
     current = t
     await t.resolves(work())
   })
   conformance(declare, (options) => open(current, options), { ttl: true })
 
-  const promise = (title: string, keep: (t: Test, storage: Adapter) => Promise<void>) => t.test(title, async (t) => {
+  const promise = (title: string, keep: (t: Test, storage: Adapter) => Promise<void>) => t.test(title, { buffered: true }, async (t) => {
     const storage = await open(t, {})
     t.teardown(() => storage.close?.())
     await keep(t, storage)

@@ -12,10 +12,7 @@ t.teardown(() => client.disconnect())
 
 t.test('Valkey with a URL', async (t) => {
   t.match(await client.info('server'), /^valkey_version:/m)
-  storageSuite(t, async (_t, options) => {
-    await client.flushall()
-    return new RedisStorage(server.url, options)
-  })
+  storageSuite(t, (t, options) => new RedisStorage(server.url, { ...options, keyPrefix: `${t.fullname}:` }))
 })
 
 t.test('turns that overlap on Valkey lose nothing', async (t) => {
