@@ -6,7 +6,10 @@ import { memberTexts } from './member-texts.js'
 /** What is stored under one key: a JSON object, from the key of a value to the value. */
 export type StateDocument = Record<string, unknown>
 
-/** From a stored document to what it becomes; `undefined` stands for no document. */
+/**
+ * From a stored document to what it becomes; `undefined` stands for no document. It changes nothing that it is given, and
+ * a storage may call it more than once.
+ */
 export type ChangeDocument = (current: StateDocument | undefined) => StateDocument | undefined
 
 /** A document that a turn was loaded with. Who is given it leaves it as it is. */

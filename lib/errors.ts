@@ -1,4 +1,4 @@
-import createError from '@fastify/error'
+import { createError } from '@fastify/error'
 
 /** An option of the plugin or of a storage is wrong or unknown. Mend the one that it names. 500, a TypeError. */
 export const FST_BOTAS_STATE_INVALID_OPTION = createError<[option: string, expected: string, got: string]>(

@@ -59,7 +59,7 @@ export class Exchange {
   observe (handler: RouteHandlerMethod, server: FastifyInstance, reply: FastifyReply): unknown {
     try {
       const result: unknown = handler.call(server, this.#request, reply)
-      if (result === this.#reply || !isThenable(result)) return result
+      if (result === reply || !isThenable(result)) return result
       // A query that runs when it is awaited must not be awaited twice; a promise is given back as it is.
       const promise = Promise.resolve(result)
       this.#handler = 'running'

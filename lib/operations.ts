@@ -5,40 +5,52 @@ import type { StorageCall } from './storage/storage.js'
 
 /** What is published on the channels `botas-state:load` and `botas-state:flush` of `node:diagnostics_channel`. */
 export interface StateEvent {
-  /** of the documents that were loaded or were to be saved; they contain ids, never values */
+  /** The keys of the documents that were loaded or were to be saved. They contain ids, never values. */
   keys: string[]
-  /** milliseconds from the beginning to the end, all waiting included */
+  /** Milliseconds from the beginning to the end, all waiting included. */
   duration: number
-  /** whether all documents were loaded or saved */
+  /** Whether all documents were loaded or saved. */
   outcome: 'success' | 'failure'
-  /** how often the storage had to try again */
+  /** How often the storage had to try again. */
   retries: number
-  /** of the error, after a failure */
+  /** The code of the error, `FST_BOTAS_STATE_…`, after a failure only. */
   code?: string
 }
 
 /** What an operator asks first: `fastify.botasState.stats`, counted since the plugin was registered. */
 export interface BotasStateStats {
-  /** turns that are identified and not over */
+  /** Turns that are identified and not over. */
   openTurns: number
-  /** flushes that wait for their turn or for the storage */
+  /** Flushes that wait for their turn or for the storage. */
   pendingFlushes: number
-  /** loads that were begun, those under way included */
+  /** Loads that were begun, those under way included. */
   loads: number
-  /** loads that failed, for which their turns failed with a 500 */
+  /** Loads that failed, and with them their turns, with a 500. */
   loadFailures: number
-  /** how often a storage had to read again, because a connection broke for instance */
+  /** How often a storage had to read again, because a connection broke for instance. */
   loadRetries: number
-  /** flushes that were begun, those under way included; a turn that changed nothing has none */
+  /** Flushes that were begun, those under way included. A turn that changed nothing has none. */
   flushes: number
-  /** flushes that failed: turns that were not saved, or only in part */
+  /** Flushes that failed: turns that were not saved, or only in part. */
   flushFailures: number
-  /** how often a storage had to write again, because another turn was faster for instance */
+  /** How often a storage had to write again, because another turn was faster for instance. */
   flushRetries: number
-  /** the last load or flush that failed, and what its storage said; `at` is in milliseconds since 1970 */
-  lastError: { at: number, code: string, message: string } | null
-  /** the outage that is going on, as far as the storage tells, and its latest reason; `since` is in milliseconds since 1970 */
-  outage: { since: number, reason: string } | null
+  /** The last load or flush that failed; `null` while none has. */
+  lastError: {
+    /** When it failed, in milliseconds since 1970. */
+    at: number
+    /** The code of its error, `FST_BOTAS_STATE_…`. */
+    code: string
+    /** The message of its error, and what the storage said. It names keys, and no values. */
+    message: string
+  } | null
+  /** The outage that is going on, as far as the storage tells of outages; `null` while it can be reached. */
+  outage: {
+    /** When it began, in milliseconds since 1970. */
+    since: number
+    /** Its latest reason. */
+    reason: string
+  } | null
 }
 
 /** What the loads, or the flushes, of one server have in common. */

@@ -21,7 +21,7 @@ export interface BotasStateOptions {
    * @example
    * identify: ({ params }) => ({ channelId: 'web', botId: 'helper', conversationId: params.id })
    */
-  identify?: Identify | undefined
+  identify?: ((request: FastifyRequest) => TurnIdentity | null | undefined | Promise<TurnIdentity | null | undefined>) | undefined
   /**
    * When changes are written: `'onResponse'`, after the response has left, or `'onSend'`, before it, so that a failed
    * save becomes a 500 and the channel can deliver the activity again. Default `'onResponse'`.
@@ -36,13 +36,11 @@ export interface BotasStateOptions {
 /** What `identify` may say; `null` counts as `undefined`. */
 export type Identified = TurnIdentity | null | undefined
 
-type Identify = (request: FastifyRequest) => Identified | Promise<Identified>
-
 /** Options that were checked, with every default in place. */
 export interface CheckedOptions {
   storage: Storage
   /** `undefined` stands for the default */
-  identify: Identify | undefined
+  identify: BotasStateOptions['identify']
   flush: 'onResponse' | 'onSend'
   loadTimeout: number
   flushTimeout: number
@@ -81,7 +79,7 @@ const OWN_OPTIONS = ['storage', 'identify', 'flush', 'loadTimeout', 'flushTimeou
 const FASTIFY_OPTIONS = ['prefix', 'logLevel', 'logSerializers']
 
 function assertMilliseconds (name: string, value: unknown): void {
-  if (typeof value !== 'number' || !(value > 0 && value <= MAX_DELAY)) {
+  if (typeof value !== 'number' || !(value >= 1 && value <= MAX_DELAY)) {
     throw invalid(name, `a number of milliseconds from 1 to ${MAX_DELAY}`, value)
   }
 }

@@ -1,10 +1,10 @@
 import type { StateDocument } from './document.js'
 
 /** Accepts any key but one whose type the user declared: that key has an overload of its own. */
-type Undeclared<Shape, Key> = Key & (Key extends keyof Shape ? never : unknown)
+export type Undeclared<Shape, Key> = Key & (Key extends keyof Shape ? never : unknown)
 
 /** Any key; an editor suggests the declared ones. */
-type AnyKey<Shape> = (keyof Shape & string) | (string & {})
+export type AnyKey<Shape> = (keyof Shape & string) | (string & {})
 
 /**
  * The values of one scope during one turn. Keys are any strings, values anything that JSON can hold.

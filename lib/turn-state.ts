@@ -1,6 +1,6 @@
 import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
 import type { PersistedScope } from './identity.js'
-import type { StateScope } from './state-scope.js'
+import type { AnyKey, StateScope, Undeclared } from './state-scope.js'
 import { TrackedScope } from './tracked-scope.js'
 
 /** The keys that your bot keeps per conversation, and their types. Extend it by declaration merging. */
@@ -18,14 +18,12 @@ type PathState =
   { [Key in keyof UserState & string as `user.${Key}`]: UserState[Key] } &
   { [Key in keyof TempState & string as Key | `temp.${Key}`]: TempState[Key] }
 
-type Paths = StateScope<PathState>
-
 /**
  * What a turn knows: `request.state`, and what `fastify.botasState.run` hands to its function.
  *
  * A path is `scope.key` with `scope` one of `conversation`, `user` and `temp` in any case, or a bare `key`, which is in
- * `temp`. The path methods do what the methods of the scope do, and throw `FST_BOTAS_STATE_INVALID_PATH` where a path
- * has more than one dot, an unknown scope or an empty part.
+ * `temp`. Where it has more than one dot, an unknown scope or an empty part, the path methods throw
+ * `FST_BOTAS_STATE_INVALID_PATH`; and whatever the method of the scope throws that does the same.
  */
 export interface TurnState {
   /** Shared by all turns and all participants of one conversation. Persisted. */
@@ -35,16 +33,50 @@ export interface TurnState {
   /** This turn only, never stored; also there on a request that is no turn. */
   readonly temp: StateScope<TempState>
 
-  /** `StateScope.get` by path. */
-  getValue: Paths['get']
-  /** `StateScope.set` by path. */
-  setValue: Paths['set']
-  /** `StateScope.has` by path. */
-  hasValue: Paths['has']
-  /** `StateScope.delete` by path. */
-  deleteValue: Paths['delete']
-  /** `StateScope.update` by path. */
-  updateValue: Paths['update']
+  /**
+   * The value at a path, `conversation.key`, `user.key`, `temp.key` or a bare `key` in `temp`; `undefined` where there is
+   * none. It is the value itself, as with `get` of a scope: changing an object in place changes the state.
+   *
+   * @throws FST_BOTAS_STATE_INVALID_PATH
+   */
+  getValue<Path extends keyof PathState & string>(path: Path): PathState[Path] | undefined
+  getValue<Value = unknown, Path extends string = string>(path: Undeclared<PathState, Path>): Value | undefined
+
+  /**
+   * Sets the value at a path, `conversation.key`, `user.key`, `temp.key` or a bare `key` in `temp`; `undefined` deletes it.
+   *
+   * @throws FST_BOTAS_STATE_INVALID_PATH, and FST_BOTAS_STATE_NOT_SERIALIZABLE where JSON cannot hold the value
+   */
+  setValue<Path extends keyof PathState & string>(path: Path, value: PathState[Path] | undefined): void
+  setValue<Path extends string>(path: Undeclared<PathState, Path>, value: unknown): void
+
+  /**
+   * Whether there is a value at a path, `conversation.key`, `user.key`, `temp.key` or a bare `key` in `temp`.
+   *
+   * @throws FST_BOTAS_STATE_INVALID_PATH
+   */
+  hasValue(path: AnyKey<PathState>): boolean
+
+  /**
+   * Deletes the value at a path, `conversation.key`, `user.key`, `temp.key` or a bare `key` in `temp`. Returns whether
+   * there was one.
+   *
+   * @throws FST_BOTAS_STATE_INVALID_PATH
+   */
+  deleteValue(path: AnyKey<PathState>): boolean
+
+  /**
+   * Changes the value at a path, `conversation.key`, `user.key`, `temp.key` or a bare `key` in `temp`, in a way that
+   * survives concurrent turns: as `update` of a scope does.
+   *
+   * @param change from the current value (`undefined` where there is none) to the new one. Must be pure and synchronous.
+   * @returns the new value
+   * @throws FST_BOTAS_STATE_INVALID_PATH, and FST_BOTAS_STATE_NOT_SERIALIZABLE where JSON cannot hold the new value
+   */
+  updateValue<Path extends keyof PathState & string>(
+    path: Path, change: (current: PathState[Path] | undefined) => PathState[Path]): PathState[Path]
+  updateValue<Value = unknown, Path extends string = string>(
+    path: Undeclared<PathState, Path>, change: (current: Value | undefined) => Value): Value
 
   /** Deletes all that is stored for the conversation, when the turn succeeds. */
   deleteConversationState(): void

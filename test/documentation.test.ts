@@ -23,8 +23,16 @@ function * publicNames (exported: ts.Symbol): Generator<[path: string, documenta
   const symbol = exported.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported
   yield [path, textOf(symbol) || textOf(exported)]
   const type = symbol.flags & ts.SymbolFlags.Type ? checker.getDeclaredTypeOfSymbol(symbol) : checker.getTypeOfSymbol(symbol)
+  yield * membersOf(type, path)
+}
+
+/** The members of a type, and those of the object types that are written out in it. */
+function * membersOf (type: ts.Type, path: string): Generator<[path: string, documentation: string]> {
   for (const member of type.getProperties()) {
-    if (isOurs(member) && !member.name.startsWith('#')) yield [`${path}.${member.name}`, textOf(member)]
+    if (!isOurs(member) || member.name.startsWith('#')) continue
+    yield [`${path}.${member.name}`, textOf(member)]
+    const memberType = checker.getNonNullableType(checker.getTypeOfSymbol(member))
+    if (memberType.symbol?.name === '__type' && memberType.getCallSignatures().length === 0) yield * membersOf(memberType, `${path}.${member.name}`)
   }
 }
 
@@ -35,4 +43,35 @@ for (const [name, file] of entries) {
       for (const [path, documentation] of publicNames(exported)) t.not(documentation, '', path)
     }
   })
+}
+
+t.test('at a call an editor shows what the method of a turn does, whether the key is declared or not', async (t) => {
+  const file = `${root}test/types/hovered.ts`
+  const calls = ['conversation.get', 'conversation.set', 'conversation.update', 'getValue', 'setValue', 'hasValue', 'deleteValue', 'updateValue']
+  const text = `
+    import type { TurnState } from '../../lib/index.js'
+    declare module '../../lib/index.js' { interface TempState { declared: number } interface ConversationState { declared: number } }
+    declare const state: TurnState
+    ${calls.flatMap((call) => ['declared', 'other'].map((key) => `state.${call}('${key}'${/set|update/.test(call) ? ', (() => 1) as any' : ''})`)).join('\n')}`
+  const service = ts.createLanguageService({
+    ...ts.sys,
+    useCaseSensitiveFileNames: () => ts.sys.useCaseSensitiveFileNames,
+    getCompilationSettings: () => options,
+    getCurrentDirectory: () => root,
+    getDefaultLibFileName: ts.getDefaultLibFilePath,
+    getScriptFileNames: () => [file],
+    getScriptVersion: () => '1',
+    getScriptSnapshot: (name) => name === file ? ts.ScriptSnapshot.fromString(text) : snapshotOf(ts.sys.readFile(name))
+  })
+  for (const call of calls) {
+    for (const key of ['declared', 'other']) {
+      const { documentation, displayParts } = service.getQuickInfoAtPosition(file, text.indexOf(`${call}('${key}'`) + call.length - 1) as ts.QuickInfo
+      t.match(ts.displayPartsToString(documentation), call.startsWith('conversation') ? /key/ : /`conversation\.key`.*`temp`/s,
+        ts.displayPartsToString(displayParts))
+    }
+  }
+})
+
+function snapshotOf (text: string | undefined): ts.IScriptSnapshot | undefined {
+  return text === undefined ? undefined : ts.ScriptSnapshot.fromString(text)
 }

@@ -69,8 +69,8 @@ t.test('the history does not grow for ever', async (t) => {
   for (let n = 1; n <= 12; n++) await answerTo(bot, `Message ${n}`)
   t.equal(await answerTo(bot, 'And?'), 'I remember 11 things that you said. It began with: Message 3\n')
   t.equal(await bot.stop(), 0)
-  const [name] = await readdir(join(directory, 'state-data')) as [string]
-  const { history } = JSON.parse(await readFile(join(directory, 'state-data', name), 'utf8'))
+  const [name] = await readdir(join(directory, 'state-data/chat')) as [string]
+  const { history } = JSON.parse(await readFile(join(directory, 'state-data/chat', name), 'utf8'))
   t.equal(history.length, 20)
   t.strictSame(history.at(-2), { role: 'user', content: 'And?' })
 })

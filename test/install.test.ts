@@ -89,7 +89,7 @@ t.test('a CommonJS module requires it', async (t) => {
 
 const program = `
 import Fastify from 'fastify'
-import botasState, { type BotasStateOptions, FileStorage, botasState as named } from 'fastify-botas-state'
+import botasState, { type BotasStateOptions, FileStorage, botasState as named, errorCodes } from 'fastify-botas-state'
 
 declare module 'fastify-botas-state' {
   interface ConversationState { turnCount: number }
@@ -109,7 +109,10 @@ app.post('/', async ({ state }) => {
 })
 // @ts-expect-error there is no such moment
 app.register(botasState, { flush: 'later' })
+app.setErrorHandler((error) => error instanceof errorCodes.FST_BOTAS_STATE_LOAD_FAILED ? { code: error.code } : {})
 `
+
+const strict = { target: 'ES2023', strict: true, outDir: 'built', types: ['node'], skipLibCheck: false }
 
 t.test('strict TypeScript compiles a bot, be its package of ES modules or CommonJS', async (t) => {
   for (const type of ['module', 'commonjs']) {
@@ -117,7 +120,7 @@ t.test('strict TypeScript compiles a bot, be its package of ES modules or Common
     await write(`typescript/${type}/bot.ts`, program)
   }
   await write('typescript/tsconfig.json', JSON.stringify({
-    compilerOptions: { module: 'NodeNext', target: 'ES2023', strict: true, outDir: 'built', types: ['node'], skipLibCheck: false }
+    compilerOptions: { ...strict, module: 'NodeNext' }
   }))
   const { stdout } = await run(process.execPath, [TSC, '-p', join(user, 'typescript')]).catch((error) => error)
   t.equal(stdout, '')
@@ -125,15 +128,33 @@ t.test('strict TypeScript compiles a bot, be its package of ES modules or Common
   t.match(await readFile(join(user, 'typescript/built/commonjs/bot.js'), 'utf8'), /require\("fastify-botas-state"\)/)
 })
 
-t.test('without ioredis the Redis entry can be imported, and says what to install when a URL is used', async (t) => {
-  const message = 'the option "connection" must be a client, or a URL with the package ioredis installed, got a URL without it: npm install ioredis'
+t.test('strict TypeScript checks a bot that a bundler is to pack', async (t) => {
+  for (const module of ['ESNext', 'Preserve']) {
+    await write('bundled/bot.ts', program)
+    await write('bundled/tsconfig.json', JSON.stringify({ compilerOptions: { ...strict, module, moduleResolution: 'bundler' } }))
+    const { stdout } = await run(process.execPath, [TSC, '-p', join(user, 'bundled')]).catch((error) => error)
+    t.equal(stdout, '', module)
+  }
+})
+
+t.test('without ioredis the Redis entry can be imported, and a URL says what to install, and in which option it is', async (t) => {
+  const message = (option: string) => `the option "${option}" must be used with the package ioredis, got a Redis URL without it: npm install ioredis`
   t.equal(await output(t, 'redis.mjs', `
     import Fastify from 'fastify'
     import botasState from 'fastify-botas-state'
     import { RedisStorage } from 'fastify-botas-state/redis'
     try { new RedisStorage('redis://localhost') } catch ({ code, message }) { console.log(code, message) }
     await Fastify().register(botasState, { storage: 'redis://localhost' }).ready().catch(({ message }) => console.log(message))
-  `), `FST_BOTAS_STATE_INVALID_OPTION ${message}\n${message}`)
+  `), `FST_BOTAS_STATE_INVALID_OPTION ${message('connection')}\n${message('storage')}`)
+})
+
+t.test('an ioredis that is broken is not taken for one that is missing', async (t) => {
+  await write('node_modules/ioredis/index.js', 'throw new Error("broken")')
+  t.teardown(() => rm(join(user, 'node_modules/ioredis'), { recursive: true }))
+  t.equal(await output(t, 'redis-broken.mjs', `
+    import { RedisStorage } from 'fastify-botas-state/redis'
+    try { new RedisStorage('redis://localhost') } catch ({ message }) { console.log(message) }
+  `), 'broken')
 })
 
 t.test('@fastify/autoload loads it from a file that has its options, before the routes', async (t) => {

@@ -126,6 +126,18 @@ t.test('a streamed answer is remembered', async (t) => {
   })), 'Hello, world\n{"lastAnswer":"Hello, world"}\n')
 })
 
+t.test('a streamed answer whose model fails is broken off and not remembered, and nobody is left waiting', async (t) => {
+  t.equal(await output(t, bot({
+    before: 'async function * model () { yield "Hello, "; throw new Error("no more") }',
+    routes: `await register()\n${use('stream')}`,
+    after: `
+      const url = await app.listen({ port: 0 }) + '/api/messages'
+      const request = { method: 'POST', headers: { 'content-type': 'application/json' }, body: '${JSON.stringify(activity)}' }
+      await show(fetch(url, request).then((reply) => reply.text()).catch(() => 'broken off'))
+      await show(app.botasState.stats.openTurns, stored('conversations', 'c'))`
+  })), '"broken off"\n0\nundefined\n')
+})
+
 t.test('a hook passes something on to the handler', async (t) => {
   t.match(await output(t, bot({
     routes: `await register()\n${use('temp')}\napp.post('/api/messages', async ({ state }) => state.temp.get('requestId'))`,

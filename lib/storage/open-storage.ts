@@ -16,7 +16,8 @@ export async function openStorage (url: string): Promise<Storage> {
   if (scheme === 'file') return new FileStorage(directoryOf(url, rest as string))
   if (parseRedisUrl(url) !== undefined) {
     // Only here, so that the package ioredis is needed by nobody else.
-    const { RedisStorage } = await import('./redis-storage.js')
+    const [{ RedisStorage }, { requireIoredis }] = await Promise.all([import('./redis-storage.js'), import('./redis-client.js')])
+    requireIoredis('storage')
     return new RedisStorage(url)
   }
   throw invalid(url)

@@ -26,7 +26,7 @@ const RESOLVE_INTERVAL = 5000
 export function openClient (url: string): RedisClient {
   const parsed = parseRedisUrl(url)
   if (parsed === undefined) throw invalidConnection('a string that is no such URL')
-  const { Cluster, Redis } = requireIoredis()
+  const { Cluster, Redis } = requireIoredis('connection')
   const pause = (attempt: number): number => Math.min(attempt * 50, MAX_PAUSE)
   const options = {
     connectTimeout: CONNECT_TIMEOUT,
@@ -82,14 +82,20 @@ export function assertClient (client: RedisClient): void {
   if ([getBuffer, set, del, on].some((method) => typeof method !== 'function')) throw invalidConnection(kindOf(client))
 }
 
-/** Needed with a URL only: who passes a client in has it. */
-function requireIoredis (): typeof import('ioredis') {
+/**
+ * Needed with a URL only: who passes a client in has it.
+ *
+ * @param option that the URL was given in
+ * @throws FST_BOTAS_STATE_INVALID_OPTION where it is not installed
+ */
+export function requireIoredis (option: string): typeof import('ioredis') {
+  const require = createRequire(import.meta.url)
   try {
-    return createRequire(import.meta.url)('ioredis')
+    require.resolve('ioredis')
   } catch {
-    throw new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a client, or a URL with the package ioredis installed', 'a URL ' +
-      'without it: npm install ioredis')
+    throw new FST_BOTAS_STATE_INVALID_OPTION(option, 'used with the package ioredis', 'a Redis URL without it: npm install ioredis')
   }
+  return require('ioredis')
 }
 
 function invalidConnection (got: string): Error {

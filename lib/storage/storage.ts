@@ -22,7 +22,10 @@ export interface OutageObserver {
  * how long it waits; a storage may leave that aside.
  */
 export interface Storage {
-  /** The documents of these keys. A key that is not stored is left out. */
+  /**
+   * The documents of these keys, JSON objects, which are the caller's to keep and to change. A key that is not stored is
+   * left out.
+   */
   read(keys: string[], call?: StorageCall): Promise<Record<string, unknown>>
 
   /** Replaces whole documents, by key. */
