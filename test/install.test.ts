@@ -129,12 +129,10 @@ t.test('strict TypeScript compiles a bot, be its package of ES modules or Common
 })
 
 t.test('strict TypeScript checks a bot that a bundler is to pack', async (t) => {
-  for (const module of ['ESNext', 'Preserve']) {
-    await write('bundled/bot.ts', program)
-    await write('bundled/tsconfig.json', JSON.stringify({ compilerOptions: { ...strict, module, moduleResolution: 'bundler' } }))
-    const { stdout } = await run(process.execPath, [TSC, '-p', join(user, 'bundled')]).catch((error) => error)
-    t.equal(stdout, '', module)
-  }
+  await write('bundled/bot.ts', program)
+  await write('bundled/tsconfig.json', JSON.stringify({ compilerOptions: { ...strict, module: 'ESNext', moduleResolution: 'bundler' } }))
+  const { stdout } = await run(process.execPath, [TSC, '-p', join(user, 'bundled')]).catch((error) => error)
+  t.equal(stdout, '')
 })
 
 t.test('without ioredis the Redis entry can be imported, and a URL says what to install, and in which option it is', async (t) => {
