@@ -30,9 +30,10 @@ function * publicNames (exported: ts.Symbol): Generator<[path: string, documenta
 function * membersOf (type: ts.Type, path: string): Generator<[path: string, documentation: string]> {
   for (const member of type.getProperties()) {
     if (!isOurs(member) || member.name.startsWith('#')) continue
-    yield [`${path}.${member.name}`, textOf(member)]
+    const memberPath = `${path}.${member.name}`
+    yield [memberPath, textOf(member)]
     const memberType = checker.getNonNullableType(checker.getTypeOfSymbol(member))
-    if (memberType.symbol?.name === '__type' && memberType.getCallSignatures().length === 0) yield * membersOf(memberType, `${path}.${member.name}`)
+    if (memberType.symbol?.name === '__type' && memberType.getCallSignatures().length === 0) yield * membersOf(memberType, memberPath)
   }
 }
 
@@ -61,7 +62,10 @@ t.test('at a call an editor shows what the method of a turn does, whether the ke
     getDefaultLibFileName: ts.getDefaultLibFilePath,
     getScriptFileNames: () => [file],
     getScriptVersion: () => '1',
-    getScriptSnapshot: (name) => name === file ? ts.ScriptSnapshot.fromString(text) : snapshotOf(ts.sys.readFile(name))
+    getScriptSnapshot: (name) => {
+      const content = name === file ? text : ts.sys.readFile(name)
+      return content === undefined ? undefined : ts.ScriptSnapshot.fromString(content)
+    }
   })
   for (const call of calls) {
     for (const key of ['declared', 'other']) {
@@ -71,7 +75,3 @@ t.test('at a call an editor shows what the method of a turn does, whether the ke
     }
   }
 })
-
-function snapshotOf (text: string | undefined): ts.IScriptSnapshot | undefined {
-  return text === undefined ? undefined : ts.ScriptSnapshot.fromString(text)
-}

@@ -112,6 +112,10 @@ app.register(botasState, { flush: 'later' })
 app.setErrorHandler((error) => error instanceof errorCodes.FST_BOTAS_STATE_LOAD_FAILED ? { code: error.code } : {})
 `
 
+/** What the compiler has to say against a user's project. */
+const complaints = async (folder: string): Promise<string> =>
+  (await run(process.execPath, [TSC, '-p', join(user, folder)]).catch((error) => error)).stdout
+
 const strict = { target: 'ES2023', strict: true, outDir: 'built', types: ['node'], skipLibCheck: false }
 
 t.test('strict TypeScript compiles a bot, be its package of ES modules or CommonJS', async (t) => {
@@ -122,8 +126,7 @@ t.test('strict TypeScript compiles a bot, be its package of ES modules or Common
   await write('typescript/tsconfig.json', JSON.stringify({
     compilerOptions: { ...strict, module: 'NodeNext' }
   }))
-  const { stdout } = await run(process.execPath, [TSC, '-p', join(user, 'typescript')]).catch((error) => error)
-  t.equal(stdout, '')
+  t.equal(await complaints('typescript'), '')
   t.match(await readFile(join(user, 'typescript/built/module/bot.js'), 'utf8'), /^import .* from 'fastify-botas-state'/m)
   t.match(await readFile(join(user, 'typescript/built/commonjs/bot.js'), 'utf8'), /require\("fastify-botas-state"\)/)
 })
@@ -131,8 +134,7 @@ t.test('strict TypeScript compiles a bot, be its package of ES modules or Common
 t.test('strict TypeScript checks a bot that a bundler is to pack', async (t) => {
   await write('bundled/bot.ts', program)
   await write('bundled/tsconfig.json', JSON.stringify({ compilerOptions: { ...strict, module: 'ESNext', moduleResolution: 'bundler' } }))
-  const { stdout } = await run(process.execPath, [TSC, '-p', join(user, 'bundled')]).catch((error) => error)
-  t.equal(stdout, '')
+  t.equal(await complaints('bundled'), '')
 })
 
 t.test('without ioredis the Redis entry can be imported, and a URL says what to install, and in which option it is', async (t) => {

@@ -49,6 +49,7 @@ t.test('a wrong option is refused with its name and value', async (t) => {
     [{ flushtimeout: 5 }, /"flushtimeout"/],
     [{ identify: 'me' }, /"identify".*'me'/],
     [{ flush: 'later' }, /"flush".*'later'/],
+    [{ loadTimeout: 0 }, /"loadTimeout".*0/],
     [{ loadTimeout: 0.5 }, /"loadTimeout".*from 1 to.*0\.5/],
     [{ loadTimeout: '5s' }, /"loadTimeout".*'5s'/],
     [{ loadTimeout: Number.NaN }, /"loadTimeout".*NaN/],

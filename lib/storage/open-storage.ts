@@ -17,6 +17,7 @@ export async function openStorage (url: string): Promise<Storage> {
   if (parseRedisUrl(url) !== undefined) {
     // Only here, so that the package ioredis is needed by nobody else.
     const [{ RedisStorage }, { requireIoredis }] = await Promise.all([import('./redis-storage.js'), import('./redis-client.js')])
+    // RedisStorage would name its own argument, which nobody here has given.
     requireIoredis('storage')
     return new RedisStorage(url)
   }
