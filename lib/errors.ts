@@ -16,9 +16,9 @@ export const FST_BOTAS_STATE_NOT_SERIALIZABLE = createError<[place: string, reas
 export const FST_BOTAS_STATE_INVALID_ID = createError<[field: string, reason: string]>(
   'FST_BOTAS_STATE_INVALID_ID', '"%s" is no usable id: %s', 400)
 
-/** A persisted scope was used although the request does not say whose it is. It names the fields that are missing. 400. */
-export const FST_BOTAS_STATE_NOT_A_TURN = createError<[scope: string, missing: string]>(
-  'FST_BOTAS_STATE_NOT_A_TURN', 'there is no %s state here, for the turn does not say whose it is; missing: %s', 400)
+/** A persisted scope was used although the request does not say whose it is. The message says what is missing. 400. */
+export const FST_BOTAS_STATE_NOT_A_TURN = createError<[scope: string, reason: string]>(
+  'FST_BOTAS_STATE_NOT_A_TURN', 'no %s state: %s', 400)
 
 /** A persisted scope was used before the state was loaded: use a later hook, or let `identify` answer in onRequest. 500. */
 export const FST_BOTAS_STATE_NOT_LOADED = createError<[scope: string]>(
@@ -26,9 +26,18 @@ export const FST_BOTAS_STATE_NOT_LOADED = createError<[scope: string]>(
   'the %s state is not loaded yet: it is there from the preValidation hook on, once this plugin\'s own has run, ' +
   'or from onRequest on where "identify" can tell the turn without the body', 500)
 
-/** State was changed after the turn was over: await all work in the handler, or use `fastify.botasState.run`. 500. */
+/** State was changed after the turn was over: await all work in the handler, `waitUntil` it, or use `fastify.botasState.run`. 500. */
 export const FST_BOTAS_STATE_TURN_ENDED = createError<[scope: string]>(
-  'FST_BOTAS_STATE_TURN_ENDED', 'the turn is over, a change of its %s state would be lost', 500)
+  'FST_BOTAS_STATE_TURN_ENDED',
+  'the turn is over, so this change of its %s state would be lost; keep the turn open with request.state.waitUntil, or use fastify.botasState.run', 500)
+
+/**
+ * State was changed after the turn had failed: nothing of it is saved. `cause` is what made it fail, where that is known.
+ * Use `fastify.botasState.run` to store something all the same. 500.
+ */
+export const FST_BOTAS_STATE_FAILED = createError<[scope: string, options: { cause: unknown }]>(
+  'FST_BOTAS_STATE_FAILED',
+  'the turn has failed, so this change of its %s state would not be saved; to store something all the same, use fastify.botasState.run', 500)
 
 /** The storage failed or was too slow while a turn was loaded: `cause` is its error. The handler did not run. 500. */
 export const FST_BOTAS_STATE_LOAD_FAILED = createError<[keys: string, options: { cause: unknown }]>(

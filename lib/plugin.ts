@@ -1,14 +1,12 @@
-import type {
-  FastifyContextConfig, FastifyPluginAsync, FastifyReply, FastifyRequest, RouteHandlerMethod, onSendHookHandler
-} from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
-import { Exchange, exchangeIn, isThenable, kExchange } from './exchange.js'
+import { FST_BOTAS_STATE_INVALID_PATH, FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
+import { routeCompletion } from './fastify/route-context.js'
+import { TurnRequest, isThenable, kTurnRequest, turnRequestOf } from './fastify/turn-request.js'
 import { type PersistedScope, type TurnIdentity, activityIdentity, checkedIdentity, missingFields } from './identity.js'
 import type { BotasStateStats } from './operations.js'
 import { type BotasStateOptions, type Identified, checkOptions } from './options.js'
 import type { Storage } from './storage/storage.js'
-import { isStream } from './stream-payload.js'
 import type { TurnState } from './turn-state.js'
 import { Turns } from './turns.js'
 
@@ -46,33 +44,23 @@ declare module 'fastify' {
 }
 
 const kAsked = Symbol('fastify-botas-state.asked')
-const kOverseen = Symbol('fastify-botas-state.overseen')
 
 /** What the plugin keeps on a request. */
 interface Marked {
   /** made when the state is first used or loaded */
-  [kExchange]: Exchange | null
+  [kTurnRequest]: TurnRequest | null
   /** whether it is settled whose turn this is */
   [kAsked]: boolean
 }
 
 const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, options) => {
   const { identify, flush, ...turnOptions } = await checkOptions(options)
-  const botasState: BotasState = {
+  const endingOptions = { flush, flushTimeout: turnOptions.flushTimeout }
+  decorate(fastify, {
     storage: turnOptions.storage,
     get stats () { return turns.stats },
     run: (identity, work) => turns.run(identity, work)
-  }
-  // They lack what the plugin gives to the routes that are declared from now on.
-  const hasEarlierRoutes = fastify.printRoutes() !== '(empty tree)'
-  fastify.decorate('botasState', botasState)
-  fastify.decorateRequest(kExchange, null)
-  fastify.decorateRequest(kAsked, false)
-  fastify.decorateRequest('state', {
-    getter (this: FastifyRequest) {
-      return exchangeOf(this).turn.state
-    }
-  })
+  }, (request) => turnRequestIn(request).turn.state)
 
   const turns = new Turns(turnOptions, {
     // Once an outage and reason, not once a request.
@@ -80,8 +68,20 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     up: () => fastify.log.info('the storage of the bot\'s state can be reached again')
   })
 
-  // A hook of which there is nothing to wait for calls back, the others give a promise: Fastify guards that against what
-  // the rest of the request throws.
+  const completeRoute = routeCompletion(fastify, {
+    callHandler (handler, server, request, reply) {
+      const turnRequest = turnRequestOf(request)
+      return turnRequest === undefined ? handler.call(server, request, reply) : turnRequest.callHandler(handler, server, reply)
+    },
+    lastOnSend (request, reply, payload, done) {
+      const turnRequest = turnRequestOf(request)
+      if (turnRequest === undefined) done()
+      else turnRequest.pass(reply, payload, done)
+    }
+  })
+
+  // Hooks that finish synchronously call done(); the others return a promise: Fastify guards that against what the rest of
+  // the request throws.
 
   // Asked only where it may tell: the default needs the body, which is not there yet.
   if (identify !== undefined) {
@@ -94,23 +94,11 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     if (marked(request)[kAsked] || request.is404) return done()
     return beginTurn(request, reply, true) ?? done()
   })
-  fastify.addHook('onError', (request, _reply, _error, done) => {
-    exchangeIn(request)?.fail()
+  fastify.addHook('onError', (request, _reply, error, done) => {
+    turnRequestOf(request)?.onError(error)
     done()
   })
-
-  fastify.addHook('onRoute', (route) => {
-    route.config = { ...route.config, [kOverseen]: true } as FastifyContextConfig
-    route.handler = observed(route.handler)
-    // The last onSend hook knows that no other failed. A route's own hooks run after those of its plugins.
-    route.onSend = [route.onSend ?? []].flat().concat(onSend)
-  })
-  if (hasEarlierRoutes) {
-    fastify.addHook('onSend', function (request, reply, payload, done) {
-      if (exchangeIn(request) === undefined || isOverseen(request)) return done()
-      return onSend.call(this, request, reply, payload, done)
-    })
-  }
+  fastify.addHook('preClose', async () => turns.abort())
   fastify.addHook('onClose', async () => {
     const left = await turns.close()
     if (left > 0) fastify.log.warn({ turns: left }, 'the server was closed before all turns were over: what they change may be lost')
@@ -133,63 +121,67 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
       mark[kAsked] = last
       return
     }
-    if (hasEarlierRoutes && !isOverseen(request)) warnOnce(request)
-    const exchange = exchangeOf(request)
-    exchange.watch(reply)
-    const loading = exchange.turn.load(identity)
+    completeRoute(request)
+    const turnRequest = turnRequestIn(request)
+    turnRequest.watch(reply)
+    const loading = turnRequest.turn.load(identity)
     if (loading !== undefined) return loading.then(() => { mark[kAsked] = true })
     mark[kAsked] = true
   }
 
-  let warned = false
-
-  function warnOnce (request: FastifyRequest): void {
-    if (warned) return
-    warned = true
-    request.log.warn({ route: request.routeOptions.url }, 'a route was declared before fastify-botas-state was loaded: ' +
-      'if a client leaves there and the handler then returns nothing, its turn is saved no sooner than after flushTimeout, and ' +
-      'an onSend hook that fails comes too late. Await the registration of the plugin before you declare routes.')
+  function turnRequestIn (request: FastifyRequest): TurnRequest {
+    const mark = marked(request)
+    mark[kTurnRequest] ??= makeTurnRequest(request)
+    return mark[kTurnRequest]
   }
 
-  function exchangeOf (request: FastifyRequest): Exchange {
-    const carrier = marked(request)
-    carrier[kExchange] ??= new Exchange(
-      turns.make((scope) => unavailable(request, scope)), request, turnOptions.flushTimeout)
-    return carrier[kExchange]
+  function makeTurnRequest (request: FastifyRequest): TurnRequest {
+    const turn = turns.make({
+      unavailable: (scope) => unavailable(request, scope),
+      rejected: (err) => request.log.error({ err }, 'a promise given to request.state.waitUntil was rejected: the turn is not saved'),
+      isAnswered: () => turnRequest.isAnswered
+    })
+    const turnRequest: TurnRequest = new TurnRequest(turn, request, endingOptions)
+    return turnRequest
   }
 
   function unavailable (request: FastifyRequest, scope: PersistedScope): Error {
-    if (request.is404) return new FST_BOTAS_STATE_NOT_A_TURN(scope, 'a route')
+    if (request.is404) return new FST_BOTAS_STATE_NOT_A_TURN(scope, 'no route matched this request')
     if (!marked(request)[kAsked]) return new FST_BOTAS_STATE_NOT_LOADED(scope)
     return new FST_BOTAS_STATE_NOT_A_TURN(scope, identify === undefined
-      ? missingFields(scope, request.body).join(', ')
-      : 'an id in what "identify" gave')
-  }
-
-  const onSend: onSendHookHandler = (request, reply, payload, done) => {
-    const exchange = exchangeIn(request)
-    if (exchange === undefined) return done()
-    const sent = exchange.answer(reply, payload)
-    // What a stream will come to is known at its end only.
-    if (flush === 'onResponse' || isStream(sent) || exchange.settled) return done(null, sent)
-    const ending = exchange.end()
-    if (ending === undefined) return done(null, sent)
-    return ending.then(() => sent)
+      ? missingInActivity(scope, request.body)
+      : 'what "identify" gave lacks an id')
   }
 }
 
-/** The handler of a route, with an eye on what becomes of it: no hook tells that of a handler that sends no reply. */
-function observed (handler: RouteHandlerMethod): RouteHandlerMethod {
-  return function (request, reply) {
-    const exchange = exchangeIn(request)
-    if (exchange === undefined) return handler.call(this, request, reply)
-    return exchange.observe(handler, this, reply)
-  }
+/** Says what an activity lacks, by the fields that it has now. */
+function missingInActivity (scope: PersistedScope, body: unknown): string {
+  const missing = missingFields(scope, body)
+  return missing.length > 0
+    ? `the activity lacks ${missing.join(', ')}`
+    : 'the body was no activity yet in the preValidation hook of fastify-botas-state; add what completes it, such as a hook that ' +
+      'reads a multipart body, before fastify-botas-state is registered'
 }
 
-/** Whether a route was declared when the plugin was loaded already, so that it has all that the plugin gives to routes. */
-function isOverseen (request: FastifyRequest): boolean {
-  return kOverseen in request.routeOptions.config
+function decorate (fastify: FastifyInstance, botasState: BotasState, stateOf: (request: FastifyRequest) => TurnState): void {
+  try {
+    fastify.decorateRequest('state', {
+      getter (this: FastifyRequest) {
+        return stateOf(this)
+      },
+      setter () {
+        throw new FST_BOTAS_STATE_INVALID_PATH('"state"', 'cannot be assigned to: call set(key, value) on a scope of request.state instead')
+      }
+    })
+  } catch (error) {
+    const owner = fastify.hasDecorator('botasState')
+      ? 'fastify-botas-state is registered here or in an enclosing scope already: register it once, or in sibling scopes'
+      : 'another plugin or the application has decorated requests with "state" already: give that decorator another name'
+    throw Object.assign(error as Error, { message: `fastify-botas-state cannot be registered: ${owner}` })
+  }
+  fastify.decorate('botasState', botasState)
+  fastify.decorateRequest(kTurnRequest, null)
+  fastify.decorateRequest(kAsked, false)
 }
 
 function marked (request: FastifyRequest): Marked {
@@ -197,8 +189,7 @@ function marked (request: FastifyRequest): Marked {
 }
 
 /**
- * The plugin. Decorates requests with `state` and the server with `botasState`. Await its registration before you declare
- * routes.
+ * The plugin. Decorates requests with `state` and the server with `botasState`.
  *
  * @example
  * await app.register(botasState, { storage: 'file:./bot-state' })

@@ -13,9 +13,16 @@ export type AnyKey<Shape> = (keyof Shape & string) | (string & {})
  *
  * In `conversation` and `user` every member throws `FST_BOTAS_STATE_NOT_LOADED` before the state is loaded and
  * `FST_BOTAS_STATE_NOT_A_TURN` where the request does not say whose state it is. A change throws
- * `FST_BOTAS_STATE_TURN_ENDED` once the turn is over. A key that is no string is an `FST_BOTAS_STATE_INVALID_PATH`.
+ * `FST_BOTAS_STATE_TURN_ENDED` once the turn is over, and `FST_BOTAS_STATE_FAILED` once it has failed. A key that is no
+ * string, and an assignment to a property of the scope, is an `FST_BOTAS_STATE_INVALID_PATH`.
  */
 export interface StateScope<Shape extends object = object> {
+  /**
+   * Whether the values can be read now: false before the state is loaded, and where the request does not say whose it is.
+   * Never throws. Always true in `temp`.
+   */
+  readonly isAvailable: boolean
+
   /**
    * The value of a key, `undefined` where there is none. It is the value itself and no copy: changing an object or
    * array in place changes the state, with no `set` needed.

@@ -1,7 +1,10 @@
 import { type ChangeDocument, type LoadedDocument, type StateDocument, setMember } from './document.js'
-import { FST_BOTAS_STATE_INVALID_PATH, FST_BOTAS_STATE_TURN_ENDED } from './errors.js'
+import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
+import { kindOf } from './kind-of.js'
 import { encodeValue } from './json-value.js'
+import { refuseAssignment } from './refuse-assignment.js'
 import type { StateScope } from './state-scope.js'
+import { decodeStored, encodeStored, isLossless } from './stored-value.js'
 
 type Change = (current: unknown) => unknown
 
@@ -14,11 +17,9 @@ interface Entry {
   text: string | undefined
   /** the text that the turn began with */
   readonly before: string | undefined
-  /** what leads from `before` to `text`; none where a set or delete decided the value */
-  updates: readonly Change[]
+  /** what leads from `before` to `text`; `undefined` where a set, a delete or a change in place decided the value */
+  updates: readonly Change[] | undefined
 }
-
-const NO_UPDATES: readonly Change[] = []
 
 /** The scope as the turn uses it: loaded once, sealed once, and asked what changed. */
 export class TrackedScope<Name extends string = string> implements StateScope {
@@ -26,7 +27,8 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   #entries: Map<string, Entry> | undefined
   #stored: LoadedDocument | undefined
   #cleared = false
-  #sealed = false
+  /** makes the error of every change, once the scope is sealed */
+  #refusal: ((scope: Name) => Error) | undefined
   #unavailable: ((scope: Name) => Error) | undefined
 
   /**
@@ -53,9 +55,13 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     return this.#stored?.document ?? NOTHING
   }
 
-  /** From now on every change throws. */
-  seal (): void {
-    this.#sealed = true
+  get isAvailable (): boolean {
+    return this.#unavailable === undefined
+  }
+
+  /** From now on every change throws. The first refusal stays. */
+  seal (refusal: (scope: Name) => Error): void {
+    this.#refusal ??= refusal
   }
 
   /**
@@ -70,7 +76,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
       if (text !== entry.text) {
         // An object that was changed in place after its updates is what the handler made it.
         entry.text = text
-        entry.updates = NO_UPDATES
+        entry.updates = undefined
       }
       if (text !== entry.before) isChanged = true
     }
@@ -90,10 +96,15 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     this.#assertWritable()
     const entry = this.#entryOf(key)
     const text = this.#textOf(entry)
-    const { updates } = entry
-    const replayable = text === entry.text && (updates.length > 0 || text === entry.before)
-    const next = change(entry.value as Value | undefined)
-    this.#write(key, next, replayable ? [...updates, change as Change] : NO_UPDATES)
+    const updates = text === entry.text ? entry.updates : undefined
+    let next: Value
+    try {
+      next = change(entry.value as Value | undefined)
+    } catch (error) {
+      undoChange(entry, text)
+      throw error
+    }
+    this.#write(key, next, updates && [...updates, change as Change])
     return next
   }
 
@@ -128,8 +139,8 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     const copy: StateDocument = {}
     for (const key of this.keys()) {
       const entry = this.#entries?.get(key)
-      const value = entry === undefined ? this.#document[key] : entry.value
-      setMember(copy, key, decode(this.#encode(key, value)))
+      const text = entry === undefined ? encodeStored(this.#document[key]) : this.#textOf(entry)
+      setMember(copy, key, decodeStored(text))
     }
     return copy
   }
@@ -144,7 +155,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     return isScalar(value) ? value : this.#entryOf(key).value
   }
 
-  #write (key: string, value: unknown, updates: readonly Change[] = NO_UPDATES): void {
+  #write (key: string, value: unknown, updates?: readonly Change[]): void {
     this.#assertKey(key)
     this.#assertWritable()
     const text = this.#encode(key, value)
@@ -161,8 +172,8 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     let entry = this.#entries.get(key)
     if (entry === undefined) {
       const value = Object.hasOwn(this.#document, key) ? this.#document[key] : undefined
-      const text = this.#encode(key, value)
-      entry = { key, value: isScalar(value) ? value : decode(text), text, before: text, updates: NO_UPDATES }
+      const text = encodeStored(value)
+      entry = { key, value: isScalar(value) ? value : decodeStored(text), text, before: text, updates: [] }
       this.#entries.set(key, entry)
     }
     return entry
@@ -172,7 +183,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     const next: StateDocument = this.#cleared ? {} : { ...current }
     for (const entry of this.#entries?.values() ?? []) {
       if (entry.text === entry.before) continue
-      const text = entry.updates.length === 0 ? entry.text : this.#replay(entry, next)
+      const text = entry.updates === undefined ? entry.text : this.#replay(entry, entry.updates, next)
       if (text === undefined) delete next[entry.key]
       // A copy also of a string: a piece that was cut out of a long one would keep all of that in memory.
       else setMember(next, entry.key, decode(text))
@@ -180,17 +191,26 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     return isEmpty(next) ? undefined : next
   }
 
-  /** What the updates of a key make of its stored value, which another turn may have moved. */
-  #replay ({ key, before, text, updates }: Entry, document: StateDocument): string | undefined {
-    const stored = Object.hasOwn(document, key) ? this.#encode(key, document[key]) : undefined
+  /** What the updates of a key make of its stored value, which another turn may have changed. */
+  #replay ({ key, before, text }: Entry, updates: readonly Change[], document: StateDocument): string | undefined {
+    const stored = Object.hasOwn(document, key) ? encodeStored(document[key]) : undefined
     if (stored === before) return text
-    const value = updates.reduce((value, change) => change(value), decode(stored))
+    let value = decodeStored(stored)
+    try {
+      for (const change of updates) value = change(value)
+    } catch (error) {
+      // The engine's own messages quote values, and this error reaches the log.
+      throw new Error(`an update of "${key}" in the ${this.#name} state threw a ${nameOf(error)} when it was applied again, ` +
+        'to what another turn stored: it must accept every value that the key can have')
+    }
     return this.#encode(key, value)
   }
 
   /** What a key holds by now. */
-  #textOf ({ key, value, text }: Entry): string | undefined {
-    return isScalar(value) ? text : this.#encode(key, value)
+  #textOf ({ key, value, text, before }: Entry): string | undefined {
+    if (isScalar(value)) return text
+    // What was stored may be left as it is also where this turn could not store it.
+    return !isLossless(before) && encodeStored(value) === before ? before : this.#encode(key, value)
   }
 
   #encode (key: string, value: unknown): string | undefined {
@@ -207,7 +227,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
 
   #assertWritable (): void {
     this.#assertAvailable()
-    if (this.#sealed) throw new FST_BOTAS_STATE_TURN_ENDED(this.#name)
+    if (this.#refusal !== undefined) throw this.#refusal(this.#name)
   }
 }
 
@@ -226,3 +246,31 @@ function isScalar (value: unknown): boolean {
 function decode (text: string | undefined): unknown {
   return text === undefined ? undefined : JSON.parse(text)
 }
+
+/** Puts back what a change did in place to the value that it was given, before it threw. */
+function undoChange (entry: Entry, text: string | undefined): void {
+  const { value } = entry
+  if (isScalar(value) || encodeStored(value) === text) return
+  const before = decodeStored(text)
+  if (isPlainContainer(value)) replaceMembers(value, before as object)
+  else entry.value = before
+}
+
+/** The handler may hold a reference, which stays good. */
+function replaceMembers (value: Record<string, unknown> | unknown[], members: object): void {
+  if (Array.isArray(value)) value.length = 0
+  for (const name of Object.keys(value)) Reflect.deleteProperty(value, name)
+  for (const [name, member] of Object.entries(members)) setMember(value as StateDocument, name, member)
+}
+
+function isPlainContainer (value: unknown): value is Record<string, unknown> | unknown[] {
+  return Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype
+}
+
+/** The name of an error's kind, which says nothing of values. */
+function nameOf (error: unknown): string {
+  return error instanceof Error ? error.name : kindOf(error)
+}
+
+refuseAssignment(TrackedScope, (name) =>
+  `cannot be assigned to: call set(${JSON.stringify(name)}, value) on the scope instead`)

@@ -1,6 +1,7 @@
 import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
 import type { PersistedScope } from './identity.js'
 import type { AnyKey, StateScope, Undeclared } from './state-scope.js'
+import { refuseAssignment } from './refuse-assignment.js'
 import { TrackedScope } from './tracked-scope.js'
 
 /** The keys that your bot keeps per conversation, and their types. Extend it by declaration merging. */
@@ -84,18 +85,71 @@ export interface TurnState {
   deleteUserState(): void
   /** Empties `temp`. */
   deleteTempState(): void
+
+  /**
+   * Marks the turn as failed: nothing of it is saved, and its changes throw FST_BOTAS_STATE_FAILED from now on. Cannot be
+   * undone. The reply stays what the handler makes it. For the error callback of an SDK that catches what a bot throws.
+   * Has no effect once the turn is over.
+   *
+   * @param error becomes the `cause` of FST_BOTAS_STATE_FAILED
+   */
+  fail(error?: unknown): void
+
+  /**
+   * Keeps the turn open until a promise settles: what changes until then is saved, when all is done. If it rejects, the
+   * turn fails, and the rejection is logged, or passed on by `run`. The reply does not wait for it. For work that goes on
+   * after the handler is done.
+   *
+   * @throws FST_BOTAS_STATE_TURN_ENDED once the turn is over
+   */
+  waitUntil(promise: PromiseLike<unknown>): void
+
+  /**
+   * Aborted when the work of the turn has become useless: Fastify's `handlerTimeout` has ended the request, or the server
+   * begins to close. Made when it is first read.
+   */
+  readonly signal: AbortSignal
 }
+
+/** The turn behind a `TurnState`. */
+export type TurnControl = Pick<TurnState, 'fail' | 'waitUntil' | 'signal'>
 
 /** The three scopes as the turn uses them. */
 export class TurnScopes implements TurnState {
-  readonly conversation: TrackedScope<PersistedScope>
-  readonly user: TrackedScope<PersistedScope>
-  readonly temp = new TrackedScope('temp')
+  readonly #conversation: TrackedScope<PersistedScope>
+  readonly #user: TrackedScope<PersistedScope>
+  readonly #temp = new TrackedScope<string>('temp')
+  readonly #turn: TurnControl
 
   /** @param unavailable makes the error for a persisted scope, by its name, as long as nothing is loaded */
-  constructor (unavailable: (scope: PersistedScope) => Error) {
-    this.conversation = new TrackedScope<PersistedScope>('conversation', unavailable)
-    this.user = new TrackedScope<PersistedScope>('user', unavailable)
+  constructor (turn: TurnControl, unavailable: (scope: PersistedScope) => Error) {
+    this.#turn = turn
+    this.#conversation = new TrackedScope<PersistedScope>('conversation', unavailable)
+    this.#user = new TrackedScope<PersistedScope>('user', unavailable)
+  }
+
+  get conversation (): TrackedScope<PersistedScope> {
+    return this.#conversation
+  }
+
+  get user (): TrackedScope<PersistedScope> {
+    return this.#user
+  }
+
+  get temp (): TrackedScope {
+    return this.#temp
+  }
+
+  get signal (): AbortSignal {
+    return this.#turn.signal
+  }
+
+  fail (error?: unknown): void {
+    this.#turn.fail(error)
+  }
+
+  waitUntil (promise: PromiseLike<unknown>): void {
+    this.#turn.waitUntil(promise)
   }
 
   getValue<Value> (path: string): Value | undefined {
@@ -154,3 +208,6 @@ export class TurnScopes implements TurnState {
 function invalid (path: string, reason: string): Error {
   return new FST_BOTAS_STATE_INVALID_PATH(`"${path}"`, reason)
 }
+
+refuseAssignment(TurnScopes, (name) =>
+  `cannot be assigned to: call set(${JSON.stringify(name)}, value) on state.conversation, state.user or state.temp`)

@@ -1,5 +1,9 @@
 import { type LoadedDocument, assertDocument } from './document.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_LOAD_FAILED } from './errors.js'
+import type { AnswerableTurn, AnsweredTurns } from './answered-turns.js'
+import { withDeadline } from './deadline.js'
+import {
+  FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_FAILED, FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_TURN_ENDED
+} from './errors.js'
 import { type DocumentChange, flush } from './flush.js'
 import { type PersistedScope, type TurnIdentity, keyOf } from './identity.js'
 import type { KeyQueue } from './key-queue.js'
@@ -9,34 +13,57 @@ import { type DirectAccess, directAccess } from './storage/direct-access.js'
 import type { Storage } from './storage/storage.js'
 import { StoredDocument } from './stored-document.js'
 import type { TrackedScope } from './tracked-scope.js'
-import { TurnScopes } from './turn-state.js'
+import { type TurnControl, TurnScopes } from './turn-state.js'
 
 /** What the turns of one server share. */
 export interface TurnContext {
   storage: Storage
   /** the flushes of this storage that are queued or running */
   flushes: KeyQueue
+  /** the turns of this storage that are open though their client may have the reply */
+  answered: AnsweredTurns
+  /** how long a load waits for such a turn, in milliseconds: then it goes on beside it */
+  patience: number
   operations: Operations
   /** what `close` has to wait for */
   open: OpenTurns
 }
 
+/** What a turn depends on. */
+export interface TurnOwner {
+  /** Makes the error for a persisted scope that is not, or not yet, there. */
+  unavailable(scope: PersistedScope): Error
+  /** A promise that kept the turn open was rejected. */
+  rejected(error: unknown): void
+  /** Whether a client may have the whole reply. Left out where there is no client, and no next message of it. */
+  isAnswered?(): boolean
+}
+
 /** One turn: identified and loaded, succeeded or failed, flushed. */
-export class Turn {
+export class Turn implements TurnControl, AnswerableTurn {
   readonly state: TurnScopes
   readonly #context: TurnContext
+  readonly #owner: TurnOwner
   #direct: DirectAccess | undefined
   #documents: TurnDocument[] = []
   /** of these documents */
   #keys: string[] = []
-  #failed = false
+  #failure: { cause: unknown } | undefined
   #isEnded = false
   #over: Promise<void> | undefined
+  /** who waits for it to be over and saved */
+  #whenOver: Array<() => void> | undefined
+  /** how many promises keep it open */
+  #keptOpen = 0
+  /** who waits for these */
+  #whenIdle: Array<() => void> | undefined
+  #controller: AbortController | undefined
+  #abortion: { reason: unknown } | undefined
 
-  /** @param unavailable makes the error for a persisted scope that is not, or not yet, there */
-  constructor (context: TurnContext, unavailable: (scope: PersistedScope) => Error) {
+  constructor (context: TurnContext, owner: TurnOwner) {
     this.#context = context
-    this.state = new TurnScopes(unavailable)
+    this.#owner = owner
+    this.state = new TurnScopes(this, (scope) => owner.unavailable(scope))
   }
 
   /** The keys of the documents that the turn is loaded with. */
@@ -45,7 +72,24 @@ export class Turn {
   }
 
   get failed (): boolean {
-    return this.#failed
+    return this.#failure !== undefined
+  }
+
+  get isAnswered (): boolean {
+    return this.#owner.isAnswered?.() === true
+  }
+
+  get isKeptOpen (): boolean {
+    return this.#keptOpen > 0
+  }
+
+  get signal (): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#abortion !== undefined) this.#controller.abort(this.#abortion.reason)
+      else if (!this.#isEnded) this.#context.open.abortOnClose(this.#controller)
+    }
+    return this.#controller.signal
   }
 
   /** The turn has begun: closing the server waits for its end. */
@@ -63,24 +107,57 @@ export class Turn {
    * @throws FST_BOTAS_STATE_LOAD_FAILED
    */
   load (identity: TurnIdentity): Promise<void> | undefined {
-    const { storage, flushes, operations } = this.#context
+    const { storage, flushes, answered, operations } = this.#context
     this.#documents = present(
       documentOf(this.state.conversation, keyOf('conversation', identity)), documentOf(this.state.user, keyOf('user', identity)))
     const keys = this.#keys = this.#documents.map(({ key }) => key)
     if (keys.length === 0) return
     const operation = operations.begin('load', keys)
     const direct = this.#direct = directAccess(storage)
-    const found = direct === undefined || flushes.isBusy(keys) ? this.#find(operation) : direct.read(storage, keys, operation)
+    const mustWait = flushes.isBusy(keys) || (this.#owner.isAnswered !== undefined && answered.of(keys).length > 0)
+    const found = direct === undefined || mustWait ? this.#find(operation) : direct.read(storage, keys, operation)
+    if (this.#owner.isAnswered !== undefined) answered.add(keys, this)
     if (!Array.isArray(found)) return this.#loadLater(found, operation)
     this.#take(found)
     operation.succeeded()
   }
 
-  /** The turn has failed, for good: nothing of it will be stored, and its persisted scopes take no more changes. */
-  fail (): void {
-    this.#failed = true
-    this.state.conversation.seal()
-    this.state.user.seal()
+  /** Marks the turn as failed: nothing of it will be stored, and its persisted scopes take no more changes. */
+  fail (cause?: unknown): void {
+    if (this.#isEnded || this.#failure !== undefined) return
+    this.#failure = { cause }
+    this.#seal((scope) => new FST_BOTAS_STATE_FAILED(scope, { cause }))
+  }
+
+  waitUntil (promise: PromiseLike<unknown>): void {
+    if (this.#isEnded && !this.failed) throw new FST_BOTAS_STATE_TURN_ENDED('conversation and user')
+    this.#keptOpen++
+    const settled = (): void => {
+      this.#keptOpen--
+      if (this.#keptOpen > 0) return
+      for (const callback of this.#whenIdle ?? []) callback()
+      this.#whenIdle = undefined
+    }
+    Promise.resolve(promise).then(settled, (error) => {
+      this.fail(error)
+      this.#owner.rejected(error)
+      settled()
+    })
+  }
+
+  /** Calls back when all promises that keep the turn open have settled. */
+  whenIdle (callback: () => void): void {
+    (this.#whenIdle ??= []).push(callback)
+  }
+
+  /** The work of the turn has become useless. */
+  abort (reason: unknown): void {
+    this.#abortion ??= { reason }
+    this.#controller?.abort(reason)
+  }
+
+  whenOver (callback: () => void): void {
+    (this.#whenOver ??= []).push(callback)
   }
 
   /**
@@ -94,15 +171,26 @@ export class Turn {
   end (): Promise<void> | undefined {
     if (!this.#isEnded) {
       this.#isEnded = true
-      this.state.conversation.seal()
-      this.state.user.seal()
-      this.#over = this.#failed ? undefined : this.#flush()
-      const { open } = this.#context
-      const over = (): void => open.over()
+      this.#seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
+      this.#over = this.failed ? undefined : this.#flush()
+      const over = (): void => this.#onOver()
       if (this.#over === undefined) over()
       else this.#over.then(over, over)
     }
     return this.#over
+  }
+
+  #seal (refusal: (scope: string) => Error): void {
+    this.state.conversation.seal(refusal)
+    this.state.user.seal(refusal)
+  }
+
+  #onOver (): void {
+    const { open, answered } = this.#context
+    if (this.#owner.isAnswered !== undefined) answered.remove(this.#keys, this)
+    if (this.#controller !== undefined) open.forget(this.#controller)
+    for (const callback of this.#whenOver ?? []) callback()
+    open.over()
   }
 
   /** @returns nothing where it is done at once, or there is nothing to do */
@@ -136,8 +224,9 @@ export class Turn {
   }
 
   async #find (operation: Operation): Promise<Array<LoadedDocument | undefined>> {
-    const { storage, flushes } = this.#context
+    const { storage, flushes, answered, patience } = this.#context
     const keys = this.#keys
+    if (this.#owner.isAnswered !== undefined) await withDeadline(answered.over(keys), patience).catch(() => {})
     await flushes.settled(keys)
     // Nobody waits any more: a storage that has trouble enough is not asked.
     if (operation.expired) throw new Error('the load was given up')

@@ -1,17 +1,20 @@
+import { AnsweredTurns } from './answered-turns.js'
 import { withDeadline } from './deadline.js'
-import { FST_BOTAS_STATE_NOT_A_TURN } from './errors.js'
-import { type PersistedScope, type TurnIdentity, checkedIdentity, missingIds } from './identity.js'
+import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_TURN_ENDED } from './errors.js'
+import { type TurnIdentity, checkedIdentity, missingIds } from './identity.js'
 import { KeyQueue } from './key-queue.js'
 import { OpenTurns } from './open-turns.js'
 import { type BotasStateStats, Operations } from './operations.js'
 import type { OutageObserver, Storage } from './storage/storage.js'
-import { Turn, type TurnContext } from './turn.js'
+import { Turn, type TurnContext, type TurnOwner } from './turn.js'
 import type { TurnState } from './turn-state.js'
 
 /** What is known of a storage that several plugin instances may share. */
 interface SharedStorage {
   /** flushes wait for each other wherever they come from */
   flushes: KeyQueue
+  /** as a client's next message has to */
+  answered: AnsweredTurns
   /** how many instances use it: the last one closes it */
   users: number
 }
@@ -31,13 +34,15 @@ export class Turns {
     { storage, loadTimeout, flushTimeout }: { storage: Storage, loadTimeout: number, flushTimeout: number },
     observer: OutageObserver
   ) {
-    this.#shared = sharedStorages.get(storage) ?? { flushes: new KeyQueue(), users: 0 }
+    this.#shared = sharedStorages.get(storage) ?? { flushes: new KeyQueue(), answered: new AnsweredTurns(), users: 0 }
     this.#shared.users++
     sharedStorages.set(storage, this.#shared)
     this.#flushTimeout = flushTimeout
     this.#context = {
       storage,
       flushes: this.#shared.flushes,
+      answered: this.#shared.answered,
+      patience: loadTimeout / 2,
       operations: new Operations({ loadTimeout, flushTimeout }),
       open: new OpenTurns()
     }
@@ -59,25 +64,38 @@ export class Turns {
   }
 
   /** A turn that is not identified yet. */
-  make (unavailable: (scope: PersistedScope) => Error): Turn {
-    return new Turn(this.#context, unavailable)
+  make (owner: TurnOwner): Turn {
+    return new Turn(this.#context, owner)
   }
 
   /** One turn from its identity to its flush. */
   async run<Result> (
     identity: TurnIdentity, work: (state: TurnState) => Result | Promise<Result>
   ): Promise<Result> {
-    const turn = this.make((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, missingIds(scope, identity).join(', ')))
+    const rejections: unknown[] = []
+    const turn = this.make({
+      unavailable: (scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, `the identity lacks ${missingIds(scope, identity).join(', ')}`),
+      rejected: (error) => { rejections.push(error) }
+    })
     turn.begin()
-    const attempt = async (): Promise<Result> => {
+    try {
       await turn.load(checkedIdentity(identity))
-      return work(turn.state)
+      const result = await work(turn.state)
+      while (turn.isKeptOpen) await new Promise<void>((resolve) => turn.whenIdle(resolve))
+      if (rejections.length > 0) throw rejections[0]
+      return result
+    } catch (error) {
+      turn.fail(error)
+      throw error
+    } finally {
+      turn.state.temp.seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
+      await turn.end()
     }
-    const outcome = attempt()
-    await outcome.catch(() => turn.fail())
-    turn.state.temp.seal()
-    await turn.end()
-    return outcome
+  }
+
+  /** The server begins to close: aborts the signals of all open turns. */
+  abort (): void {
+    this.#context.open.close(new DOMException('the server is closing', 'AbortError'))
   }
 
   /**

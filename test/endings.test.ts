@@ -755,7 +755,7 @@ t.test('a handler that goes on after its timeout cannot write any more', async (
   })
   t.equal((await fetch(url)).status, 503)
   while (late.length === 0) await wait(5)
-  t.match(late, [{ code: 'FST_BOTAS_STATE_TURN_ENDED' }])
+  t.match(late, [{ code: 'FST_BOTAS_STATE_FAILED', statusCode: 500, message: /botasState\.run/, cause: { code: 'FST_ERR_HANDLER_TIMEOUT' } }])
   await app.close()
   t.equal(storage.count('update'), 0)
 })
@@ -826,8 +826,9 @@ t.test('temp goes on after the state is stored, for the hooks that come then', a
 
 t.test('a turn that failed keeps temp for the error handler and the hooks after it', async (t) => {
   const { url } = await buildFastify(t, {}, (app) => {
-    app.setErrorHandler(async (_error, { state }) => {
-      t.throws(() => state.conversation.set('n', 1), { code: 'FST_BOTAS_STATE_TURN_ENDED' })
+    app.setErrorHandler(async (error, { state }) => {
+      const refusal = t.throws(() => state.conversation.set('n', 1), { code: 'FST_BOTAS_STATE_FAILED' }) as unknown as Error
+      t.equal(refusal.cause, error, 'the first error is not hidden')
       state.temp.set('seen', state.conversation.get('n'))
       return {}
     })

@@ -84,7 +84,7 @@ t.test('a wrong URL does not show its password', async (t) => {
 })
 
 t.test('every error code is exported under its own name', async (t) => {
-  const named = ['INVALID_OPTION', 'INVALID_PATH', 'NOT_SERIALIZABLE', 'INVALID_ID', 'NOT_A_TURN', 'NOT_LOADED', 'TURN_ENDED', 'LOAD_FAILED', 'CORRUPT_DOCUMENT', 'SAVE_FAILED']
+  const named = ['INVALID_OPTION', 'INVALID_PATH', 'NOT_SERIALIZABLE', 'INVALID_ID', 'NOT_A_TURN', 'NOT_LOADED', 'TURN_ENDED', 'FAILED', 'LOAD_FAILED', 'CORRUPT_DOCUMENT', 'SAVE_FAILED']
   t.strictSame(Object.keys(errorCodes).sort(), named.sort().map((name) => `FST_BOTAS_STATE_${name}`))
   for (const [code, Constructor] of Object.entries(errorCodes)) {
     t.match(Reflect.construct(Constructor, ['a', 'b', 'c']), { code })

@@ -51,6 +51,8 @@ class ModelTurn {
   readonly #values: Map<string, unknown>
   /** the updates of a key, as long as nothing else changed it */
   readonly #updates = new Map<string, Change[]>()
+  /** keys whose value a set, a delete or a change in place has decided, be it the one that was there */
+  readonly #decided = new Set<string>()
   #cleared = false
 
   constructor (stored: Map<string, unknown>) {
@@ -63,9 +65,9 @@ class ModelTurn {
   }
 
   set (key: string, value: unknown) {
-    if (value === undefined) this.#values.delete(key)
-    else this.#values.set(key, structuredClone(value))
+    this.#keep(key, value)
     this.#updates.delete(key)
+    this.#decided.add(key)
   }
 
   push (key: string) {
@@ -74,15 +76,15 @@ class ModelTurn {
   }
 
   update (key: string, change: Change) {
-    const before = this.#updates.get(key) ?? (this.#unchanged(key) ? [] : undefined)
-    this.set(key, change(this.#values.get(key)))
-    if (before !== undefined) this.#updates.set(key, [...before, change])
+    this.#keep(key, change(this.#values.get(key)))
+    if (!this.#decided.has(key)) this.#updates.set(key, [...this.#updates.get(key) ?? [], change])
   }
 
   clear () {
     this.#loaded.clear()
     this.#values.clear()
     this.#updates.clear()
+    this.#decided.clear()
     this.#cleared = true
   }
 
@@ -97,6 +99,11 @@ class ModelTurn {
       if (value === undefined) stored.delete(key)
       else stored.set(key, structuredClone(value))
     }
+  }
+
+  #keep (key: string, value: unknown) {
+    if (value === undefined) this.#values.delete(key)
+    else this.#values.set(key, structuredClone(value))
   }
 
   #unchanged (key: string) {

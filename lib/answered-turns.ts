@@ -1,0 +1,44 @@
+/** A turn, as the next message of the same client sees it. */
+export interface AnswerableTurn {
+  /** Whether its client may have the whole reply. */
+  readonly isAnswered: boolean
+  /** Calls back when it is over and saved. */
+  whenOver(callback: () => void): void
+}
+
+/**
+ * The open turns of a storage, by the keys of their documents. A client that has its reply may send the next message
+ * before the turn is over: over TLS Node reads the next request before it says that a response is finished, and a handler
+ * may go on after its reply.
+ */
+export class AnsweredTurns {
+  readonly #turns = new Map<string, AnswerableTurn[]>()
+
+  add (keys: string[], turn: AnswerableTurn): void {
+    for (const key of keys) {
+      const turns = this.#turns.get(key)
+      if (turns === undefined) this.#turns.set(key, [turn])
+      else turns.push(turn)
+    }
+  }
+
+  remove (keys: string[], turn: AnswerableTurn): void {
+    for (const key of keys) {
+      const turns = this.#turns.get(key)
+      const index = turns?.indexOf(turn) ?? -1
+      // Emptied also where the key goes: see KeyQueue.
+      if (index >= 0) turns?.splice(index, 1)
+      if (turns?.length === 0) this.#turns.delete(key)
+    }
+  }
+
+  /** The turns on these keys that are answered and not over. */
+  of (keys: string[]): AnswerableTurn[] {
+    return keys.flatMap((key) => this.#turns.get(key)?.filter(({ isAnswered }) => isAnswered) ?? [])
+  }
+
+  /** Resolves when all turns on these keys that are answered by now are over. */
+  async over (keys: string[]): Promise<void> {
+    await Promise.all(this.of(keys).map((turn) => new Promise<void>((resolve) => turn.whenOver(resolve))))
+  }
+}

@@ -1,0 +1,121 @@
+import { validateHeaderName, validateHeaderValue } from 'node:http'
+import { type Readable, finished } from 'node:stream'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { FastifyReply } from 'fastify'
+
+/** Whether a payload is still to be produced when the headers are sent, by the signs that Fastify goes by. */
+export function isStream (payload: unknown): boolean {
+  return isNodeStream(payload) || webStreamOf(payload) !== undefined
+}
+
+/** Whether a payload is a fetch `Response`, of whatever implementation. */
+export function isResponse (payload: unknown): payload is Response {
+  return typeof payload === 'object' && Object.prototype.toString.call(payload) === '[object Response]'
+}
+
+/**
+ * Reports a streamed payload that fails or breaks off. A Node stream is given back as it is; a web stream, or the one in
+ * a fetch `Response`, has no event for it and is given back wrapped.
+ */
+export function watchStream (payload: unknown, failed: (error: unknown) => void): unknown {
+  if (isNodeStream(payload)) {
+    finished(payload, { writable: false }, (error) => { if (error != null) failed(error) })
+    return payload
+  }
+  const stream = webStreamOf(payload)
+  // Fastify refuses a body that was read, or that somebody else reads; it says so better.
+  if (stream === undefined || !isReadable(payload)) return payload
+  const watched = watchWebStream(stream, failed)
+  return isResponse(payload) ? new Response(watched, payload) : watched
+}
+
+/** How many chunks of a `Response` are read ahead: a source that never pauses may never end. */
+const MAX_CHUNKS = 1000
+
+/**
+ * Reads the body of a `Response` as far as it is at hand. A text or JSON is there as a whole, what a handler produces bit
+ * by bit is not.
+ *
+ * @returns a `Response` with the same body, and whether that is complete
+ */
+export async function readAtHand (response: Response): Promise<{ response: Response, isWhole: boolean }> {
+  const reader = (response.body as ReadableStream).getReader()
+  const chunks: unknown[] = []
+  const late = nextTurn(undefined)
+  let reading = reader.read()
+  let next = await Promise.race([reading, late])
+  while (next?.done === false && chunks.length < MAX_CHUNKS) {
+    chunks.push(next.value)
+    reading = reader.read()
+    next = await Promise.race([reading, late])
+  }
+  const body = new ReadableStream({
+    async pull (controller) {
+      if (chunks.length > 0) return controller.enqueue(chunks.shift())
+      const { done, value } = await reading
+      if (done) return controller.close()
+      controller.enqueue(value)
+      reading = reader.read()
+    },
+    cancel: (reason) => reader.cancel(reason)
+  }, { highWaterMark: 0 })
+  return { response: new Response(body, response), isWhole: next?.done === true }
+}
+
+/** Whether Fastify can take a payload that was not read before. Where it cannot, it throws, and says why. */
+export function isReadable (payload: unknown): boolean {
+  const stream = webStreamOf(payload)
+  return stream === undefined || !(stream.locked || (isResponse(payload) && payload.bodyUsed))
+}
+
+/** Whether a whole reply can be written: once it is saved, it is too late for Fastify and Node to refuse it. */
+export function isWritable (reply: FastifyReply, payload: unknown): boolean {
+  if (reply.raw.headersSent || !isReadable(payload)) return false
+  const isBody = payload == null || typeof payload === 'string' || Buffer.isBuffer(payload) || isStream(payload) || isResponse(payload)
+  return isBody && Object.entries(reply.getHeaders()).every(([name, value]) => isHeader(name, value))
+}
+
+function isHeader (name: string, value: unknown): boolean {
+  try {
+    validateHeaderName(name)
+    for (const one of [value].flat()) validateHeaderValue(name, one as string)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Keeps a Node stream that nobody reads yet from throwing its failure where nobody can catch it. */
+export function awaitFailure (payload: unknown): void {
+  if (isNodeStream(payload)) finished(payload, () => {})
+}
+
+function watchWebStream (stream: ReadableStream, failed: (error: unknown) => void): ReadableStream {
+  const reader = stream.getReader()
+  return new ReadableStream({
+    async pull (controller) {
+      try {
+        const { done, value } = await reader.read()
+        if (done) controller.close()
+        else controller.enqueue(value)
+      } catch (error) {
+        failed(error)
+        controller.error(error)
+      }
+    },
+    cancel: (reason) => reader.cancel(reason)
+  }, { highWaterMark: 0 })
+}
+
+function webStreamOf (payload: unknown): ReadableStream | undefined {
+  const stream = isResponse(payload) ? payload.body : payload
+  return hasMethod(stream, 'getReader') ? stream as ReadableStream : undefined
+}
+
+function isNodeStream (payload: unknown): payload is Readable {
+  return hasMethod(payload, 'pipe')
+}
+
+function hasMethod (value: unknown, name: string): boolean {
+  return typeof value === 'object' && typeof (value as Record<string, unknown> | null)?.[name] === 'function'
+}

@@ -1,0 +1,50 @@
+import type { FastifyReply } from 'fastify'
+
+/** Who is told what becomes of a reply. */
+export interface ReplyWatcher {
+  /** A reply is sent, and begins to pass the hooks. Not called for one that Fastify refuses, because another was sent. */
+  sending(payload: unknown): void
+  /** The reply was taken over. */
+  hijacked(): void
+  /**
+   * Somebody awaits the reply.
+   *
+   * @param proceed lets Fastify wait for it
+   * @param fulfilled ends the waiting
+   */
+  awaited(proceed: () => void, fulfilled: () => void): void
+}
+
+/** Marks the prototypes that are patched: each server has its own, and so has each of its plugins that decorates replies. */
+const kWatched = Symbol('fastify-botas-state.watched')
+
+/**
+ * Tells what is done with replies, by way of their prototype. No hook of Fastify's (5.8 to 5.12) tells when a reply is
+ * handed over, that it is taken over, or that a handler awaits it, see https://github.com/fastify/fastify/issues/1864 for
+ * the last.
+ *
+ * @param watcherOf who watches a reply, if anybody
+ */
+export function watchReplies (reply: FastifyReply, watcherOf: (reply: FastifyReply) => ReplyWatcher | undefined): void {
+  if (kWatched in reply) return
+  const prototype = Object.getPrototypeOf(reply)
+  const { send, hijack, then } = prototype as FastifyReply
+  Object.assign(prototype, {
+    [kWatched]: true,
+    send (this: FastifyReply, payload?: unknown) {
+      if (!this.sent) watcherOf(this)?.sending(payload)
+      return send.call(this, payload)
+    },
+    hijack (this: FastifyReply) {
+      hijack.call(this)
+      watcherOf(this)?.hijacked()
+      return this
+    },
+    then (this: FastifyReply, fulfilled: () => void, rejected: (error: Error) => void) {
+      const proceed = (): void => then.call(this, fulfilled, rejected)
+      const watcher = watcherOf(this)
+      if (watcher === undefined) proceed()
+      else watcher.awaited(proceed, fulfilled)
+    }
+  })
+}

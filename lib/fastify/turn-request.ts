@@ -1,0 +1,314 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
+import { FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
+import type { Turn } from '../turn.js'
+import { type Done, HeldReply, type ReplySnapshot, snapshotOf } from './held-reply.js'
+import { isResponse, isStream, isWritable, readAtHand, watchStream } from './payload.js'
+import { type ReplyWatcher, watchReplies } from './reply-watch.js'
+import { breakOf, isGone, onceClosed } from './response-end.js'
+
+/** The options of the plugin on which the end of a turn depends. */
+export interface EndingOptions {
+  flush: 'onResponse' | 'onSend'
+  /** how long after its call a handler without promise may reply to a client that left, in milliseconds */
+  flushTimeout: number
+}
+
+/**
+ * The request of a turn: when the turn is decided, and how.
+ *
+ * A turn is over when no handler is at work, no promise keeps it open, and its reply has passed all hooks; or, where the
+ * reply is streamed or taken over, when the raw response has ended. What fails before that fails the turn.
+ */
+export class TurnRequest implements ReplyWatcher {
+  readonly turn: Turn
+  readonly #request: FastifyRequest
+  readonly #options: EndingOptions
+  #reply: FastifyReply | undefined
+  /** how far the reply is; a held one has passed the hooks, and waits for the handler or for the save */
+  #progress: 'open' | 'passing hooks' | 'held' | 'left' | 'streaming' = 'open'
+  /** whether the payload that was handed over is a stream; a hook may make one of any other */
+  #isStreamSent: boolean | undefined
+  #before: ReplySnapshot | undefined
+  #held: HeldReply | undefined
+  /** no more of the reply can reach the client */
+  #isClosed = false
+  /** more than one where a handler calls that of a 404 */
+  #handlersAtWork = 0
+  /** what a handler that is not at work has done; a delegating one leaves the reply to a callback */
+  #handler: 'not called' | 'delegates' | 'done' = 'not called'
+  /** as `performance.now` has it */
+  #handlerCalledAt = 0
+  /** the handler awaits the reply, which cannot wait for the handler then */
+  #isAwaited = false
+  #awaiting: Array<() => void> | undefined
+  #isOver = false
+  #givingUp: NodeJS.Timeout | undefined
+
+  constructor (turn: Turn, request: FastifyRequest, options: EndingOptions) {
+    this.turn = turn
+    this.#request = request
+    this.#options = options
+  }
+
+  /** Whether the request was found to be a turn. */
+  get isWatched (): boolean {
+    return this.#reply !== undefined
+  }
+
+  /** Whether the client may have the whole reply. */
+  get isAnswered (): boolean {
+    return this.#reply?.raw.writableEnded === true
+  }
+
+  /** Begins to look out for the end. */
+  watch (reply: FastifyReply): void {
+    this.#reply = reply
+    this.turn.begin()
+    watchReplies(reply, ({ request }) => turnRequestOf(request))
+    if (isGone(reply)) this.#onClosed(reply)
+    else onceClosed(reply, () => this.#onClosed(reply))
+  }
+
+  /** Calls the handler. It is at work until it returns, and until its promise settles if it gives one. */
+  callHandler (handler: RouteHandlerMethod, server: FastifyInstance, reply: FastifyReply): unknown {
+    this.#handlersAtWork++
+    this.#handlerCalledAt = performance.now()
+    this.#isAwaited = false
+    try {
+      const result: unknown = handler.call(server, this.#request, reply)
+      if (result === reply || !isThenable(result)) {
+        this.#onReturned(reply, result === reply ? undefined : result, false)
+        return result
+      }
+      // A query that runs when it is awaited must not be awaited twice; a promise is given back as it is.
+      const promise = Promise.resolve(result)
+      promise.then((payload) => this.#onReturned(reply, payload, true), (error) => this.#onThrown(error))
+      return promise
+    } catch (error) {
+      this.#onThrown(error)
+      throw error
+    }
+  }
+
+  /** Something was thrown that Fastify turns into a reply. */
+  onError (error: NodeJS.ErrnoException): void {
+    if (isSecondReply(error)) return
+    if (error.code === 'FST_ERR_HANDLER_TIMEOUT') this.turn.abort(error)
+    this.#fail(error)
+  }
+
+  sending (payload: unknown): void {
+    if (this.#progress === 'left' || this.#progress === 'streaming') return
+    this.#isStreamSent = this.#isStreamSent === true || isStream(payload)
+    if (this.#options.flush === 'onSend') this.#rememberReply()
+    this.#progress = 'passing hooks'
+  }
+
+  hijacked (): void {
+    this.#settle()
+  }
+
+  awaited (proceed: () => void, fulfilled: () => void): void {
+    this.#isAwaited = true
+    // Over HTTP/2 Fastify leaves those waiting whose client left.
+    if (this.#isClosed) return fulfilled()
+    if (this.#held !== undefined) {
+      this.#held.awaiting.push(proceed)
+      if (!this.#held.isFinal) this.#save(this.#held)
+      return
+    }
+    (this.#awaiting ??= []).push(fulfilled)
+    proceed()
+  }
+
+  /**
+   * The reply has passed all other onSend hooks.
+   *
+   * @param done lets it leave
+   */
+  pass (reply: FastifyReply, payload: unknown, done: Done): void {
+    // Without the plugin the first reply would have been sent by now.
+    if (this.#progress === 'held') return
+    if (this.#isOver || this.#progress === 'left' || this.#progress === 'streaming') return done(null, payload)
+    const isStreamed = this.#isStreamSent !== false && isStream(payload)
+    if ((isResponse(payload) ? payload.status : reply.statusCode) >= 500) this.turn.fail()
+    const savesFirst = this.#options.flush === 'onSend' && !this.turn.failed && isWritable(reply, payload)
+    if (savesFirst && isStreamed && isResponse(payload)) this.#holdResponse(reply, payload, done)
+    else if (savesFirst && !isStreamed) this.#saveOrWait(this.#hold(reply, payload, done))
+    else this.#leave(reply, payload, done, isStreamed)
+  }
+
+  #onReturned (reply: FastifyReply, payload: unknown, isPromise: boolean): void {
+    this.#handlersAtWork--
+    this.#handler = payload === undefined && (!isPromise || this.#isAwaited) ? 'delegates' : 'done'
+    if (this.#progress === 'open' && isSentByFastify(reply, payload, isPromise)) this.#progress = 'passing hooks'
+    if (this.#held === undefined) this.#settle()
+    else this.#saveOrWait(this.#held)
+  }
+
+  #onThrown (error: unknown): void {
+    this.#handlersAtWork--
+    if (this.#held?.isFinal === false) this.#takeBack(this.#held)
+    this.#fail(error)
+  }
+
+  #fail (error: unknown): void {
+    this.turn.fail(error)
+    this.#settle()
+  }
+
+  #onClosed (reply: FastifyReply): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    const error = breakOf(reply)
+    if (error === undefined) this.#settle()
+    else this.onError(error)
+    if (this.#isOver) this.#sealTemp()
+    for (const fulfilled of this.#awaiting ?? []) fulfilled()
+  }
+
+  /** Ends the turn if nothing more is to come of it. */
+  #settle (): void {
+    if (this.#isOver) return
+    if (this.turn.failed) return this.#end()
+    if (this.#handlersAtWork > 0 || this.#progress === 'held') return
+    if (this.turn.isKeptOpen) return this.turn.whenIdle(() => this.#settle())
+    if (this.#progress === 'left' || (this.#isClosed && !this.#isReplyToCome())) this.#end()
+  }
+
+  /** Whether a reply whose response is closed is still to come, with hooks that may fail. */
+  #isReplyToCome (): boolean {
+    const { sent } = this.#reply as FastifyReply
+    if (this.#progress === 'streaming' || sent) return false
+    if (this.#progress === 'passing hooks' || this.#handler === 'not called') return true
+    if (this.#handler === 'delegates') this.#giveUpInTime()
+    return this.#handler === 'delegates'
+  }
+
+  /** A callback handler may never call reply.send() after its client disconnected. */
+  #giveUpInTime (): void {
+    const left = this.#handlerCalledAt + this.#options.flushTimeout - performance.now()
+    this.#givingUp ??= setTimeout(() => {
+      this.#handler = 'done'
+      this.#settle()
+    }, Math.max(left, 0)).unref()
+  }
+
+  #end (): void {
+    const { statusCode } = this.#reply as FastifyReply
+    if (statusCode >= 500) this.turn.fail()
+    this.#isOver = true
+    clearTimeout(this.#givingUp)
+    this.turn.end()?.catch((err: Error & { code?: string }) => {
+      this.#request.log.error({ err, code: err.code, keys: this.turn.keys }, 'the state of a turn was not saved')
+    })
+    if (this.#isClosed) this.#sealTemp()
+  }
+
+  #sealTemp (): void {
+    this.turn.state.temp.seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
+  }
+
+  #rememberReply (): void {
+    // Only after the timeout of the handler does a held reply not count as sent.
+    if (this.#held !== undefined) this.#takeBack(this.#held)
+    if (this.#progress === 'open') this.#before = snapshotOf(this.#reply as FastifyReply)
+  }
+
+  #hold (reply: FastifyReply, payload: unknown, done: Done): HeldReply {
+    this.#progress = 'held'
+    this.#held = new HeldReply(reply, payload, done, this.#before ?? snapshotOf(reply))
+    return this.#held
+  }
+
+  /** The body of a Response is a stream also where it is a text: what is at hand is whole. */
+  #holdResponse (reply: FastifyReply, payload: Response, done: Done): void {
+    const held = this.#hold(reply, payload, done)
+    held.countAsSent()
+    readAtHand(payload).then(({ response, isWhole }) => {
+      if (this.#held !== held) return
+      held.payload = response
+      if (isWhole) this.#saveOrWait(held)
+      else this.#release(held, undefined, true)
+    })
+  }
+
+  #saveOrWait (held: HeldReply): void {
+    if (this.#handlersAtWork > 0 && !this.#isAwaited) held.countAsSent()
+    else this.#save(held)
+  }
+
+  #save (held: HeldReply): void {
+    if (this.turn.failed || this.turn.isKeptOpen) return this.#release(held)
+    held.isFinal = true
+    this.#isOver = true
+    const saving = this.turn.end()
+    if (saving === undefined) return this.#release(held)
+    held.countAsSent()
+    saving.then(() => this.#release(held), (error) => this.#release(held, error))
+  }
+
+  #release (held: HeldReply, error?: Error, isStreamed = false): void {
+    if (error !== undefined) {
+      this.#takeBack(held)
+      return held.done(error)
+    }
+    this.#held = undefined
+    this.#progress = 'open'
+    held.release()
+    this.#leave(held.reply, held.payload, held.done, isStreamed)
+  }
+
+  #takeBack (held: HeldReply): void {
+    this.#held = undefined
+    this.#progress = 'open'
+    held.takeBack()
+  }
+
+  #leave (reply: FastifyReply, payload: unknown, done: Done, isStreamed: boolean): void {
+    const sent = isStreamed ? watchStream(payload, (error) => this.#onStreamFailed(reply, error)) : payload
+    try {
+      done(null, sent)
+    } catch (error) {
+      this.onError(error as Error)
+      return done(error as Error)
+    }
+    this.#progress = isStreamed ? 'streaming' : 'left'
+    this.#settle()
+  }
+
+  /** Once the client is gone Fastify destroys the stream, which is no failure of the turn's. */
+  #onStreamFailed (reply: FastifyReply, error: unknown): void {
+    if (!this.#isClosed && !isGone(reply)) this.#fail(error)
+  }
+}
+
+/** Where a request keeps its turn. */
+export const kTurnRequest = Symbol('fastify-botas-state.turn-request')
+
+/** The turn of a request, if it is one. */
+export function turnRequestOf (request: FastifyRequest): TurnRequest | undefined {
+  const found = (request as unknown as { [kTurnRequest]?: TurnRequest | null })[kTurnRequest]
+  return found?.isWatched === true ? found : undefined
+}
+
+/** Whether a value is to be awaited, by the sign that Fastify goes by. */
+export function isThenable<Value> (value: unknown): value is PromiseLike<Value> {
+  return typeof (value as PromiseLike<Value> | null | undefined)?.then === 'function'
+}
+
+/**
+ * Whether Fastify sends what a handler returned. The conditions are those of
+ * https://github.com/fastify/fastify/blob/v5.12.0/lib/wrap-thenable.js
+ */
+function isSentByFastify (reply: FastifyReply, payload: unknown, isPromise: boolean): boolean {
+  if (reply.sent) return false
+  if (payload !== undefined) return true
+  const { aborted, socket } = reply.request.raw
+  return isPromise && !reply.raw.headersSent && !aborted && socket != null && !socket.destroyed
+}
+
+/** Whether a reply failed only because there was another one before it, which wins. */
+function isSecondReply ({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'ERR_HTTP_HEADERS_SENT' || code === 'ERR_HTTP2_HEADERS_SENT'
+}
