@@ -212,7 +212,7 @@ export class TurnRequest implements ReplyWatcher {
   #rememberReply (): void {
     // Only after the timeout of the handler does a held reply not count as sent.
     if (this.#held !== undefined) this.#takeBack(this.#held)
-    if (this.#progress === 'open') this.#before = snapshotOf(this.#reply as FastifyReply)
+    this.#before ??= snapshotOf(this.#reply as FastifyReply)
   }
 
   #hold (reply: FastifyReply, payload: unknown, done: Done): HeldReply {
@@ -230,6 +230,10 @@ export class TurnRequest implements ReplyWatcher {
       held.payload = response
       if (isWhole) this.#saveOrWait(held)
       else this.#release(held, undefined, true)
+    }, (error) => {
+      if (this.#held !== held) return
+      this.turn.fail(error)
+      this.#release(held, error)
     })
   }
 
@@ -260,7 +264,7 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   #takeBack (held: HeldReply): void {
-    this.#held = undefined
+    this.#held = this.#before = undefined
     this.#progress = 'open'
     held.takeBack()
   }

@@ -1,0 +1,121 @@
+import { Readable } from 'node:stream'
+import { setTimeout as wait } from 'node:timers/promises'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import t from 'tap'
+import { FileStorage, MemoryStorage, type Storage } from '../../lib/index.js'
+import { message } from '../helpers/activities.js'
+import { buildFastify } from '../helpers/build-fastify.js'
+import { protocols } from '../helpers/client.js'
+import { slowStorage } from '../helpers/slow-storage.js'
+
+const TURNS = 15
+
+type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
+
+/** A counter that no update repairs: a turn that does not find its predecessor's is seen in the end. */
+function count ({ state }: FastifyRequest): void {
+  state.conversation.set('n', (state.conversation.get<number>('n') ?? 0) + 1)
+}
+
+const ways: Record<string, Handler> = {
+  'replies from a timer': (request, reply) => {
+    setTimeout(() => {
+      count(request)
+      reply.send({})
+    }, 2)
+  },
+  'goes on after its reply': async (request, reply) => {
+    reply.send({})
+    await wait(3)
+    count(request)
+  },
+  'streams its reply': async (request) => {
+    count(request)
+    return Readable.from(['{', '}'])
+  },
+  'streams its reply and goes on': async (request, reply) => {
+    reply.send(Readable.from(['{', '}']))
+    await wait(5)
+    count(request)
+  },
+  'takes over the reply': (request, reply) => {
+    reply.hijack()
+    count(request)
+    setTimeout(() => reply.raw.end('{}'), 2)
+  },
+  'takes over the reply without saying so': (request, reply) => {
+    count(request)
+    setTimeout(() => reply.raw.end('{}'), 2)
+  },
+  'goes on after it took over and ended the reply': async (request, reply) => {
+    reply.hijack()
+    reply.raw.end('{}')
+    await wait(3)
+    count(request)
+  },
+  'keeps the turn open for work that goes on': (request, reply) => {
+    request.state.waitUntil(wait(3).then(() => count(request)))
+    reply.send({})
+  }
+}
+
+const storages: Record<string, (directory: string) => Storage> = {
+  memory: () => new MemoryStorage(),
+  files: (directory) => new FileStorage(directory),
+  'a slow storage': () => slowStorage(3)
+}
+
+for (const [protocol, { serverOptions, connect }] of Object.entries(protocols)) {
+  for (const [name, open] of Object.entries(storages)) {
+    t.test(`${protocol}, ${name}: the next message finds what the last turn wrote when its handler`, async (t) => {
+      t.jobs = 4
+      for (const [way, handler] of Object.entries(ways)) {
+        t.test(way, async (t) => {
+          const storage = open(t.testdir())
+          const { app, port } = await buildFastify(t, { storage }, (app) => app.post('/', handler), serverOptions)
+          const client = await connect(t, port)
+          for (let turn = 0; turn < TURNS; turn++) await client.say(message())
+          client.leave()
+          await app.close()
+          t.match((await storage.read(['test/bot/conversations/conversation-1'])), { 'test/bot/conversations/conversation-1': { n: TURNS } })
+        })
+      }
+    })
+  }
+}
+
+t.test('a message waits half of loadTimeout for a handler that goes on after its reply, and then runs beside it', async (t) => {
+  const { app, url } = await buildFastify(t, { loadTimeout: 100 }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ state, body }, reply) => {
+      reply.send({})
+      if (body.text === 'long') await wait(300)
+      state.conversation.set(body.text, true)
+    })
+  })
+  const say = async (text: string) => (await fetch(url, {
+    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(message({ text }))
+  })).status
+  t.equal(await say('long'), 200)
+  t.equal(await say('short'), 200)
+  await app.close()
+  t.match(app.botasState.stats, { openTurns: 0, loadFailures: 0, flushes: 2 })
+})
+
+t.test('a job that a handler runs after its reply does not wait for that handler', async (t) => {
+  const { app, url } = await buildFastify(t, {}, (app) => {
+    app.post('/', async ({ state }, reply) => {
+      reply.send({})
+      await app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }, (state) => {
+        state.conversation.set('job', true)
+      })
+      state.conversation.set('turn', true)
+    })
+  })
+  const before = Date.now()
+  await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(message()) })
+  await app.close()
+  t.ok(Date.now() - before < 2000)
+  t.strictSame(await app.botasState.storage.read(['test/bot/conversations/conversation-1']), {
+    'test/bot/conversations/conversation-1': { job: true, turn: true }
+  })
+})
