@@ -165,6 +165,8 @@ function missingInActivity (scope: PersistedScope, body: unknown): string {
 
 function decorate (fastify: FastifyInstance, botasState: BotasState, stateOf: (request: FastifyRequest) => TurnState): void {
   try {
+    fastify.decorateRequest(kTurnRequest, null)
+    fastify.decorateRequest(kAsked, false)
     fastify.decorateRequest('state', {
       getter (this: FastifyRequest) {
         return stateOf(this)
@@ -180,8 +182,6 @@ function decorate (fastify: FastifyInstance, botasState: BotasState, stateOf: (r
     throw Object.assign(error as Error, { message: `fastify-botas-state cannot be registered: ${owner}` })
   }
   fastify.decorate('botasState', botasState)
-  fastify.decorateRequest(kTurnRequest, null)
-  fastify.decorateRequest(kAsked, false)
 }
 
 function marked (request: FastifyRequest): Marked {

@@ -11,7 +11,6 @@ export function refuseAssignment ({ prototype }: { prototype: object }, advice: 
     throw new FST_BOTAS_STATE_INVALID_PATH(`"${String(name)}"`, advice(String(name)))
   }
   for (const [name, { value, get }] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
-    if (name === 'constructor') continue
     Object.defineProperty(prototype, name, { configurable: true, get: get ?? (() => value), set: () => refuse(name) })
   }
   // What is not found on an instance and its class is looked up, and set, here.
