@@ -4,14 +4,20 @@ import { awaitFailure } from './payload.js'
 /** Ends an onSend hook, as Fastify's `done` does. */
 export type Done = (error: Error | null, payload?: unknown) => void
 
-/** What a reply was like before its hooks changed it. */
+/** What a reply is like at one moment. */
 export interface ReplySnapshot {
-  statusCode: number
-  headers: ReturnType<FastifyReply['getHeaders']>
+  readonly statusCode: number
+  readonly headers: ReturnType<FastifyReply['getHeaders']>
 }
 
 export function snapshotOf (reply: FastifyReply): ReplySnapshot {
   return { statusCode: reply.statusCode, headers: reply.getHeaders() }
+}
+
+function restore (reply: FastifyReply, { statusCode, headers }: ReplySnapshot): void {
+  for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
+  reply.headers(headers)
+  reply.raw.statusCode = statusCode
 }
 
 /** How far a timer of Node's may be ahead of the clock, in milliseconds. */
@@ -19,7 +25,8 @@ const TIMER_TOLERANCE = 2
 
 /**
  * A reply that has passed all hooks and waits for the handler or for the save. Without the plugin it would have been sent by
- * then: so it counts as sent, and Fastify refuses another one. Only `handlerTimeout` may still end the waiting for the handler.
+ * then: so it counts as sent, stays as it is, and Fastify refuses another one. Only `handlerTimeout` may still end the
+ * waiting for the handler.
  */
 export class HeldReply {
   readonly reply: FastifyReply
@@ -29,8 +36,10 @@ export class HeldReply {
   isFinal = false
   /** who awaits the reply and goes on once it has left */
   readonly awaiting: Array<() => void> = []
+  /** before its hooks changed it */
   readonly #before: ReplySnapshot
-  #countsAsSent = false
+  /** when it began to wait */
+  #passed: ReplySnapshot | undefined
 
   constructor (reply: FastifyReply, payload: unknown, done: Done, before: ReplySnapshot) {
     this.reply = reply
@@ -41,8 +50,8 @@ export class HeldReply {
 
   /** From now on the reply waits. */
   countAsSent (): void {
-    if (this.#countsAsSent) return
-    this.#countsAsSent = true
+    if (this.#passed !== undefined) return
+    this.#passed = snapshotOf(this.reply)
     // A stream that fails meanwhile would have no listener. Fastify notices that it has failed when it gets it.
     awaitFailure(this.payload)
     Object.defineProperty(this.reply, 'sent', { configurable: true, get: () => this.isFinal || !isTimedOut(this.reply) })
@@ -50,18 +59,20 @@ export class HeldReply {
 
   /** The reply is about to leave. */
   release (): void {
-    if (this.#countsAsSent) Reflect.deleteProperty(this.reply, 'sent')
-    for (const proceed of this.awaiting) queueMicrotask(proceed)
+    this.#letGo()
+    if (this.#passed !== undefined) restore(this.reply, this.#passed)
   }
 
   /** Makes the reply what it was before its hooks: another one takes its place. */
   takeBack (): void {
-    this.release()
-    const { reply } = this
-    for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
-    reply.headers(this.#before.headers)
-    reply.raw.statusCode = this.#before.statusCode
+    this.#letGo()
+    restore(this.reply, this.#before)
     destroy(this.payload)
+  }
+
+  #letGo (): void {
+    if (this.#passed !== undefined) Reflect.deleteProperty(this.reply, 'sent')
+    for (const proceed of this.awaiting) queueMicrotask(proceed)
   }
 }
 

@@ -14,19 +14,13 @@ export function isResponse (payload: unknown): payload is Response {
 }
 
 /**
- * Reports a streamed payload that fails or breaks off. A Node stream is given back as it is; a web stream, or the one in
- * a fetch `Response`, has no event for it and is given back wrapped.
+ * Reports a streamed payload that fails or breaks off. Fastify reads a web stream through its reader, which is watched in
+ * place: a stream around it would pass each chunk on a little later, when another reply may have overtaken it.
  */
-export function watchStream (payload: unknown, failed: (error: unknown) => void): unknown {
-  if (isNodeStream(payload)) {
-    finished(payload, { writable: false }, (error) => { if (error != null) failed(error) })
-    return payload
-  }
+export function watchStream (payload: unknown, failed: (error: unknown) => void): void {
+  if (isNodeStream(payload)) finished(payload, { writable: false }, (error) => { if (error != null) failed(error) })
   const stream = webStreamOf(payload)
-  // Fastify refuses a body that was read, or that somebody else reads; it says so better.
-  if (stream === undefined || !isReadable(payload)) return payload
-  const watched = watchWebStream(stream, failed)
-  return isResponse(payload) ? new Response(watched, payload) : watched
+  if (stream !== undefined) watchReader(stream, failed)
 }
 
 /** How many chunks of a `Response` are read ahead: a source that never pauses may never end. */
@@ -36,13 +30,15 @@ const MAX_CHUNKS = 1000
  * Reads the body of a `Response` as far as it is at hand. A text or JSON is there as a whole, what a handler produces bit
  * by bit is not.
  *
+ * @param begun is called as soon as Fastify would have sent the headers, had it been given the `Response`
  * @returns a `Response` with the same body, and whether that is complete
  */
-export async function readAtHand (response: Response): Promise<{ response: Response, isWhole: boolean }> {
+export async function readAtHand (response: Response, begun: () => void): Promise<{ response: Response, isWhole: boolean }> {
   const reader = (response.body as ReadableStream).getReader()
   const chunks: unknown[] = []
   const late = nextTurn(undefined)
   let reading = reader.read()
+  reading.then(begun, begun)
   let next = await Promise.race([reading, late])
   while (next?.done === false && chunks.length < MAX_CHUNKS) {
     chunks.push(next.value)
@@ -90,21 +86,21 @@ export function awaitFailure (payload: unknown): void {
   if (isNodeStream(payload)) finished(payload, () => {})
 }
 
-function watchWebStream (stream: ReadableStream, failed: (error: unknown) => void): ReadableStream {
-  const reader = stream.getReader()
-  return new ReadableStream({
-    async pull (controller) {
-      try {
-        const { done, value } = await reader.read()
-        if (done) controller.close()
-        else controller.enqueue(value)
-      } catch (error) {
-        failed(error)
-        controller.error(error)
-      }
-    },
-    cancel: (reason) => reader.cancel(reason)
-  }, { highWaterMark: 0 })
+function watchReader (stream: ReadableStream, failed: (error: unknown) => void): void {
+  const getReader = stream.getReader.bind(stream)
+  Object.assign(stream, {
+    getReader () {
+      const reader = getReader()
+      const read = reader.read.bind(reader)
+      return Object.assign(reader, {
+        read () {
+          const reading = read()
+          reading.then(undefined, failed)
+          return reading
+        }
+      })
+    }
+  })
 }
 
 function webStreamOf (payload: unknown): ReadableStream | undefined {

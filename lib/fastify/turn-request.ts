@@ -41,6 +41,8 @@ export class TurnRequest implements ReplyWatcher {
   /** the handler awaits the reply, which cannot wait for the handler then */
   #isAwaited = false
   #awaiting: Array<() => void> | undefined
+  /** as the reply left; what `reply.code()` says later changes nothing of that */
+  #status: number | undefined
   #isOver = false
   #givingUp: NodeJS.Timeout | undefined
 
@@ -131,7 +133,8 @@ export class TurnRequest implements ReplyWatcher {
     if (this.#progress === 'held') return
     if (this.#isOver || this.#progress === 'left' || this.#progress === 'streaming') return done(null, payload)
     const isStreamed = this.#isStreamSent !== false && isStream(payload)
-    if ((isResponse(payload) ? payload.status : reply.statusCode) >= 500) this.turn.fail()
+    this.#status = isResponse(payload) ? payload.status : reply.statusCode
+    if (this.#status >= 500) this.turn.fail()
     const savesFirst = this.#options.flush === 'onSend' && !this.turn.failed && isWritable(reply, payload)
     if (savesFirst && isStreamed && isResponse(payload)) this.#holdResponse(reply, payload, done)
     else if (savesFirst && !isStreamed) this.#saveOrWait(this.#hold(reply, payload, done))
@@ -196,7 +199,7 @@ export class TurnRequest implements ReplyWatcher {
 
   #end (): void {
     const { statusCode } = this.#reply as FastifyReply
-    if (statusCode >= 500) this.turn.fail()
+    if ((this.#status ?? statusCode) >= 500) this.turn.fail()
     this.#isOver = true
     clearTimeout(this.#givingUp)
     this.turn.end()?.catch((err: Error & { code?: string }) => {
@@ -224,8 +227,7 @@ export class TurnRequest implements ReplyWatcher {
   /** The body of a Response is a stream also where it is a text: what is at hand is whole. */
   #holdResponse (reply: FastifyReply, payload: Response, done: Done): void {
     const held = this.#hold(reply, payload, done)
-    held.countAsSent()
-    readAtHand(payload).then(({ response, isWhole }) => {
+    readAtHand(payload, () => { if (this.#held === held) held.countAsSent() }).then(({ response, isWhole }) => {
       if (this.#held !== held) return
       held.payload = response
       if (isWhole) this.#saveOrWait(held)
@@ -270,9 +272,9 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   #leave (reply: FastifyReply, payload: unknown, done: Done, isStreamed: boolean): void {
-    const sent = isStreamed ? watchStream(payload, (error) => this.#onStreamFailed(reply, error)) : payload
+    if (isStreamed) watchStream(payload, (error) => this.#onStreamFailed(reply, error))
     try {
-      done(null, sent)
+      done(null, payload)
     } catch (error) {
       this.onError(error as Error)
       return done(error as Error)
