@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import { FileStorage, MemoryStorage, type Storage } from '../lib/index.js'
+import { FileStorage, MemoryStorage, type StateScope, type Storage } from '../lib/index.js'
 import { RedisStorage } from '../lib/storage/redis-storage.js'
 import { CONVERSATION_KEY, USER_KEY, message } from './helpers/activities.js'
 import { buildFastify, post, settled } from './helpers/build-fastify.js'
@@ -131,6 +131,47 @@ for (const storage of [new MemoryStorage(), new RecordingStorage()]) {
       err: { message: /saved: "test\/bot\/users\/user-1"; not known to be saved: "test\/bot\/conv.*"n" in the conversation state.*a BigInt/ }
     }])
     t.strictSame(await storage.read([CONVERSATION_KEY, USER_KEY]), { [CONVERSATION_KEY]: { n: 1 }, [USER_KEY]: { set: true, update: true } })
+  })
+}
+
+for (const [name, open] of Object.entries(storages)) {
+  t.test(`an update that cannot be applied to what another turn stored is told by name and key, not by value: ${name}`, async (t) => {
+    const storage = await open(t)
+    const { app, url, log } = await buildFastify(t, { storage }, (app) => {
+      app.post('/', async ({ state }) => {
+        state.conversation.update<string[]>('lines', (lines = []) => lines.concat(['x'].map((x) => x.toUpperCase()), lines.at(-1)?.trim() ?? []))
+        await app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }, ({ conversation }) => {
+          conversation.set('lines', { secret: 'hunter2', at: 'hunter2' })
+        })
+        return {}
+      })
+    })
+    t.equal((await post(url, message())).status, 200)
+    await settled(() => log.length > 0)
+    t.match(log, [{ code: 'FST_BOTAS_STATE_SAVE_FAILED', err: { message: /update of "lines" in the conversation state threw a TypeError/ } }])
+    t.match(app.botasState.stats.lastError, { message: /"lines".*TypeError/ })
+    t.notMatch(JSON.stringify([log, app.botasState.stats]), /hunter/)
+    t.strictSame(await storage.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { lines: { secret: 'hunter2', at: 'hunter2' } } })
+  })
+
+  t.test(`an update after a set, be it to what was there, or after a delete, is part of that: ${name}`, async (t) => {
+    for (const [before, decide, expected] of [
+      [{ n: 5 }, (scope: StateScope) => scope.set('n', 5), { n: 6 }],
+      [{ n: 5 }, (scope: StateScope) => { scope.update('n', () => 4); scope.set('n', 5) }, { n: 6 }],
+      [{ other: 1 }, (scope: StateScope) => scope.delete('n'), { other: 1, n: 1 }]
+    ] as const) {
+      const storage = await open(t)
+      await storage.write({ [CONVERSATION_KEY]: before })
+      const { app } = await buildFastify(t, { storage }, () => {})
+      const identity = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }
+      await app.botasState.run(identity, async ({ conversation }) => {
+        decide(conversation)
+        conversation.update<number>('n', (n = 0) => n + 1)
+        await app.botasState.run(identity, ({ conversation }) => conversation.set('n', 100))
+      })
+      t.strictSame(await storage.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: expected })
+      await app.close()
+    }
   })
 }
 

@@ -45,6 +45,28 @@ t.test('documents are read however they are written', async (t) => {
   }
 })
 
+t.test('a number beyond JavaScript can be read, replaced, deleted and left alone, and is never rounded in silence', async (t) => {
+  const text = '{"huge":1e400,"in":{"list":[-1e400]},"name":"Ada"}'
+  t.equal(await after(t, text, ({ conversation }) => {
+    t.equal(conversation.get('huge'), Infinity)
+    t.strictSame(conversation.get('in'), { list: [-Infinity] })
+    t.strictSame(conversation.toJSON(), { huge: Infinity, in: { list: [-Infinity] }, name: 'Ada' })
+    conversation.set('name', 'Zoë')
+  }), '{"huge":1e400,"in":{"list":[-1e400]},"name":"Zoë"}')
+  t.equal(await after(t, text, ({ conversation }) => {
+    conversation.set('huge', 1)
+    conversation.delete('in')
+  }), '{"huge":1,"name":"Ada"}')
+  t.equal(await after(t, text, ({ conversation }) => conversation.set('huge', null)), '{"huge":null,"in":{"list":[-1e400]},"name":"Ada"}')
+  t.equal(await after(t, text, ({ conversation }) => conversation.update('huge', () => 'Infinity')), '{"huge":"Infinity","in":{"list":[-1e400]},"name":"Ada"}')
+  t.equal(await after(t, text, ({ conversation }) => {
+    t.throws(() => conversation.update<number>('huge', (n = 0) => n + 1), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE' })
+  }), text)
+  await t.rejects(after(t, text, ({ conversation }) => { conversation.get<{ list: number[] }>('in')?.list.push(1) }), {
+    code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"in" in the conversation state/
+  })
+})
+
 t.test('what a turn does not touch keeps its very text', async (t) => {
   const text = `\uFEFF {
     "float" : 1.0, "long":9007199254740993,\t"exponent": 1E+2 ,

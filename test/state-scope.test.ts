@@ -152,6 +152,39 @@ t.test('an update that throws changes nothing', async (t) => {
   t.strictSame(await stored(), { n: 1 })
 })
 
+t.test('an update that changes what it is given, throws and is caught changes nothing, and what was handed out stays good', async (t) => {
+  const since = new Date(0)
+  const { turn, stored } = await openBot(t, { list: ['a'], map: { a: { b: 1 } } })
+  await turn((scope) => {
+    const list = scope.get<string[]>('list')
+    t.throws(() => scope.update<string[]>('list', (current = []) => {
+      current.unshift('half')
+      throw new Error('no')
+    }), { message: 'no' })
+    t.strictSame(list, ['a'])
+    list?.push('b')
+
+    const map = scope.get<Record<string, unknown>>('map')
+    t.throws(() => scope.update<Record<string, unknown>>('map', (current = {}) => {
+      delete current.a
+      current.n = 1n
+      throw new Error('no')
+    }), { message: 'no' })
+    t.strictSame(map, { a: { b: 1 } })
+
+    const values = [since, 1]
+    scope.set('values', values)
+    t.throws(() => scope.update('values', () => { throw new Error('no') }), { message: 'no' })
+    t.equal(scope.get<unknown[]>('values')?.[0], since, 'what did not change is not touched')
+
+    scope.set('date', new Date(0))
+    t.throws(() => scope.update<Date>('date', (current) => { current?.setFullYear(2000); throw new Error('no') }), { message: 'no' })
+  })
+  t.strictSame(await stored(), {
+    list: ['a', 'b'], map: { a: { b: 1 } }, values: ['1970-01-01T00:00:00.000Z', 1], date: '1970-01-01T00:00:00.000Z'
+  })
+})
+
 t.test('has, delete and keys know own keys only', async (t) => {
   const { turn } = await openBot(t, { a: 1, b: { c: 1 } })
   await turn((scope) => {
