@@ -145,6 +145,49 @@ t.test('a hook passes something on to the handler', async (t) => {
   })), /^[\da-f-]{36}$/m)
 })
 
+t.test('an SDK that replies first and catches errors stores all of a turn or nothing', async (t) => {
+  t.equal(await output(t, bot({
+    before: `
+      import { setTimeout as wait } from 'node:timers/promises'
+      const sdk = {
+        async process ({ text }, reply, { onError }) {
+          reply.send({})
+          await wait(20)
+          try {
+            reply.request.state.conversation.set('said', text)
+            if (text === 'throw') throw new Error('no')
+          } catch (error) {
+            onError(error)
+          }
+        }
+      }`,
+    routes: `await register()\n${use('sdk')}`,
+    after: `
+      const over = async () => { while (app.botasState.stats.openTurns > 0) await wait(1) }
+      for (const text of ['fine', 'throw']) {
+        await say({ ...${JSON.stringify(activity)}, text })
+        await over()
+      }
+      await show(stored('conversations', 'c'))`
+  })), '{"said":"fine"}\n')
+})
+
+t.test('each message of a websocket is a turn', async (t) => {
+  t.equal(await output(t, bot({
+    before: 'import websocket from \'@fastify/websocket\'\nimport { once } from \'node:events\'',
+    routes: `await app.register(websocket)\nawait register()\n${use('websocket')}`,
+    after: `
+      const socket = await app.injectWS('/chat')
+      for (const text of ['Hi', 'again']) {
+        socket.send(JSON.stringify({ conversationId: 'c', text }))
+        console.log(String((await once(socket, 'message'))[0]))
+      }
+      await show(app.botasState.stats.openTurns, app.botasState.storage.read(['socket/bot/conversations/c']))
+      socket.send('no JSON')
+      console.log((await once(socket, 'close'))[0])`
+  })), 'Turn #1: Hi\nTurn #2: again\n0\n{"socket/bot/conversations/c":{"turnCount":2}}\n1011\n')
+})
+
 t.test('turns without a request remind, and forget a user', async (t) => {
   t.equal(await output(t, bot({
     before: 'const [channelId, botId, conversationId, userId] = ["test", "bot", "c", "u"]',
