@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { runInThisContext } from 'node:vm'
+import multipart from '@fastify/multipart'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import botasState, { type BotasStateOptions, type TurnState } from '../../lib/index.js'
@@ -300,14 +301,22 @@ t.test('nobody assigns to the state in silence', async (t) => {
   t.match((await post(url, message())).body, { code: 'FST_BOTAS_STATE_INVALID_PATH', message: /"state"/ })
 })
 
-t.test('what completes the body too late is named', async (t) => {
-  const app = Fastify({ forceCloseConnections: true })
-  t.teardown(() => app.close())
-  await app.register(botasState)
-  app.addHook('preValidation', async (request) => { request.body = message() })
-  app.post('/', async ({ state }) => state.conversation.keys())
-  const { url } = await listen(app)
-  t.match((await post(url, {})).body, { code: 'FST_BOTAS_STATE_NOT_A_TURN', message: /no activity yet.*before fastify-botas-state/s })
+t.test('a multipart body is an activity where it is read before the plugin looks, and otherwise the error says so', async (t) => {
+  const form = ['channelId', 'recipient', 'conversation', 'from'].map((name) => {
+    const value = message()[name as 'from']
+    return `--x\r\nContent-Disposition: form-data; name="${name}"\r\nContent-Type: application/json\r\n\r\n${JSON.stringify(value)}\r\n`
+  }).join('') + '--x--\r\n'
+  for (const isFirst of [true, false]) {
+    const app = Fastify({ forceCloseConnections: true })
+    t.teardown(() => app.close())
+    const plugins = [() => app.register(multipart, { attachFieldsToBody: 'keyValues' }), () => app.register(botasState)]
+    for (const register of isFirst ? plugins : plugins.reverse()) await register()
+    app.post('/', async ({ state }) => state.conversation.keys())
+    const { url } = await listen(app)
+    const response = await fetch(url, { method: 'POST', headers: { 'content-type': 'multipart/form-data; boundary=x' }, body: form })
+    const expected = isFirst ? [] : { code: 'FST_BOTAS_STATE_NOT_A_TURN', message: /no activity yet.*multipart.*before fastify-botas-state/s }
+    t.match(await response.json(), expected)
+  }
 })
 
 t.test('who decorates requests with "state" as well is told what to do', async (t) => {

@@ -54,6 +54,20 @@ export function declaredKeys ({ conversation, user, temp, ...state }: TurnState)
   return text
 }
 
+export function theTurnItself (state: TurnState) {
+  expectType<AbortSignal>()(state.signal)
+  expectType<boolean>()(state.user.isAvailable)
+  state.fail()
+  state.fail(new Error('no'))
+  state.waitUntil(Promise.resolve(1))
+  // @ts-expect-error no promise
+  state.waitUntil(1)
+  // @ts-expect-error values are set by set()
+  state.conversation.turnCount = 1
+  // @ts-expect-error read-only
+  state.user.isAvailable = true
+}
+
 export function everyScopeAndPath ({ conversation, user, temp, ...state }: TurnState) {
   for (const has of [conversation.has('topic'), user.has('profile'), temp.has('requestId'), state.hasValue('user.profile')]) expectType<boolean>()(has)
   for (const had of [conversation.delete('topic'), user.delete('profile'), temp.delete('requestId'), state.deleteValue('temp.requestId')]) expectType<boolean>()(had)
