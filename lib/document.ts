@@ -1,5 +1,5 @@
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
-import { encodeValue, placeOf } from './json-value.js'
+import { encodeValue, hasPlainPrototype, placeOf } from './json-value.js'
 import { kindOf } from './kind-of.js'
 import { memberTexts } from './member-texts.js'
 
@@ -70,7 +70,7 @@ export function encodeDocument (document: unknown, key: string, stored?: { text:
   if (!isDocument(document)) {
     throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), `${kindOf(document)} in place of an object`)
   }
-  if (stored === undefined || textOf(stored.document) === stored.text) {
+  if (stored === undefined || !hasPlainPrototype(document) || textOf(stored.document) === stored.text) {
     const text = encodeValue(document, key)
     if (text?.startsWith('{') !== true) throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), 'what is no object in JSON')
     return text

@@ -19,7 +19,7 @@ export function encodeValue (value: unknown, key: string, scope?: string): strin
       // What toJSON made of it does not tell a Buffer or an invalid date.
       const original = this[name]
       if (isBinary(original)) return base64(original)
-      refused = refusal(original) ?? refusal(member)
+      refused = refusal(original) ?? refusal(member) ?? refusalOfHollow(member)
       if (refused !== undefined) throw new TypeError(refused)
       return member
     })
@@ -84,13 +84,36 @@ function refusal (value: unknown): string | undefined {
 }
 
 function refusalOfObject (value: object): string | undefined {
-  const prototype = Object.getPrototypeOf(value)
-  if (prototype === Object.prototype || prototype === Array.prototype) return undefined
+  if (hasPlainPrototype(value)) return undefined
   if (types.isMap(value)) return 'a Map'
   if (types.isSet(value)) return 'a Set'
   if (types.isPromise(value)) return 'a Promise (is an await missing?)'
   if (types.isWeakMap(value) || types.isWeakSet(value)) return 'a weak collection'
   if (types.isRegExp(value)) return 'a RegExp'
   if (types.isNativeError(value)) return 'an Error'
+  if (types.isGeneratorObject(value)) return 'a generator'
+  if (types.isBigIntObject(value)) return 'a BigInt'
+  if (types.isSymbolObject(value)) return 'a symbol'
+  if (types.isNumberObject(value)) return refusal(Number(value))
   if (types.isDate(value) && Number.isNaN(value.getTime())) return 'an invalid Date'
+}
+
+/** Why JSON, which sees enumerable properties only, would store an object as `{}` whatever it holds. */
+function refusalOfHollow (value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null || hasPlainPrototype(value) || types.isBoxedPrimitive(value)) return undefined
+  if (Object.keys(value).length > 0) return undefined
+  if ('next' in value) return 'an iterator'
+  return `an instance of ${className(value)}, which has no enumerable properties of its own`
+}
+
+/** Whether this is an array, or an object without a class, which may be of another realm or, like `request.query`, have a bare prototype. */
+export function hasPlainPrototype (value: object): boolean {
+  const prototype = Object.getPrototypeOf(value)
+  return prototype === null || Object.getPrototypeOf(prototype) === null || Array.isArray(value)
+}
+
+function className (value: object): string {
+  const { constructor } = Object.getPrototypeOf(value)
+  const name: unknown = typeof constructor === 'function' ? constructor.name : undefined
+  return typeof name === 'string' && name !== '' ? name : 'an unnamed class'
 }

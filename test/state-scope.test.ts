@@ -1,3 +1,5 @@
+import { parse } from 'node:querystring'
+import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import botasState, { type StateDocument, type StateScope, type TurnState } from '../lib/index.js'
 import Fastify from 'fastify'
@@ -90,6 +92,29 @@ t.test('dates and binary are stored as text', async (t) => {
   })
 })
 
+class Account {
+  readonly #number: string
+  constructor (number: string) { this.#number = number }
+  get masked () { return `…${this.#number.slice(-2)}` }
+}
+
+class Named { static name () { return 'secret' } }
+
+const instance = (name: string) => `an instance of ${name}, which has no enumerable properties of its own`
+
+/** What JSON.stringify takes for an empty object, whatever is in it, or for null. */
+const hollow: Array<[value: unknown, reason: string]> = [
+  [(function * () { yield 'secret' })(), 'a generator'], [(async function * () { yield 'secret' })(), 'a generator'],
+  [['secret'].values(), 'an iterator'], [new Map([['secret', 1]]).keys(), 'an iterator'], ['secret'.matchAll(/e/g), 'an iterator'],
+  [new URLSearchParams('secret=1'), instance('URLSearchParams')], [new Headers({ secret: '1' }), instance('Headers')],
+  [new FormData(), instance('FormData')], [new Blob(['secret']), instance('Blob')], [new Response('secret'), instance('Response')],
+  [new WeakRef({ secret: 1 }), instance('WeakRef')], [new AbortController().signal, instance('AbortSignal')],
+  [new Account('secret'), instance('Account')], [new (class {})(), instance('an unnamed class')], [new Named(), instance('an unnamed class')],
+  [Object.create({ secret: 1 }), instance('Object')], [Object.create(Object.create({ constructor: 'secret' })), instance('an unnamed class')],
+  [{ toJSON: () => new Account('secret') }, instance('Account')], [{ toJSON: () => new Date() }, instance('Date')],
+  [Object(Number.NaN), 'the number NaN'], [Object(-Infinity), 'the number -Infinity'], [Object(1n), 'a BigInt'], [Object(Symbol('secret')), 'a symbol']
+]
+
 t.test('a value that JSON cannot hold is refused at once, and the turn goes on', async (t) => {
   const { turn, stored } = await openBot(t)
   const cycle: Record<string, unknown> = {}
@@ -101,7 +126,7 @@ t.test('a value that JSON cannot hold is refused at once, and the turn goes on',
     [new Date('secret'), 'an invalid Date'], [Promise.resolve(1), 'a Promise'], [new WeakMap(), 'a weak collection'],
     [/secret/, 'a RegExp'], [new Error('secret'), 'an Error'],
     [nested, 'too deep a nesting'], [{ get secret () { throw new Error('secret') } }, 'an object that fails'],
-    [{ deep: [{ in: new Map() }] }, 'a Map']
+    [{ deep: [{ in: new Map() }] }, 'a Map'], ...hollow.flatMap(([value, reason]): typeof hollow => [[value, reason], [{ deep: [value] }, reason]])
   ]
   await turn((scope, { user, temp }) => {
     scope.set('kept', 1)
@@ -129,6 +154,45 @@ t.test('an object without prototype and one with toJSON are values like others',
     t.equal(scope.has('none'), false)
   })
   t.strictSame(await stored(), { bare: { a: 1 }, money: '3 €' })
+})
+
+t.test('boxed primitives, subclasses of Array, objects of another realm and without a class are values like others', async (t) => {
+  const { turn, stored } = await openBot(t)
+  class Stack extends Array<number> {}
+  class Point { constructor (readonly x: number, readonly y: number) {} }
+  const values = {
+    number: Object(5),
+    string: Object('text'),
+    empty: Object(''),
+    no: Object(false),
+    stack: Stack.from([1, 2]),
+    none: new Stack(),
+    realm: runInNewContext('[{}, [], { list: [1] }, new Date(0)]'),
+    query: parse(''),
+    bare: Object.create(null),
+    json: { toJSON: () => ({}) },
+    point: new Point(1, 2),
+    plain: {}
+  }
+  const texts = {
+    number: 5,
+    string: 'text',
+    empty: '',
+    no: false,
+    stack: [1, 2],
+    none: [],
+    realm: [{}, [], { list: [1] }, '1970-01-01T00:00:00.000Z'],
+    query: {},
+    bare: {},
+    json: {},
+    point: { x: 1, y: 2 },
+    plain: {}
+  }
+  await turn((scope) => {
+    for (const [name, value] of Object.entries(values)) scope.set(name, value)
+    scope.set('nested', { values })
+  })
+  t.strictSame(await stored(), { ...texts, nested: { values: texts } })
 })
 
 t.test('update gives the new value and takes a missing one for undefined', async (t) => {
