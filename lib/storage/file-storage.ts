@@ -1,22 +1,25 @@
 import { randomUUID } from 'node:crypto'
 import * as fs from 'node:fs'
 import { mkdir, opendir, stat, unlink } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { type ChangeDocument, type StateDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
-import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
 import { KeyQueue } from '../key-queue.js'
 import { kindOf } from '../kind-of.js'
-import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
+import { assertKnownOptions, assertWholeNumber, describeUrl, schemeOf } from '../option-checks.js'
 import { StoredDocument } from '../stored-document.js'
 import { type Found, allowDirectAccess } from './direct-access.js'
 import { type Expiry, pruneRegularly } from './expiry.js'
 import { fileName, isDocumentName } from './file-name.js'
+import { ifThere } from './if-there.js'
+import { realPath } from './real-path.js'
 import type { Storage } from './storage.js'
 
 /** What every turn needs: of `node:fs/promises` these cost up to three times as much. */
-const readFile = promisify(fs.readFile)
 const open = promisify(fs.open)
+const fchmod = promisify(fs.fchmod)
+const read = promisify(fs.read)
 const writeFile = promisify(fs.writeFile)
 const fsync = promisify(fs.fsync)
 const close = promisify(fs.close)
@@ -29,22 +32,37 @@ let asideCount = 0
 /** The files that this process changes, by path: several storages may be open on one directory. */
 const files = new KeyQueue()
 
+/** A FIFO is opened without waiting for somebody who writes to it. */
+const READ_ONLY = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK
+/** What systems say when something that is no file, a socket for instance, is opened. */
+const NO_FILE = new Set<string | undefined>(['ENXIO', 'EOPNOTSUPP', 'ENODEV', 'EISDIR'])
+const PERMISSIONS = 0o7777
+
+/** A document, and the permissions of its file. */
+interface DocumentFile {
+  stored: StoredDocument
+  mode: number
+}
+
 /** The options of `FileStorage`. */
 export interface FileStorageOptions extends Expiry {}
 
 /**
- * State in a directory, one JSON file a document, for one process at a time. A file is always complete: it is written
- * aside, synced and renamed. What a killed process left half-written is removed by the next one.
+ * State in a directory, one JSON file a document, for one process at a time; a worker thread counts as a process. A file
+ * is always complete: it is written aside, synced and renamed, and keeps its permissions. What a killed process left
+ * half-written is removed by the next one.
  */
 export class FileStorage implements Storage {
   readonly #directory: string
   readonly #ttl: number | undefined
+  #located: Promise<string> | undefined
   #sweep: Promise<void> | undefined
   #pruning: NodeJS.Timeout | undefined
 
   /**
-   * @param directory a path, relative to the working directory of now; made by the first write. It is the storage's
-   *   own: with a `ttl` every old `.json` file in it is removed. Default `./bot-state`.
+   * @param directory a path, relative to the working directory of now; its links are followed at the first use, and it is
+   *   made by the first write. It is the storage's own: with a `ttl` every old `.json` file in it is removed. Default
+   *   `./bot-state`.
    * @param options `ttl`, in seconds, by default for ever
    * @throws FST_BOTAS_STATE_INVALID_OPTION where one of them is wrong
    */
@@ -52,9 +70,9 @@ export class FileStorage implements Storage {
     assertKnownOptions(options, ['ttl'])
     const { ttl } = options
     assertWholeNumber('ttl', ttl, 'seconds')
-    if (typeof directory !== 'string' || directory === '') {
-      throw new FST_BOTAS_STATE_INVALID_OPTION('directory', 'a path', directory === '' ? 'an empty string' : kindOf(directory))
-    }
+    if (typeof directory !== 'string') throw invalidDirectory(kindOf(directory))
+    // The password of a storage's URL would be in every error of the file system.
+    if (directory === '' || schemeOf(directory) !== undefined) throw invalidDirectory(describeUrl(directory))
     this.#directory = resolve(directory)
     this.#ttl = ttl
   }
@@ -62,20 +80,21 @@ export class FileStorage implements Storage {
   /**
    * The documents of these keys, after all changes of theirs that are under way; a key that is not stored is left out.
    *
-   * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no JSON object in UTF-8
+   * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no regular one, or no JSON object in UTF-8
    */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
     return documentsOf(keys, await this.#find(keys))
   }
 
   /**
-   * Replaces whole documents, whatever is stored.
+   * Replaces whole documents, whatever they say.
    *
-   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing, or FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no
+   *   regular one
    */
   async write (changes: Record<string, unknown>): Promise<void> {
     const texts = encodeDocuments(changes)
-    await Promise.all(texts.map(([key, text]) => this.#inTurn(key, (path) => this.#write(path, text))))
+    await Promise.all(texts.map(([key, text]) => this.#inTurn(key, async (path) => this.#write(path, text, await modeOf(path, key)))))
   }
 
   /** Deletes documents; a key that is not stored is no error. */
@@ -91,33 +110,45 @@ export class FileStorage implements Storage {
   async update (key: string, change: ChangeDocument): Promise<void> {
     await this.#inTurn(key, async (path) => {
       await this.#unlinkExpired(path)
-      const stored = await readDocument(path, key)
-      const next = change(stored?.document)
-      if (next !== undefined) await this.#write(path, encodeDocument(next, key, stored))
-      else if (stored !== undefined) await ifThere(unlink(path))
+      const found = await readDocument(path, key)
+      const next = change(found?.stored.document)
+      if (next !== undefined) await this.#write(path, encodeDocument(next, key, found?.stored), found?.mode)
+      else if (found !== undefined) await ifThere(unlink(path))
     })
   }
 
   /** Removes the files whose `ttl` has passed. Runs by itself now and then. */
   async prune (): Promise<void> {
-    for await (const entry of await ifThere(opendir(this.#directory)) ?? []) {
-      if (entry.isFile() && isDocumentName(entry.name)) await this.#removeExpired(join(this.#directory, entry.name))
+    const directory = await this.#locate()
+    for await (const entry of await ifThere(opendir(directory)) ?? []) {
+      if (entry.isFile() && isDocumentName(entry.name)) await this.#removeExpired(join(directory, entry.name))
     }
   }
 
   /** Ends the clean-up of the first use. Nothing else is held open between calls. */
   async close (): Promise<void> {
+    await this.#located?.catch(() => {})
     clearInterval(this.#pruning)
     this.#pruning = undefined
     await this.#sweep
   }
 
+  /** The real path of the directory: one that has two names is one. All calls wait for the same promise and keep their order. */
+  #locate (): Promise<string> {
+    this.#located ??= realPath(this.#directory).catch((error) => {
+      this.#located = undefined
+      throw error
+    })
+    return this.#located
+  }
+
   /** The first use cleans up behind a process that was killed, on the side. */
-  #path (key: string): string {
-    this.#sweep ??= sweep(this.#directory)
+  async #use (): Promise<string> {
+    const directory = await this.#locate()
+    this.#sweep ??= sweep(directory)
     // What is not removed is not read either: the next time may succeed.
     if (this.#ttl !== undefined) this.#pruning ??= pruneRegularly(() => this.prune().catch(() => {}), this.#ttl)
-    return join(this.#directory, fileName(key))
+    return directory
   }
 
   static {
@@ -128,38 +159,32 @@ export class FileStorage implements Storage {
   }
 
   async #find (keys: string[]): Promise<Found<StoredDocument>> {
-    const paths = keys.map((key) => this.#path(key))
+    const directory = await this.#use()
+    const paths = keys.map((key) => join(directory, fileName(key)))
     if (files.isBusy(paths)) await files.settled(paths)
     return Promise.all(keys.map(async (key, index) => {
       const path = paths[index] as string
       await this.#removeExpired(path)
-      return readDocument(path, key)
+      return (await readDocument(path, key))?.stored
     }))
   }
 
   async #inTurn (key: string, work: (path: string) => Promise<void>): Promise<void> {
-    const path = this.#path(key)
+    const path = join(await this.#use(), fileName(key))
     await files.run([path], (turn) => turn.then(() => work(path)))
   }
 
-  async #write (path: string, text: string): Promise<void> {
-    const aside = join(this.#directory, `${ASIDE}${asideCount++}.tmp`)
+  /** @param mode of the file that is replaced; without one the system decides */
+  async #write (path: string, text: string, mode: number | undefined): Promise<void> {
+    const aside = join(dirname(path), `${ASIDE}${asideCount++}.tmp`)
     try {
-      await writeSynced(await this.#create(aside), text)
+      await writeSynced(await create(aside, mode), text, mode)
       await rename(aside, path)
     } catch (error) {
       // The first error is the one to report, whatever the clean-up does.
       await ifThere(unlink(aside)).catch(() => {})
       throw error
     }
-  }
-
-  /** Opens a new file, and makes the directory where that is not there yet, or no longer. */
-  async #create (path: string): Promise<number> {
-    const file = await ifThere(open(path, 'wx'))
-    if (file !== undefined) return file
-    await mkdir(this.#directory, { recursive: true })
-    return open(path, 'wx')
   }
 
   /** A file that is expired now may be replaced in a moment: it is looked at again when it is its turn. */
@@ -175,8 +200,12 @@ export class FileStorage implements Storage {
   async #isExpired (path: string): Promise<boolean> {
     if (this.#ttl === undefined) return false
     const found = await ifThere(stat(path))
-    return found !== undefined && found.mtimeMs + this.#ttl * 1000 <= Date.now()
+    return found !== undefined && found.isFile() && found.mtimeMs + this.#ttl * 1000 <= Date.now()
   }
+}
+
+function invalidDirectory (got: string): Error {
+  return new FST_BOTAS_STATE_INVALID_OPTION('directory', 'a path', got)
 }
 
 /** Removes the temporary files of earlier processes. What cannot be removed is no reason to fail: it is never read. */
@@ -188,25 +217,62 @@ async function sweep (directory: string): Promise<void> {
   } catch {}
 }
 
-async function readDocument (path: string, key: string): Promise<StoredDocument | undefined> {
-  const bytes = await ifThere(readFile(path))
-  return bytes && new StoredDocument(bytes, key)
-}
-
-async function writeSynced (file: number, text: string): Promise<void> {
+/** fstatSync does not block: the system has looked that up to open the file. */
+async function readDocument (path: string, key: string): Promise<DocumentFile | undefined> {
+  const file = await ifThere(open(path, READ_ONLY).catch((error: NodeJS.ErrnoException) => {
+    throw NO_FILE.has(error.code) ? notAFile(key) : error
+  }))
+  if (file === undefined) return undefined
   try {
-    await writeFile(file, text)
-    await fsync(file)
+    const stats = fs.fstatSync(file)
+    const mode = permissionsOf(stats, key)
+    return { stored: new StoredDocument(await readAll(file, stats.size), key), mode }
   } finally {
     await close(file)
   }
 }
 
-/** What is done with a file or directory, or `undefined` where there is none. */
-async function ifThere<Result> (work: Promise<Result>): Promise<Result | undefined> {
+/** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where what is there is no regular file */
+async function modeOf (path: string, key: string): Promise<number | undefined> {
+  const stats = await ifThere(stat(path))
+  return stats && permissionsOf(stats, key)
+}
+
+function permissionsOf (stats: fs.Stats, key: string): number {
+  if (!stats.isFile()) throw notAFile(key)
+  return stats.mode & PERMISSIONS
+}
+
+function notAFile (key: string): Error {
+  return new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'not a regular file')
+}
+
+async function readAll (file: number, size: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafe(size)
+  let length = 0
+  let bytesRead: number
+  do {
+    ({ bytesRead } = await read(file, bytes, length, size - length, null))
+    length += bytesRead
+  } while (bytesRead > 0 && length < size)
+  return bytes.subarray(0, length)
+}
+
+/** Opens a new file, and makes its directory where that is not there yet, or no longer. */
+async function create (path: string, mode: number | undefined): Promise<number> {
+  const file = await ifThere(open(path, 'wx', mode))
+  if (file !== undefined) return file
+  await mkdir(dirname(path), { recursive: true })
+  return open(path, 'wx', mode)
+}
+
+/** The umask took permissions from the new file: until it has them back, it has fewer than the one that it replaces. */
+async function writeSynced (file: number, text: string, mode: number | undefined): Promise<void> {
   try {
-    return await work
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    await writeFile(file, text)
+    if (mode !== undefined && (fs.fstatSync(file).mode & PERMISSIONS) !== mode) await fchmod(file, mode)
+    await fsync(file)
+  } finally {
+    await close(file)
   }
 }

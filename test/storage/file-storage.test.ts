@@ -1,9 +1,20 @@
-import { mkdir, readFile, readdir, utimes, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync } from 'node:fs'
+import { chmod, lstat, readFile, readdir, stat, symlink, unlink, utimes, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { FileStorage } from '../../lib/index.js'
 import { settled } from '../helpers/build-fastify.js'
 import { storageSuite } from './storage-suite.js'
+
+/** Makes a directory the working directory of a test. */
+function enter (t: Test, directory: string): void {
+  const before = process.cwd()
+  t.teardown(() => process.chdir(before))
+  process.chdir(directory)
+}
 
 t.test('what every storage promises', async (t) => storageSuite(t, (t, options) => new FileStorage(t.testdir(), options)))
 
@@ -66,20 +77,125 @@ t.test('a byte order mark is no damage', async (t) => {
   t.equal(await readFile(join(directory, 'key.json'), 'utf8'), '{"n":1.0,"m":2}')
 })
 
+t.test('what JSON cannot hold is refused in place of a document of which other members keep their text', async (t) => {
+  const text = '{"n": 1.0}'
+  const directory = t.testdir({ 'key.json': text })
+  const storage = new FileStorage(directory)
+  for (const document of [new Map([['n', 1]]), new Headers({ n: '1' }), new Date(), Buffer.from('{}')]) {
+    await t.rejects(storage.update('key', () => document as unknown as Record<string, unknown>), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE' })
+  }
+  t.equal(await readFile(join(directory, 'key.json'), 'utf8'), text)
+})
+
 t.test('only a missing file counts as missing', async (t) => {
   const directory = t.testdir({ 'key.json': {} })
   const storage = new FileStorage(directory)
-  await t.rejects(storage.read(['key']), { code: 'EISDIR' })
+  await t.rejects(storage.read(['key']), { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: /"key" is not a regular file/ })
   await t.rejects(storage.delete(['key']), { code: /EISDIR|EPERM/ })
   await t.rejects(new FileStorage(join(directory, 'key.json')).write({ '': { n: 1 } }).then(() => new FileStorage(join(directory, 'key.json', '.json')).read(['a'])), { code: 'ENOTDIR' })
 })
 
 t.test('a write that fails leaves no temporary file', async (t) => {
   const directory = t.testdir()
-  await mkdir(join(directory, 'key.json'))
   const storage = new FileStorage(directory)
-  await t.rejects(storage.write({ key: { n: 1 } }), { code: /EISDIR|ENOTEMPTY|EEXIST/ })
+  const update = storage.update('key', () => {
+    mkdirSync(join(directory, 'key.json'))
+    return { n: 1 }
+  })
+  await t.rejects(update, { code: /EISDIR|ENOTEMPTY|EEXIST/ })
   t.strictSame(await readdir(directory), ['key.json'])
+})
+
+t.test('what is no regular file is refused at once, and stays as it is', async (t) => {
+  const directory = t.testdir({ 'directory.json': { inside: '' } })
+  const pathOf = (key: string) => join(directory, `${key}.json`)
+  execFileSync('mkfifo', [pathOf('fifo')])
+  await utimes(pathOf('fifo'), 1, 1)
+  // The path of a socket may have no more than 107 bytes.
+  enter(t, directory)
+  const server = createServer().listen('socket.json')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  await symlink('/dev/zero', pathOf('device'))
+  await symlink(pathOf('fifo'), pathOf('link'))
+  const before = await readdir(directory)
+  for (const options of [{}, { ttl: 3600 }]) {
+    const storage = new FileStorage(directory, options)
+    t.teardown(() => storage.close())
+    for (const key of ['directory', 'fifo', 'socket', 'device', 'link']) {
+      const corrupt = { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', statusCode: 500, message: new RegExp(`"${key}" is not a regular file`) }
+      await t.rejects(storage.read([key]), corrupt)
+      await t.rejects(storage.update(key, () => ({ n: 1 })), corrupt)
+      await t.rejects(storage.update(key, () => undefined), corrupt)
+      await t.rejects(storage.write({ [key]: { n: 1 } }), corrupt)
+    }
+    t.strictSame(await readdir(directory), before)
+  }
+  t.ok((await lstat(pathOf('fifo'))).isFIFO())
+})
+
+t.test('a document keeps the mode of its file, whatever the umask, and a new one has what the umask leaves', async (t) => {
+  const directory = t.testdir()
+  const storage = new FileStorage(directory)
+  const modeOf = async (key: string) => ((await stat(join(directory, `${key}.json`))).mode & 0o7777).toString(8)
+  const before = process.umask(0o027)
+  t.teardown(() => process.umask(before))
+  await storage.write({ key: { n: 1 } })
+  t.equal(await modeOf('key'), '640')
+  for (const umask of [0o000, 0o022, 0o077]) {
+    process.umask(umask)
+    for (const mode of [0o600, 0o640, 0o666, 0o440, 0o755, 0o2770]) {
+      await chmod(join(directory, 'key.json'), mode)
+      await storage.update('key', (current) => ({ n: current?.n as number + 1 }))
+      t.equal(await modeOf('key'), mode.toString(8), 'updated')
+      await storage.write({ key: { n: 0 } })
+      t.equal(await modeOf('key'), mode.toString(8), 'written')
+    }
+    await storage.write({ [`new-${umask}`]: { n: 1 } })
+    t.equal(await modeOf(`new-${umask}`), (0o666 & ~umask).toString(8))
+  }
+})
+
+t.test('a directory with several names is one directory, also if it is not there yet', async (t) => {
+  const root = t.testdir({ there: { inside: {} } })
+  await symlink('there', join(root, 'link'))
+  await symlink('not-yet', join(root, 'dangling'))
+  await symlink('dangling', join(root, 'twice'))
+  enter(t, root)
+  const names = [
+    ['there', 'link', './link/', 'link/inside/..', join(root, 'link')],
+    ['there/inside', 'link/inside'],
+    ['there/a/b', 'link/a/b'],
+    ['not-yet', 'dangling', 'twice'],
+    ['not-yet/a', 'dangling/a', 'twice/a']
+  ]
+  for (const [first, ...others] of names as Array<[string, ...string[]]>) {
+    const storages = [first, ...others].map((name) => new FileStorage(name))
+    const count = (current: Record<string, unknown> | undefined) => ({ n: (current?.n as number ?? 0) + 1 })
+    await Promise.all(Array.from({ length: 20 }, () => storages.map((storage) => storage.update('key', count))).flat())
+    t.strictSame(JSON.parse(await readFile(join(root, first, 'key.json'), 'utf8')), { n: storages.length * 20 }, first)
+  }
+})
+
+t.test('calls keep their order from the first one on', async (t) => {
+  const storage = new FileStorage(join(t.testdir(), 'a', 'b'))
+  const writes = Array.from({ length: 20 }, (_, n) => storage.write({ key: { n } }))
+  t.strictSame(await storage.read(['key']), { key: { n: 19 } })
+  await Promise.all(writes)
+})
+
+t.test('a directory whose path leads nowhere can be mended', async (t) => {
+  const root = t.testdir()
+  const directory = join(root, 'loop')
+  await symlink('loop', directory)
+  const storage = new FileStorage(directory, { ttl: 1 })
+  await t.rejects(storage.read(['key']), { code: 'ELOOP' })
+  await t.rejects(storage.write({ key: { n: 1 } }), { code: 'ELOOP' })
+  await storage.close()
+  await unlink(directory)
+  await storage.write({ key: { n: 1 } })
+  t.strictSame(await storage.read(['key']), { key: { n: 1 } })
+  await storage.close()
 })
 
 t.test('temporary files of a process that was killed are removed by the next one', async (t) => {
@@ -162,15 +278,16 @@ t.test('without a time to live nothing is removed, however old', async (t) => {
 
 t.test('a directory that is no path is refused', async (t) => {
   t.throws(() => new FileStorage(''), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /directory/ })
+  for (const url of ['redis://:hunter2@localhost', 'file:./bot-state', 'file:///bot-state', 'memory:']) {
+    t.throws(() => new FileStorage(url), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"directory" must be a path, got "\w+:[/]*…?"$/ })
+  }
   t.throws(() => new FileStorage('a', { ttl: 0 }), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"ttl" must be a whole number of seconds .* got 0/ })
   t.throws(() => new FileStorage('a', { tll: 1 } as object), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"tll"/ })
   t.throws(() => new FileStorage(7 as unknown as string), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /directory/ })
 })
 
 t.test('the directory is ./bot-state by default', async (t) => {
-  const before = process.cwd()
-  process.chdir(t.testdir())
-  t.teardown(() => process.chdir(before))
+  enter(t, t.testdir())
   await new FileStorage().write({ key: { n: 1 } })
   t.strictSame(await readdir('bot-state'), ['key.json'])
 })

@@ -39,10 +39,10 @@ export function storageSuite (t: Test, open: (t: Test, options: { ttl?: number }
 
   promise('a value that JSON cannot hold is refused and nothing is written', async (t, storage) => {
     await storage.write({ key: { kept: true } })
-    for (const value of [1n, Symbol('s'), () => {}, new Map(), new Set(), Number.NaN]) {
+    for (const value of [1n, Symbol('s'), () => {}, new Map(), new Set(), Number.NaN, [1].values(), new Headers(), Object(Number.NaN)]) {
       await t.rejects(storage.write({ other: {}, key: { value } }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"key"/ })
     }
-    for (const document of [null, undefined, 1, 'text', [1], new Date(), Buffer.from('{}')]) {
+    for (const document of [null, undefined, 1, 'text', [1], new Date(), Buffer.from('{}'), new Map([['n', 1]]), new Headers({ n: '1' })]) {
       await t.rejects(storage.write({ key: document }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"key"/ })
     }
     await t.rejects(storage.update('key', () => ({ n: 1n })), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE', message: /"key"/ })
