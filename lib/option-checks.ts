@@ -4,6 +4,9 @@ import { kindOf } from './kind-of.js'
 /** Enough for any count; 68 years in seconds. */
 const MAX_WHOLE_NUMBER = 2 ** 31 - 1
 
+/** Text that may be shown: it is no URL, and no part of one with a password, since it has neither `:` nor `@`. */
+const HARMLESS = /^[\w .-]*$/
+
 /**
  * Refuses options that nobody would heed: a misspelt `storage` would be a bot that forgets everything.
  *
@@ -14,7 +17,7 @@ export function assertKnownOptions (options: object, names: string[], others: st
   if (typeof options !== 'object' || options === null) throw new FST_BOTAS_STATE_INVALID_OPTION('options', 'an object', kindOf(options))
   for (const [name, value] of Object.entries(options)) {
     if (!names.includes(name) && !others.includes(name)) {
-      throw new FST_BOTAS_STATE_INVALID_OPTION(name, `one of ${names.join(', ')}`, kindOf(value))
+      throw new FST_BOTAS_STATE_INVALID_OPTION(HARMLESS.test(name) ? name : `${schemeOf(name) ?? ''}…`, `one of ${names.join(', ')}`, kindOf(value))
     }
   }
 }
@@ -29,4 +32,25 @@ export function assertWholeNumber (name: string, value: unknown, unit: string): 
   if (value === undefined || (Number.isInteger(value) && (value as number) >= 1 && (value as number) <= MAX_WHOLE_NUMBER)) return
   throw new FST_BOTAS_STATE_INVALID_OPTION(name, `a whole number of ${unit} from 1 to ${MAX_WHOLE_NUMBER}`,
     typeof value === 'number' ? String(value) : kindOf(value))
+}
+
+/** The scheme that a text begins with, if it goes on with `//` or is one that names a storage. */
+export function schemeOf (text: string): string | undefined {
+  return /^(?:[a-z]+:\/\/|(?:memory|file|rediss?):)/i.exec(text)?.[0]
+}
+
+/** What an error says of a text in place of a URL. A password may be anywhere in it, so no more than the scheme is shown. */
+export function describeUrl (text: string): string {
+  if (text === '') return 'an empty string'
+  const scheme = schemeOf(text)
+  if (scheme === undefined) return 'a string that is not a URL'
+  return `"${scheme}${text === scheme ? '' : '…'}"`
+}
+
+/** What an error says of the value of an option, which may be a URL that was meant for another one. */
+export function describeValue (value: unknown): string {
+  if (typeof value === 'number') return String(value)
+  if (typeof value !== 'string') return kindOf(value)
+  if (HARMLESS.test(value)) return `"${value}"`
+  return schemeOf(value) === undefined ? 'a string' : describeUrl(value)
 }

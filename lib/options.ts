@@ -1,9 +1,7 @@
-import { inspect } from 'node:util'
 import type { FastifyRequest } from 'fastify'
 import { FST_BOTAS_STATE_INVALID_OPTION } from './errors.js'
 import type { TurnIdentity } from './identity.js'
-import { kindOf } from './kind-of.js'
-import { assertKnownOptions } from './option-checks.js'
+import { assertKnownOptions, describeValue } from './option-checks.js'
 import { openStorage } from './storage/open-storage.js'
 import { type Storage, isStorage } from './storage/storage.js'
 
@@ -52,7 +50,7 @@ const MAX_DELAY = 2 ** 31 - 1
 /**
  * Checks the options and opens the storage that they name.
  *
- * @throws FST_BOTAS_STATE_INVALID_OPTION naming the option and its value
+ * @throws FST_BOTAS_STATE_INVALID_OPTION naming the option and, unless a password may be in it, its value
  */
 export async function checkOptions (options: BotasStateOptions | Storage): Promise<CheckedOptions> {
   const given: BotasStateOptions = isStorage(options) ? { storage: options } : options
@@ -84,8 +82,6 @@ function assertMilliseconds (name: string, value: unknown): void {
   }
 }
 
-/** An object may hold credentials: of that only the kind is shown. */
 function invalid (option: string, expected: string, value: unknown): Error {
-  const got = typeof value === 'object' ? kindOf(value) : inspect(value, { breakLength: Infinity })
-  return new FST_BOTAS_STATE_INVALID_OPTION(option, expected, got)
+  return new FST_BOTAS_STATE_INVALID_OPTION(option, expected, describeValue(value))
 }

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import Fastify from 'fastify'
 import t from 'tap'
 import botasState, { type BotasStateOptions, FileStorage, MemoryStorage, errorCodes } from '../lib/index.js'
@@ -37,21 +38,26 @@ t.test('a wrong option is refused with its name and value', async (t) => {
     [{ storage: 7 }, /"storage".*7/],
     [{ storage: null }, /"storage".*null/],
     [{ storage: {} }, /"storage".*an object/],
-    [{ storage: 'redis:' }, /"storage".*"redis:"/],
+    [{ storage: 'redis:' }, /"storage".*got "redis:"$/],
     [{ storage: { read () {}, write () {} } }, /"storage"/],
-    [{ storage: '' }, /"storage".*""/],
-    [{ storage: 'mongodb://localhost' }, /"storage".*"mongodb:\/\/localhost"/],
-    [{ storage: 'memory:1' }, /"storage".*"memory:1"/],
-    [{ storage: './bot-state' }, /"storage".*"\.\/bot-state"/],
-    [{ storage: 'file:' }, /"storage".*"file:"/],
-    [{ storage: 'file://host/path' }, /"storage".*"file:\/\/host\/path"/],
+    [{ storage: '' }, /"storage".*got an empty string$/],
+    [{ storage: 'mongodb://localhost' }, /"storage".*got "mongodb:\/\/…"$/],
+    [{ storage: 'memory:1' }, /"storage".*got "memory:…"$/],
+    [{ storage: './bot-state' }, /"storage".*got a string that is not a URL$/],
+    [{ storage: 'file:' }, /"storage".*got "file:"$/],
+    [{ storage: 'file://host/path' }, /"storage".*got "file:\/\/…"$/],
+    [{ storage: 'file:redis://host' }, /"storage".*got "file:…"$/],
+    [{ storage: 'redis://localhost?tls=1' }, /"storage".*parameters among db, family, username and password, got "redis:\/\/…"$/],
     [{ storge: 'memory:' }, /"storge" must be one of storage, identify, flush, loadTimeout, flushTimeout/],
     [{ flushtimeout: 5 }, /"flushtimeout"/],
-    [{ identify: 'me' }, /"identify".*'me'/],
-    [{ flush: 'later' }, /"flush".*'later'/],
+    [{ identify: 'me' }, /"identify".*"me"/],
+    [{ identify: null }, /"identify".*null/],
+    [{ flush: 'later' }, /"flush".*"later"/],
+    [{ flush: 'on send!' }, /"flush".*got a string$/],
+    [{ flush: () => 'onSend' }, /"flush".*got a function$/],
     [{ loadTimeout: 0 }, /"loadTimeout".*0/],
     [{ loadTimeout: 0.5 }, /"loadTimeout".*from 1 to.*0\.5/],
-    [{ loadTimeout: '5s' }, /"loadTimeout".*'5s'/],
+    [{ loadTimeout: '5s' }, /"loadTimeout".*"5s"/],
     [{ loadTimeout: Number.NaN }, /"loadTimeout".*NaN/],
     [{ flushTimeout: -1 }, /"flushTimeout".*-1/],
     [{ flushTimeout: Infinity }, /"flushTimeout".*Infinity/],
@@ -75,12 +81,67 @@ t.test('a second registration in the same place fails and leaves the first one i
   t.equal(closed, 1)
 })
 
-t.test('a wrong URL does not show its password', async (t) => {
-  for (const storage of ['redsi://user:hunter2@localhost', 'redis://user:hunter2@[', 'Redis:user:hunter2@localhost', { url: 'redis://user:hunter2@localhost' }]) {
-    const error = await register({ storage }).then(() => t.fail('registered'), (error) => error)
-    t.match(error, { code: 'FST_BOTAS_STATE_INVALID_OPTION' })
-    t.notMatch(error.message, /hunter/)
+/** What somebody may write who has "hunter2" for a password, and makes a mistake. */
+const mistaken = [
+  'redsi://user:hunter2@localhost', 'Redis://:hunter2@localhost', 'redis:user:hunter2@localhost', 'Redis:user:hunter2@localhost', 'redis:/:hunter2@localhost',
+  'redis://user:hunter2@[', 'redis://:hunter2:localhost', 'redis://user:hunter2', 'redis://:hunter2/@localhost', 'redis://:hunter2?@localhost',
+  'redis://localhost#password=hunter2', 'redis://localhost/#hunter2', 'redis://:50%hunter2@localhost', 'redis://a,b?password=hunter2', 'redis://:hunter2@a,b/1',
+  'redis://:hunter2@a,', 'redis://localhost?pasword=hunter2', 'redis://localhost?port=hunter2', 'redis://localhost?connectTimeout=hunter2', 'redis://bot:1?hunter2@localhost',
+  'redis://localhost/hunter2', 'http://:hunter2@localhost', 'postgres://bot:hunter2@localhost/db', '//:hunter2@localhost', ':hunter2@localhost', 'hunter2@localhost',
+  'user:hunter2@localhost:6379', 'localhost:6379?password=hunter2', 'localhost,password=hunter2', 'memory:hunter2', 'memory:?password=hunter2',
+  'file://user:hunter2@host/path', 'file:redis://:hunter2@localhost', ' redis://:hunter2@localhost', '"redis://:hunter2@localhost"', 'redis://:hunter2@local host',
+  'REDIS_URL=redis://:hunter2@localhost'
+]
+
+t.test('no password is in an error about an option, wherever it is and whatever the mistake', async (t) => {
+  const attempts: Array<(text: string) => unknown> = [
+    (storage) => register({ storage }),
+    (text) => register({ storage: { url: text } }),
+    (text) => register({ storage: [text] }),
+    (text) => register({ storage: Object.assign(() => {}, { text }) }),
+    ...['identify', 'flush', 'loadTimeout', 'flushTimeout', 'redis'].map((option) => (text: string) => register({ [option]: text })),
+    (text) => register({ [text]: true }),
+    (text) => register({ [text]: text }),
+    (text) => register(text),
+    (text) => register([text]),
+    (text) => register(Symbol(text)),
+    (text) => new RedisStorage(text),
+    (text) => new RedisStorage({ url: text } as unknown as string),
+    (text) => new RedisStorage('redis://localhost', text as unknown as object),
+    (text) => new RedisStorage('redis://localhost', { [text]: text } as object),
+    (text) => new RedisStorage('redis://localhost', { ttl: text } as object),
+    (text) => new RedisStorage('redis://localhost', { keyPrefix: { text } } as object),
+    (text) => new FileStorage('./bot-state', { [text]: text } as object),
+    (text) => new MemoryStorage(text as unknown as object),
+    (text) => new MemoryStorage({ maxDocuments: text } as object)
+  ]
+  for (const text of mistaken) {
+    for (const attempt of attempts) {
+      const error = await Promise.resolve(text).then(attempt).then(() => t.fail(`${attempt} took ${text}`), (error) => error)
+      t.equal(error.code, 'FST_BOTAS_STATE_INVALID_OPTION', `${attempt} ${text}`)
+      t.notMatch(inspect(error, { depth: Infinity, showHidden: true }), /hunter/)
+    }
   }
+})
+
+t.test('an unknown option is named, and of a URL in its place the scheme', async (t) => {
+  await t.rejects(register({ 'flush-timeout': 1 }), { message: /^the option "flush-timeout" / })
+  await t.rejects(register({ 'redis://:hunter2@localhost': 1 }), { message: /^the option "redis:\/\/…" / })
+  await t.rejects(register({ 'user:hunter2@localhost': 1 }), { message: /^the option "…" / })
+})
+
+t.test('no password of a storage is in a log line, be it a parameter of the URL or before its host', async (t) => {
+  const told: unknown[] = []
+  const stream = { write: (line: string) => { told.push(line) } }
+  for (const url of ['redis://127.0.0.1:1?password=hunter2', 'redis://127.0.0.1:1?username=hunter2&password=hunter2', 'rediss://:hunter2@127.0.0.1:1', 'redis://:hunter2@127.0.0.1:1,127.0.0.1:2']) {
+    const app = Fastify({ logger: { level: 'trace', stream } })
+    await app.register(botasState, { storage: url, loadTimeout: 100 })
+    const error = await app.botasState.run({ channelId: 'c', botId: 'b', userId: 'u' }, () => {}).then(() => t.fail('reached'), (error) => error)
+    told.push(error, app.botasState.stats, app.botasState.storage)
+    await app.close()
+    t.match(error, { code: 'FST_BOTAS_STATE_LOAD_FAILED' })
+  }
+  t.notMatch(inspect(told, { depth: 5 }), /hunter/)
 })
 
 t.test('every error code is exported under its own name', async (t) => {

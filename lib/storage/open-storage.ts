@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
+import { describeUrl, schemeOf } from '../option-checks.js'
 import { FileStorage } from './file-storage.js'
 import { MemoryStorage } from './memory-storage.js'
 import { parseRedisUrl } from './redis-url.js'
@@ -8,7 +9,7 @@ import type { Storage } from './storage.js'
 /**
  * The storage that a URL names: `memory:`, `file:./relative`, `file:///absolute`, `redis://…` or `rediss://…`.
  *
- * @throws FST_BOTAS_STATE_INVALID_OPTION where it names none. Credentials in the URL stay out of the message.
+ * @throws FST_BOTAS_STATE_INVALID_OPTION where it names none. The message has no more of the URL than its scheme.
  */
 export async function openStorage (url: string): Promise<Storage> {
   const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(url) ?? []
@@ -27,13 +28,13 @@ export async function openStorage (url: string): Promise<Storage> {
 function directoryOf (url: string, path: string): string {
   try {
     const directory = path.startsWith('//') ? fileURLToPath(url) : path
-    if (directory !== '') return directory
+    if (directory !== '' && schemeOf(directory) === undefined) return directory
   } catch {}
   throw invalid(url)
 }
 
 function invalid (url: string): Error {
   return new FST_BOTAS_STATE_INVALID_OPTION('storage',
-    'a URL like memory:, file:./bot-state, redis://host:6379 or rediss://host:6379',
-    `"${url.replace(/^([a-z]*:(?:\/\/)?)?.*@/is, '$1***@')}"`)
+    'a URL like memory:, file:./bot-state, redis://host:6379 or rediss://host:6379, its password percent-encoded ' +
+    'and its parameters among db, family, username and password', describeUrl(url))
 }

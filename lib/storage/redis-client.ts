@@ -2,6 +2,7 @@ import { createRequire } from 'node:module'
 import type { Cluster, Redis } from 'ioredis'
 import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
 import { kindOf } from '../kind-of.js'
+import { describeUrl } from '../option-checks.js'
 import { parseRedisUrl } from './redis-url.js'
 
 /** A client of ioredis. */
@@ -25,7 +26,7 @@ const RESOLVE_INTERVAL = 5000
  */
 export function openClient (url: string): RedisClient {
   const parsed = parseRedisUrl(url)
-  if (parsed === undefined) throw invalidConnection('a string that is no such URL')
+  if (parsed === undefined) throw invalidConnection(describeUrl(url))
   const { Cluster, Redis } = requireIoredis('connection')
   const pause = (attempt: number): number => Math.min(attempt * 50, MAX_PAUSE)
   const options = {
@@ -99,5 +100,5 @@ export function requireIoredis (option: string): typeof import('ioredis') {
 }
 
 function invalidConnection (got: string): Error {
-  return new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a redis:// or rediss:// URL, its password percent-encoded, or a client of ioredis', got)
+  return new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a redis:// or rediss:// URL, its password percent-encoded and its parameters among db, family, username and password, or a client of ioredis', got)
 }

@@ -37,9 +37,9 @@ export class RedisStorage implements Storage {
   #closed = false
 
   /**
-   * @param connection a URL, `redis://` or `rediss://`, with several hosts and commas between them for a Cluster, or a
-   *   client of ioredis, which stays its maker's to close. With a URL the first command connects. Default
-   *   `redis://localhost:6379`.
+   * @param connection a URL, `redis://` or `rediss://`, with several hosts and commas between them for a Cluster, or with
+   *   the parameters `db`, `family`, `username` and `password`; or a client of ioredis, which stays its maker's to close.
+   *   With a URL the first command connects. Default `redis://localhost:6379`.
    * @param options `keyPrefix`, by default `botas:`, and `ttl`, in seconds, by default for ever
    * @throws FST_BOTAS_STATE_INVALID_OPTION where one of them is wrong, or for a URL without ioredis installed
    */

@@ -8,9 +8,12 @@ export interface RedisUrl {
   nodes: Array<{ host: string, port: number }>
 }
 
+/** ioredis would take any option from a query, as text, and throw from a timer where that should have been a number. */
+const PARAMETER = /^(?:db=\d+|family=[046]|(?:username|password)=.+)$/s
+
 /**
  * Reads `redis://user:password@host:port/database`, user and password percent-encoded, `rediss://…`, and, for a Cluster, several hosts with a comma
- * between them. `undefined` where it is none of these.
+ * between them. The parameters `db`, `family`, `username` and `password` may follow. `undefined` where it is none of these.
  */
 export function parseRedisUrl (url: string): RedisUrl | undefined {
   const [, scheme, credentials = '', hosts = '', rest = ''] = /^(rediss?:\/\/)([^#/?]*@)?([^@/?#]*)(\/?\d*(?:\?[^#]*)?)$/s.exec(url) ?? []
@@ -19,6 +22,7 @@ export function parseRedisUrl (url: string): RedisUrl | undefined {
   // A Cluster has the database 0 only.
   if (urls.length > 1 && (!/^\/?0?$/.test(rest) || hosts.split(',').includes(''))) return undefined
   const nodes = urls.map((one) => new URL(one))
+  if (nodes.some(({ searchParams }) => [...searchParams].some(([name, value]) => !PARAMETER.test(`${name}=${value}`)))) return undefined
   const [username, password] = decoded(nodes[0] as URL)
   if (username === undefined || password === undefined) return undefined
   return {
