@@ -12,9 +12,9 @@ export const FST_BOTAS_STATE_INVALID_PATH = createError<[path: string, reason: s
 export const FST_BOTAS_STATE_NOT_SERIALIZABLE = createError<[place: string, reason: string]>(
   'FST_BOTAS_STATE_NOT_SERIALIZABLE', '%s cannot be stored as JSON: it holds %s', 500, TypeError)
 
-/** An id is there, but is no string that can be part of a key: empty, too long, or with control characters. 400. */
+/** An id is malformed: not a string, too long, or with control characters or half a surrogate pair. 400. */
 export const FST_BOTAS_STATE_INVALID_ID = createError<[field: string, reason: string]>(
-  'FST_BOTAS_STATE_INVALID_ID', '"%s" is no usable id: %s', 400)
+  'FST_BOTAS_STATE_INVALID_ID', '"%s" is not a valid id: %s', 400)
 
 /** A persisted scope was used although the request does not say whose it is. The message says what is missing. 400. */
 export const FST_BOTAS_STATE_NOT_A_TURN = createError<[scope: string, reason: string]>(

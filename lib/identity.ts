@@ -1,17 +1,21 @@
 import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_NOT_A_TURN } from './errors.js'
 import { kindOf } from './kind-of.js'
 
-/** Whose turn a request is. Ids are non-empty strings of at most 1,024 characters without control characters. */
+/** Whose turn a request is. Ids are strings of at most 1,024 characters without control characters; an empty one is missing. */
 export interface TurnIdentity {
   /** The channel, for instance `msteams` or `webchat`. */
   channelId: string
   /** The bot itself: one storage can serve several. */
   botId: string
   /** Without it the turn has no conversation state. */
-  conversationId?: string | undefined
+  conversationId?: string | null | undefined
   /** Without it the turn has no user state. */
-  userId?: string | undefined
+  userId?: string | null | undefined
 }
+
+type IdName = keyof TurnIdentity
+/** Ids as they were found, of any kind. */
+type Ids = { [Name in IdName]?: unknown }
 
 /** The scopes that are stored, each under a key of its own. */
 export type PersistedScope = 'conversation' | 'user'
@@ -31,18 +35,25 @@ const CONTROL_CHARACTER = /\p{Cc}/u
 const UNFIT = /[\p{Cc}\p{Cs}]/u
 
 /**
- * The identity of the turn that a Bot Framework activity begins, the default of the option `identify`.
+ * The identity of the turn that a Bot Framework activity begins, the default of the option `identify`. An id that is
+ * missing, `null` or empty is missing.
  *
- * @param body anything; it counts as an activity when it is an object with a `channelId` and a `recipient`
- * @returns `undefined` where the body is no activity. `conversationId` and `userId` are missing where the activity has none.
+ * @example
+ * identify: ({ body }) => activityIdentity(body, { botId: 'my-skill' })
+ *
+ * @param body anything; it counts as an activity when it is an object with a `channelId` and an object as `recipient`
+ * @param options `botId` takes the place of `recipient.id`: for a skill, which must not share the documents of the bot that calls it
+ * @returns `undefined` if the body is no activity, or names no bot. `conversationId` and `userId` are `undefined` if the activity has none.
  * @throws FST_BOTAS_STATE_INVALID_ID naming the field whose id cannot be part of a key
  */
-export function activityIdentity (body: unknown): TurnIdentity | undefined {
+export function activityIdentity (body: unknown, { botId }: { botId?: string | undefined } = {}): TurnIdentity | undefined {
   const { channelId, recipient, conversation, from } = membersOf(body)
-  if (channelId == null || recipient == null) return undefined
+  if (!isObject(recipient)) return undefined
+  const [bot, botField] = isMissing(botId) ? [recipient.id, activityFields.botId] : [botId, 'botId']
+  if (isMissing(channelId) || isMissing(bot)) return undefined
   return {
     channelId: validId(channelId, activityFields.channelId),
-    botId: validId(idOf(recipient, activityFields.botId), activityFields.botId),
+    botId: validId(bot, botField),
     conversationId: optionalId(idOf(conversation, activityFields.conversationId), activityFields.conversationId),
     userId: optionalId(idOf(from, activityFields.userId), activityFields.userId)
   }
@@ -71,19 +82,17 @@ export function userKey (identity: TurnIdentity): string {
 /** The key of a scope's document, `undefined` where the turn has no such scope. The ids were checked. */
 export function keyOf (scope: PersistedScope, { channelId, botId, conversationId, userId }: TurnIdentity): string | undefined {
   const id = scope === 'conversation' ? conversationId : userId
-  return id == null ? undefined : `${channelId}/${botId}/${collections[scope]}/${id}`
+  return isMissing(id) ? undefined : `${channelId}/${botId}/${collections[scope]}/${id}`
 }
 
 /**
  * What somebody gave as an identity.
  *
- * @throws FST_BOTAS_STATE_INVALID_ID where it is no object, or naming the id that cannot be part of a key
+ * @throws FST_BOTAS_STATE_INVALID_ID if it is no object, or naming the id that is missing or cannot be part of a key
  */
 export function checkedIdentity (identity: unknown): TurnIdentity {
-  if (typeof identity !== 'object' || identity === null) {
-    throw new FST_BOTAS_STATE_INVALID_ID('identity', `an object is needed, not ${kindOf(identity)}`)
-  }
-  const { channelId, botId, conversationId, userId } = identity as Partial<TurnIdentity>
+  if (!isObject(identity)) throw new FST_BOTAS_STATE_INVALID_ID('identity', `expected an object, got ${kindOf(identity)}`)
+  const { channelId, botId, conversationId, userId } = identity
   return {
     channelId: validId(channelId, 'channelId'),
     botId: validId(botId, 'botId'),
@@ -92,9 +101,19 @@ export function checkedIdentity (identity: unknown): TurnIdentity {
   }
 }
 
+/**
+ * What the option `identify` answered; `undefined` if that is nobody's turn.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_ID if it is no object, or naming the id that cannot be part of a key
+ */
+export function identifiedBy (answer: unknown): TurnIdentity | undefined {
+  if (answer == null || (isObject(answer) && (isMissing(answer.channelId) || isMissing(answer.botId)))) return undefined
+  return checkedIdentity(answer)
+}
+
 /** The ids that an identity lacks for a scope. */
-export function missingIds (scope: PersistedScope, identity: Partial<TurnIdentity>): string[] {
-  return (['channelId', 'botId', idNames[scope]] as const).filter((name) => identity[name] == null)
+export function missingIds (scope: PersistedScope, identity: Ids): IdName[] {
+  return (['channelId', 'botId', idNames[scope]] as const).filter((name) => isMissing(identity[name]))
 }
 
 /** The fields that a body lacks for a scope, all of them where it is no activity at all. */
@@ -105,41 +124,47 @@ export function missingFields (scope: PersistedScope, body: unknown): string[] {
     botId: membersOf(recipient).id,
     conversationId: membersOf(conversation).id,
     userId: membersOf(from).id
-  } as Partial<TurnIdentity>
-  return missingIds(scope, found).map((name) => activityFields[name as keyof TurnIdentity])
+  }
+  return missingIds(scope, found).map((name) => activityFields[name])
 }
 
 function requiredKey (scope: PersistedScope, identity: TurnIdentity): string {
   const key = keyOf(scope, checkedIdentity(identity))
-  if (key === undefined) throw new FST_BOTAS_STATE_NOT_A_TURN(scope, missingIds(scope, identity).join(', '))
+  if (key === undefined) throw new FST_BOTAS_STATE_NOT_A_TURN(scope, `the identity lacks ${missingIds(scope, identity).join(', ')}`)
   return key
 }
 
+function isObject (value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 function membersOf (value: unknown): Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? value as Record<string, unknown> : {}
+  return isObject(value) ? value : {}
 }
 
 function idOf (account: unknown, field: string): unknown {
   if (account == null) return undefined
-  if (typeof account !== 'object' || Array.isArray(account)) {
-    throw new FST_BOTAS_STATE_INVALID_ID(field, 'it is to be the member of an object')
-  }
-  return (account as { id?: unknown }).id
+  if (!isObject(account)) throw new FST_BOTAS_STATE_INVALID_ID(field, `expected the member of an object, got ${kindOf(account)}`)
+  return account.id
+}
+
+function isMissing (id: unknown): id is null | undefined | '' {
+  return id == null || id === ''
 }
 
 function optionalId (id: unknown, field: string): string | undefined {
-  return id == null ? undefined : validId(id, field)
+  return isMissing(id) ? undefined : validId(id, field)
 }
 
 /** The id itself stays out of the message: it may be long, and it is somebody's. */
 function validId (id: unknown, field: string): string {
-  const reason = flawOf(id)
-  if (reason !== undefined) throw new FST_BOTAS_STATE_INVALID_ID(field, reason)
-  return id as string
+  if (typeof id !== 'string') throw new FST_BOTAS_STATE_INVALID_ID(field, id == null ? 'it is missing' : `expected a string, got ${kindOf(id)}`)
+  const flaw = flawOf(id)
+  if (flaw !== undefined) throw new FST_BOTAS_STATE_INVALID_ID(field, flaw)
+  return id
 }
 
-function flawOf (id: unknown): string | undefined {
-  if (typeof id !== 'string') return id == null ? 'it is missing' : `a string is needed, not ${kindOf(id)}`
+function flawOf (id: string): string | undefined {
   if (id === '') return 'it is empty'
   if (id.length > MAX_ID_LENGTH) return `it has ${id.length} characters, ${MAX_ID_LENGTH} are allowed`
   if (UNFIT.test(id)) return CONTROL_CHARACTER.test(id) ? 'it has a control character' : 'it has half of a surrogate pair'

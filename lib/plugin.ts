@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_INVALID_PATH, FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
 import { routeCompletion } from './fastify/route-context.js'
 import { TurnRequest, isThenable, kTurnRequest, turnRequestOf } from './fastify/turn-request.js'
-import { type PersistedScope, type TurnIdentity, activityIdentity, checkedIdentity, missingFields } from './identity.js'
+import { type PersistedScope, type TurnIdentity, activityIdentity, identifiedBy, missingFields } from './identity.js'
 import type { BotasStateStats } from './operations.js'
 import { type BotasStateOptions, type Identified, checkOptions } from './options.js'
 import type { Storage } from './storage/storage.js'
@@ -108,8 +108,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
   function beginTurn (request: FastifyRequest, reply: FastifyReply, last: boolean): Promise<void> | undefined {
     if (identify === undefined) return load(request, reply, activityIdentity(request.body), last)
     const identified = identify(request)
-    const loadChecked = (identity: Identified): Promise<void> | undefined =>
-      load(request, reply, identity == null ? undefined : checkedIdentity(identity), last)
+    const loadChecked = (identity: Identified): Promise<void> | undefined => load(request, reply, identifiedBy(identity), last)
     return isThenable<Identified>(identified) ? Promise.resolve(identified).then(loadChecked) : loadChecked(identified)
   }
 

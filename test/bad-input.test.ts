@@ -15,19 +15,22 @@ t.test('a bad activity is a 4xx that names the field, and stores nothing', async
     })
   }, { bodyLimit: 2 ** 23 })
 
-  const noActivity: unknown[] = [{}, [], null, 'text', 7, [message()], { channelId: 'test' }, { recipient: { id: 'bot' } }, { ...message(), channelId: null }]
+  const noActivity: unknown[] = [{}, [], null, 'text', 7, [message()], { channelId: 'test' }, { recipient: { id: 'bot' } },
+    { ...message(), channelId: null }, { ...message(), channelId: '' }, { ...message(), recipient: 'bot' }, { ...message(), recipient: { id: '' } }]
   for (const body of noActivity) {
     t.match(await post(url, body), { status: 400, body: { code: 'FST_BOTAS_STATE_NOT_A_TURN', message: /channelId|recipient\.id/ } }, JSON.stringify(body))
   }
   const half: Array<[unknown, RegExp]> = [
     [{ ...message(), conversation: undefined }, /conversation\.id/],
     [{ ...message(), conversation: {} }, /conversation\.id/],
-    [{ ...message(), from: null }, /from\.id/]
+    [{ ...message(), conversation: { id: '' } }, /conversation\.id/],
+    [{ ...message(), from: null }, /from\.id/],
+    [{ ...message(), from: { id: '' } }, /from\.id/]
   ]
   for (const [body, field] of half) {
     t.match(await post(url, body), { status: 400, body: { code: 'FST_BOTAS_STATE_NOT_A_TURN', message: field } })
   }
-  const ids: unknown[] = [7, true, ['a'], { id: 'a' }, '', 'x'.repeat(2 ** 21), 'a\u0000', 'line\nbreak', '\u009f']
+  const ids: unknown[] = [7, true, ['a'], { id: 'a' }, 'x'.repeat(2 ** 21), 'a\u0000', 'line\nbreak', '\u009f']
   const fields: Array<[(id: unknown) => unknown, RegExp]> = [
     [(id) => ({ ...message(), channelId: id }), /"channelId"/],
     [(id) => ({ ...message(), recipient: { id } }), /"recipient\.id"/],

@@ -66,7 +66,7 @@ t.test('an identity decides which scopes there are', async (t) => {
     t.match(t.throws(() => user.get('n')), { code: 'FST_BOTAS_STATE_NOT_A_TURN', message: /userId$/ })
   })
   await t.rejects(run(null as unknown as typeof identity, () => {}), { code: 'FST_BOTAS_STATE_INVALID_ID', message: /"identity".*null/ })
-  await t.rejects(run({ ...identity, userId: '' }, () => {}), { code: 'FST_BOTAS_STATE_INVALID_ID', message: /"userId"/ })
+  await t.rejects(run({ ...identity, userId: 'a\nb' }, () => {}), { code: 'FST_BOTAS_STATE_INVALID_ID', message: /"userId"/ })
   await t.rejects(run({ ...identity, channelId: undefined as unknown as string }, () => {}), { code: 'FST_BOTAS_STATE_INVALID_ID', message: /"channelId"/ })
 })
 

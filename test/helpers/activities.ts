@@ -21,7 +21,11 @@ export function message ({ conversation = 'conversation-1', user = 'user-1', ...
 export const CONVERSATION_KEY = 'test/bot/conversations/conversation-1'
 export const USER_KEY = 'test/bot/users/user-1'
 
-/** What the Microsoft 365 Agents Playground posted. */
-export function recorded (name: 'personal-message' | 'personal-conversation-update' | 'channel-conversation-update') {
+type Recorded = 'personal-message' | 'personal-conversation-update' | 'channel-conversation-update' | 'directline-conversation-update' |
+  'skill-end-of-conversation-recipient-role-only' | 'teams-channel-reply-no-replyToId' | 'teams-compose-extension-query' |
+  'telegram-channel-post-from-missing' | 'webchat-empty-user-id'
+
+/** What the Microsoft 365 Agents Playground or a channel posted. */
+export function recorded (name: Recorded) {
   return JSON.parse(readFileSync(new URL(`../activities/${name}.json`, import.meta.url), 'utf8'))
 }
