@@ -30,6 +30,23 @@ t.test('a webhook bot knows its chats and its users apart', async (t) => {
   t.match(await say(-300, undefined, 'News'), { text: 'Message #1 of this channel.' })
 })
 
+t.test('a post in a channel, which has no user, belongs to the channel', async (t) => {
+  const bot = await startExample(t, WEBHOOK_BOT, t.testdir({}))
+  for (const n of [1, 2]) {
+    const post = { message_id: n, date: 0, chat: { id: -1009876543210, type: 'channel' }, sender_chat: { id: -1009876543210 }, text: 'news' }
+    t.strictSame(await deliver(bot, { update_id: ++lastUpdate, channel_post: post }), {
+      status: 200, body: { method: 'sendMessage', chat_id: -1009876543210, text: `Message #${n} of this channel.` }
+    })
+  }
+})
+
+t.test('an update that is not as Telegram posts it is refused', async (t) => {
+  const bot = await startExample(t, WEBHOOK_BOT, t.testdir({}))
+  for (const message of ['text', {}, { chat: {} }, { chat: { id: -100 }, from: {} }, { chat: { id: -100 }, from: 'Ada' }, { chat: { id: 'x' } }]) {
+    for (const name of ['message', 'channel_post']) t.match(await deliver(bot, { update_id: ++lastUpdate, [name]: message }), { status: 400 })
+  }
+})
+
 t.test('an update that is delivered twice is answered once, also after a restart', async (t) => {
   const directory = t.testdir({})
   const bot = await startExample(t, WEBHOOK_BOT, directory)

@@ -226,6 +226,20 @@ t.test('a webhook of another kind says whose turn it is', async (t) => {
     after: `await say({ message: { chat: { id: 1 }, from: { id: 2 } } })
       await show(app.botasState.storage.read(['telegram/my-bot/users/2']), say({}).then(({ statusCode }) => statusCode))`
   })), '{"telegram/my-bot/users/2":{"n":1}}\n400\n')
+  t.equal(await output(t, bot({
+    routes: `${use('identify')}\napp.post('/api/messages', async ({ state }) => ({ posts: state.conversation.update('posts', (n = 0) => n + 1) }))`,
+    after: `const post = { channel_post: { chat: { id: -100 }, sender_chat: { id: -100 } } }
+      await show(say(post).then(({ json }) => json()), say(post).then(({ json }) => json()), say({ message: 'Hi' }).then(({ statusCode }) => statusCode))`
+  })), '{"posts":1}\n{"posts":2}\n400\n', 'a post in a channel has no user')
+})
+
+t.test('a skill has documents of its own', async (t) => {
+  t.equal(await output(t, bot({
+    routes: `${use('skill').replace(/^import/m, 'const { activityIdentity } = await import("fastify-botas-state") //')}
+      app.post('/api/messages', async ({ state }) => { state.conversation.set('n', 1); return {} })`,
+    after: `await say({ ...${JSON.stringify(activity)}, recipient: { role: 'skill' } })
+      await show(app.botasState.storage.read(['test/my-skill/conversations/c']))`
+  })), '{"test/my-skill/conversations/c":{"n":1}}\n')
 })
 
 t.test('the user of Redis may do what the plugin needs', async (t) => {

@@ -1,6 +1,6 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import botasState, { type Storage, type TurnState } from 'fastify-botas-state'
-import { type Update, identify, isFromTelegram, sendMessage, updateSchema } from './telegram.js'
+import { type Message, type Update, identify, isFromTelegram, messageOf, sendMessage, updateSchema } from './telegram.js'
 
 declare module 'fastify-botas-state' {
   interface ConversationState {
@@ -30,14 +30,11 @@ export async function buildGreeterBot (storage: Storage | string, secret?: strin
   await app.register(botasState, { storage, identify, flush: 'onSend' })
 
   app.post<{ Body: Update }>('/telegram', { schema: { body: updateSchema } }, async ({ body: update, state }) => {
-    if (!hasMessage(update) || wasSeen(update, state)) return {}
-    return sendMessage(update, answer(update, state))
+    const message = messageOf(update)
+    if (message === undefined || wasSeen(update, state)) return {}
+    return sendMessage(message, answer(message, state))
   })
   return app
-}
-
-function hasMessage (update: Update): update is Required<Update> {
-  return update.message !== undefined
 }
 
 /** Telegram delivers an update once more when it is not sure that it arrived. */
@@ -47,7 +44,7 @@ function wasSeen ({ update_id: id }: Update, { conversation }: TurnState): boole
   return false
 }
 
-function answer ({ message: { from, text = '' } }: Required<Update>, { conversation, user }: TurnState): string {
+function answer ({ from, text = '' }: Message, { conversation, user }: TurnState): string {
   const count = conversation.update('messageCount', (n) => (n ?? 0) + 1)
   if (from === undefined) return `Message #${count} of this channel.`
   const name = /^\/name (.+)/.exec(text)?.[1]

@@ -5,47 +5,54 @@ import type { TurnIdentity } from 'fastify-botas-state'
 /** What the bot uses of an update of Telegram's Bot API. */
 export interface Update {
   update_id: number
-  /** missing where the update is about something else: an edit, a poll, a new member */
-  message?: {
-    chat: { id: number }
-    from?: { id: number, first_name: string }
-    text?: string
+  message?: Message
+  /** in place of a message; a channel posts in its own name, without `from` */
+  channel_post?: Message
+}
+
+/** A message in a chat, or a post in a channel. */
+export interface Message {
+  chat: { id: number }
+  from?: { id: number, first_name: string }
+  text?: string
+}
+
+const messageSchema = {
+  type: 'object',
+  required: ['chat'],
+  properties: {
+    chat: { type: 'object', required: ['id'], properties: { id: { type: 'integer' } } },
+    from: { type: 'object', required: ['id'], properties: { id: { type: 'integer' } } },
+    text: { type: 'string' }
   }
 }
 
 export const updateSchema = {
   type: 'object',
   required: ['update_id'],
-  properties: {
-    update_id: { type: 'integer' },
-    message: {
-      type: 'object',
-      required: ['chat'],
-      properties: {
-        chat: { type: 'object', required: ['id'], properties: { id: { type: 'integer' } } },
-        from: { type: 'object', required: ['id'], properties: { id: { type: 'integer' } } },
-        text: { type: 'string' }
-      }
-    }
-  }
+  properties: { update_id: { type: 'integer' }, message: messageSchema, channel_post: messageSchema }
 }
 
-/** Whose turn an update is: a group chat is one conversation of several users. */
+/** `undefined` where an update is about something else: an edit, a poll, a new member. */
+export function messageOf ({ message, channel_post: post }: Partial<Update>): Message | undefined {
+  return message ?? post
+}
+
+/** Whose turn an update is: a group chat is one conversation of several users. Asked before the schema has checked the body. */
 export function identify (request: FastifyRequest): TurnIdentity | undefined {
-  const { message } = (request.body ?? {}) as Partial<Update>
+  const message = messageOf((request.body ?? {}) as Partial<Update>)
   if (typeof message?.chat?.id !== 'number') return undefined
   return {
     channelId: 'telegram',
     botId: 'greeter',
     conversationId: String(message.chat.id),
-    // A channel posts in its own name.
-    userId: message.from && String(message.from.id)
+    userId: message.from?.id?.toString()
   }
 }
 
 /** A message to send, which Telegram takes as the answer to its update. */
-export function sendMessage (update: Required<Update>, text: string): object {
-  return { method: 'sendMessage', chat_id: update.message.chat.id, text }
+export function sendMessage ({ chat }: Message, text: string): object {
+  return { method: 'sendMessage', chat_id: chat.id, text }
 }
 
 /** Whether a request has the secret that was given to Telegram with the webhook's address. */
