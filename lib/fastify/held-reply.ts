@@ -32,6 +32,8 @@ export class HeldReply {
   readonly reply: FastifyReply
   readonly done: Done
   payload: unknown
+  /** whether it is known what is to leave */
+  isReady = true
   /** the turn is decided: not even the timeout of the handler makes it another reply */
   isFinal = false
   /** who awaits the reply and goes on once it has left */

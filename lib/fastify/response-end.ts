@@ -24,7 +24,7 @@ function http2StreamOf (raw: object): ServerHttp2Stream | undefined {
 }
 
 /** Who waits for a socket: one listener serves all the requests that a client has pipelined. */
-const pipelined = new WeakMap<Socket, Set<() => void>>()
+const pipelined = new WeakMap<Socket, Waiting>()
 
 /** Calls back when a response is closed, whether it was sent or not. */
 export function onceClosed ({ raw, request }: FastifyReply, closed: () => void): void {
@@ -34,7 +34,7 @@ export function onceClosed ({ raw, request }: FastifyReply, closed: () => void):
     raw.on('close', closed)
     return
   }
-  const waiting = pipelined.get(socket) ?? listenOnce(socket)
+  const waiting = pipelined.get(socket) ?? new Waiting(socket)
   waiting.add(closed)
   raw.on('close', () => {
     waiting.delete(closed)
@@ -42,9 +42,27 @@ export function onceClosed ({ raw, request }: FastifyReply, closed: () => void):
   })
 }
 
-function listenOnce (socket: Socket): Set<() => void> {
-  const waiting = new Set<() => void>()
-  pipelined.set(socket, waiting)
-  socket.once('close', () => { for (const closed of waiting) closed() })
-  return waiting
+class Waiting {
+  readonly #socket: Socket
+  readonly #callbacks = new Set<() => void>()
+  readonly #onClose = (): void => { for (const callback of this.#callbacks) callback() }
+
+  constructor (socket: Socket) {
+    this.#socket = socket
+  }
+
+  add (callback: () => void): void {
+    if (this.#callbacks.size === 0) {
+      this.#socket.on('close', this.#onClose)
+      pipelined.set(this.#socket, this)
+    }
+    this.#callbacks.add(callback)
+  }
+
+  delete (callback: () => void): void {
+    this.#callbacks.delete(callback)
+    if (this.#callbacks.size > 0) return
+    this.#socket.off('close', this.#onClose)
+    pipelined.delete(this.#socket)
+  }
 }

@@ -116,8 +116,7 @@ export class TurnRequest implements ReplyWatcher {
     if (this.#isClosed) return fulfilled()
     if (this.#held !== undefined) {
       this.#held.awaiting.push(proceed)
-      if (!this.#held.isFinal) this.#save(this.#held)
-      return
+      return this.#saveOrWait(this.#held)
     }
     (this.#awaiting ??= []).push(fulfilled)
     proceed()
@@ -227,9 +226,11 @@ export class TurnRequest implements ReplyWatcher {
   /** The body of a Response is a stream also where it is a text: what is at hand is whole. */
   #holdResponse (reply: FastifyReply, payload: Response, done: Done): void {
     const held = this.#hold(reply, payload, done)
+    held.isReady = false
     readAtHand(payload, () => { if (this.#held === held) held.countAsSent() }).then(({ response, isWhole }) => {
       if (this.#held !== held) return
       held.payload = response
+      held.isReady = true
       if (isWhole) this.#saveOrWait(held)
       else this.#release(held, undefined, true)
     }, (error) => {
@@ -240,6 +241,7 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   #saveOrWait (held: HeldReply): void {
+    if (held.isFinal || !held.isReady) return
     if (this.#handlersAtWork > 0 && !this.#isAwaited) held.countAsSent()
     else this.#save(held)
   }
