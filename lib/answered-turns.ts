@@ -25,20 +25,22 @@ export class AnsweredTurns {
   remove (keys: string[], turn: AnswerableTurn): void {
     for (const key of keys) {
       const turns = this.#turns.get(key)
-      const index = turns?.indexOf(turn) ?? -1
+      if (turns === undefined) continue
       // Emptied also where the key goes: see KeyQueue.
-      if (index >= 0) turns?.splice(index, 1)
-      if (turns?.length === 0) this.#turns.delete(key)
+      if (turns.length === 1) turns.pop()
+      else turns.splice(turns.indexOf(turn), 1)
+      if (turns.length === 0) this.#turns.delete(key)
     }
   }
 
-  /** The turns on these keys that are answered and not over. */
-  of (keys: string[]): AnswerableTurn[] {
-    return keys.flatMap((key) => this.#turns.get(key)?.filter(({ isAnswered }) => isAnswered) ?? [])
+  /** Whether there is a turn on these keys that is answered and not over. */
+  has (keys: string[]): boolean {
+    return keys.some((key) => this.#turns.get(key)?.some(({ isAnswered }) => isAnswered))
   }
 
   /** Resolves when all turns on these keys that are answered by now are over. */
   async over (keys: string[]): Promise<void> {
-    await Promise.all(this.of(keys).map((turn) => new Promise<void>((resolve) => turn.whenOver(resolve))))
+    const answered = keys.flatMap((key) => this.#turns.get(key)?.filter(({ isAnswered }) => isAnswered) ?? [])
+    await Promise.all(answered.map((turn) => new Promise<void>((resolve) => turn.whenOver(resolve))))
   }
 }

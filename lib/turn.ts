@@ -114,7 +114,7 @@ export class Turn implements TurnControl, AnswerableTurn {
     if (keys.length === 0) return
     const operation = operations.begin('load', keys)
     const direct = this.#direct = directAccess(storage)
-    const mustWait = flushes.isBusy(keys) || (this.#owner.isAnswered !== undefined && answered.of(keys).length > 0)
+    const mustWait = flushes.isBusy(keys) || (this.#owner.isAnswered !== undefined && answered.has(keys))
     const found = direct === undefined || mustWait ? this.#find(operation) : direct.read(storage, keys, operation)
     if (this.#owner.isAnswered !== undefined) answered.add(keys, this)
     if (!Array.isArray(found)) return this.#loadLater(found, operation)
