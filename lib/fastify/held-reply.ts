@@ -1,5 +1,6 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { FastifyReply } from 'fastify'
-import { awaitFailure } from './payload.js'
+import { awaitFailure, isDestroyed, isStream } from './payload.js'
 
 /** Ends an onSend hook, as Fastify's `done` does. */
 export type Done = (error: Error | null, payload?: unknown) => void
@@ -11,13 +12,26 @@ export interface ReplySnapshot {
 }
 
 export function snapshotOf (reply: FastifyReply): ReplySnapshot {
-  return { statusCode: reply.statusCode, headers: reply.getHeaders() }
+  const headers = reply.getHeaders()
+  for (const [name, value] of Object.entries(headers)) if (Array.isArray(value)) headers[name as 'set-cookie'] = [...value]
+  return { statusCode: reply.statusCode, headers }
 }
 
+/** Makes a reply what it was. */
 function restore (reply: FastifyReply, { statusCode, headers }: ReplySnapshot): void {
   for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
   reply.headers(headers)
   reply.raw.statusCode = statusCode
+}
+
+/** Makes a reply what it would be without what its hooks have changed, which led from `before` to `passed`. */
+function undo (reply: FastifyReply, before: ReplySnapshot, passed: ReplySnapshot): void {
+  const now = snapshotOf(reply)
+  const own = Object.entries(now.headers).filter(([name, value]) => !isDeepStrictEqual(value, passed.headers[name]))
+  restore(reply, {
+    statusCode: now.statusCode === passed.statusCode ? before.statusCode : now.statusCode,
+    headers: { ...before.headers, ...Object.fromEntries(own) }
+  })
 }
 
 /** How far a timer of Node's may be ahead of the clock, in milliseconds. */
@@ -36,8 +50,6 @@ export class HeldReply {
   isReady = true
   /** the turn is decided: not even the timeout of the handler makes it another reply */
   isFinal = false
-  /** who awaits the reply and goes on once it has left */
-  readonly awaiting: Array<() => void> = []
   /** before its hooks changed it */
   readonly #before: ReplySnapshot
   /** when it began to wait */
@@ -56,26 +68,36 @@ export class HeldReply {
     this.#passed = snapshotOf(this.reply)
     // A stream that fails meanwhile would have no listener. Fastify notices that it has failed when it gets it.
     awaitFailure(this.payload)
-    Object.defineProperty(this.reply, 'sent', { configurable: true, get: () => this.isFinal || !isTimedOut(this.reply) })
+    countAsSent(this.reply, () => this.isFinal || !isTimedOut(this.reply))
   }
 
-  /** The reply is about to leave. */
+  /**
+   * The reply is about to leave. What Fastify writes bit by bit goes on to count as sent: without the plugin it would have
+   * been written before the handler was done.
+   */
   release (): void {
     this.#letGo()
-    if (this.#passed !== undefined) restore(this.reply, this.#passed)
+    if (this.#passed === undefined) return
+    restore(this.reply, this.#passed)
+    const { reply: { raw }, payload } = this
+    countAsSent(this.reply, () => !isStream(payload) || (raw.headersSent ? raw.writableEnded : !isDestroyed(payload)))
   }
 
   /** Makes the reply what it was before its hooks: another one takes its place. */
   takeBack (): void {
     this.#letGo()
-    restore(this.reply, this.#before)
+    undo(this.reply, this.#before, this.#passed ?? snapshotOf(this.reply))
     destroy(this.payload)
   }
 
   #letGo (): void {
     if (this.#passed !== undefined) Reflect.deleteProperty(this.reply, 'sent')
-    for (const proceed of this.awaiting) queueMicrotask(proceed)
   }
+}
+
+/** `reply.sent` is what Fastify goes by. */
+function countAsSent (reply: FastifyReply, get: () => boolean): void {
+  Object.defineProperty(reply, 'sent', { configurable: true, get })
 }
 
 function isTimedOut ({ request, elapsedTime }: FastifyReply): boolean {

@@ -81,6 +81,11 @@ function isHeader (name: string, value: unknown): boolean {
   }
 }
 
+/** Whether a payload is a Node stream from which nothing is to come. */
+export function isDestroyed (payload: unknown): boolean {
+  return isNodeStream(payload) && payload.destroyed
+}
+
 /** Keeps a Node stream that nobody reads yet from throwing its failure where nobody can catch it. */
 export function awaitFailure (payload: unknown): void {
   if (isNodeStream(payload)) finished(payload, () => {})

@@ -6,6 +6,8 @@ export interface ReplyWatcher {
   sending(payload: unknown): void
   /** The reply was taken over. */
   hijacked(): void
+  /** The status is about to change, though another one was sent. */
+  statusSent(status: number): void
   /**
    * Somebody awaits the reply.
    *
@@ -28,9 +30,15 @@ const kWatched = Symbol('fastify-botas-state.watched')
 export function watchReplies (reply: FastifyReply, watcherOf: (reply: FastifyReply) => ReplyWatcher | undefined): void {
   if (kWatched in reply) return
   const prototype = Object.getPrototypeOf(reply)
-  const { send, hijack, then } = prototype as FastifyReply
+  const { send, hijack, code, then } = prototype as FastifyReply
+  const watchedCode = function (this: FastifyReply, status: number): FastifyReply {
+    if (this.raw.headersSent) watcherOf(this)?.statusSent(this.statusCode)
+    return code.call(this, status)
+  }
   Object.assign(prototype, {
     [kWatched]: true,
+    code: watchedCode,
+    status: watchedCode,
     send (this: FastifyReply, payload?: unknown) {
       if (!this.sent) watcherOf(this)?.sending(payload)
       return send.call(this, payload)

@@ -41,8 +41,10 @@ export class TurnRequest implements ReplyWatcher {
   /** the handler awaits the reply, which cannot wait for the handler then */
   #isAwaited = false
   #awaiting: Array<() => void> | undefined
-  /** as the reply left; what `reply.code()` says later changes nothing of that */
+  /** as it was sent; what `reply.code()` says later changes nothing of that */
   #status: number | undefined
+  /** what Fastify says of a reply whose response a hook has taken over */
+  #refusal: unknown
   #isOver = false
   #givingUp: NodeJS.Timeout | undefined
 
@@ -94,9 +96,7 @@ export class TurnRequest implements ReplyWatcher {
 
   /** Something was thrown that Fastify turns into a reply. */
   onError (error: NodeJS.ErrnoException): void {
-    if (isSecondReply(error)) return
-    if (error.code === 'FST_ERR_HANDLER_TIMEOUT') this.turn.abort(error)
-    this.#fail(error)
+    if (!isSecondReply(error) && error !== this.#refusal) this.#fail(error)
   }
 
   sending (payload: unknown): void {
@@ -110,16 +110,19 @@ export class TurnRequest implements ReplyWatcher {
     this.#settle()
   }
 
+  statusSent (status: number): void {
+    this.#status ??= status
+  }
+
   awaited (proceed: () => void, fulfilled: () => void): void {
+    if (this.#handlersAtWork === 0) return proceed()
     this.#isAwaited = true
     // Over HTTP/2 Fastify leaves those waiting whose client left.
-    if (this.#isClosed) return fulfilled()
-    if (this.#held !== undefined) {
-      this.#held.awaiting.push(proceed)
-      return this.#saveOrWait(this.#held)
-    }
+    if (this.#isClosed) return fulfilled();
     (this.#awaiting ??= []).push(fulfilled)
-    proceed()
+    if (this.#held !== undefined) this.#saveOrWait(this.#held)
+    // A reply that counts as sent would be taken for one that has left.
+    else if (!Object.hasOwn(this.#reply as FastifyReply, 'sent')) proceed()
   }
 
   /**
@@ -132,7 +135,7 @@ export class TurnRequest implements ReplyWatcher {
     if (this.#progress === 'held') return
     if (this.#isOver || this.#progress === 'left' || this.#progress === 'streaming') return done(null, payload)
     const isStreamed = this.#isStreamSent !== false && isStream(payload)
-    this.#status = isResponse(payload) ? payload.status : reply.statusCode
+    this.#status ??= isResponse(payload) && !reply.raw.headersSent ? payload.status : reply.statusCode
     if (this.#status >= 500) this.turn.fail()
     const savesFirst = this.#options.flush === 'onSend' && !this.turn.failed && isWritable(reply, payload)
     if (savesFirst && isStreamed && isResponse(payload)) this.#holdResponse(reply, payload, done)
@@ -155,6 +158,7 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   #fail (error: unknown): void {
+    if ((error as NodeJS.ErrnoException | undefined)?.code === 'FST_ERR_HANDLER_TIMEOUT') this.turn.abort(error)
     this.turn.fail(error)
     this.#settle()
   }
@@ -164,7 +168,7 @@ export class TurnRequest implements ReplyWatcher {
     this.#isClosed = true
     const error = breakOf(reply)
     if (error === undefined) this.#settle()
-    else this.onError(error)
+    else this.#fail(error)
     if (this.#isOver) this.#sealTemp()
     for (const fulfilled of this.#awaiting ?? []) fulfilled()
   }
@@ -275,9 +279,11 @@ export class TurnRequest implements ReplyWatcher {
 
   #leave (reply: FastifyReply, payload: unknown, done: Done, isStreamed: boolean): void {
     if (isStreamed) watchStream(payload, (error) => this.#onStreamFailed(reply, error))
+    const isTakenOver = reply.sent
     try {
       done(null, payload)
     } catch (error) {
+      if (isTakenOver) this.#refusal = error
       this.onError(error as Error)
       return done(error as Error)
     }
