@@ -61,8 +61,10 @@ class Story {
       this.#standing(index) === 'open' && !this.#hasFailedBefore(index) && !this.#isTooEarly(event, index) && !this.#isTooLate(index))
   }
 
-  /** Where a hook answered a client that had left, Fastify may call the handler all the same. */
+  /** Where a hook answered a client that had left, Fastify may call the handler all the same, or fail to send to nobody. */
   #isTooLate (index: number): boolean {
+    const event = this.#events[index]
+    if (event?.is === 'refused' && event.code === 'FST_BOTAS_STATE_FAILED' && this.#hasLeftBefore(index)) return true
     const begun = this.#index(({ is }) => is === 'the handler begins')
     return this.#hasLeftBefore(index) && this.#before(begun, ({ is }) => is === 'handed over')
   }
