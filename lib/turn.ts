@@ -79,6 +79,11 @@ export class Turn implements TurnControl, AnswerableTurn {
     return this.#owner.isAnswered?.() === true
   }
 
+  /** Whether there is a client, which may send a next message. */
+  get #hasClient (): boolean {
+    return this.#owner.isAnswered !== undefined
+  }
+
   get isKeptOpen (): boolean {
     return this.#keptOpen > 0
   }
@@ -114,9 +119,9 @@ export class Turn implements TurnControl, AnswerableTurn {
     if (keys.length === 0) return
     const operation = operations.begin('load', keys)
     const direct = this.#direct = directAccess(storage)
-    const mustWait = flushes.isBusy(keys) || (this.#owner.isAnswered !== undefined && answered.has(keys))
+    const mustWait = flushes.isBusy(keys) || (this.#hasClient && answered.has(keys))
     const found = direct === undefined || mustWait ? this.#find(operation) : direct.read(storage, keys, operation)
-    if (this.#owner.isAnswered !== undefined) answered.add(keys, this)
+    if (this.#hasClient) answered.add(keys, this)
     if (!Array.isArray(found)) return this.#loadLater(found, operation)
     this.#take(found)
     operation.succeeded()
@@ -135,8 +140,9 @@ export class Turn implements TurnControl, AnswerableTurn {
     const settled = (): void => {
       this.#keptOpen--
       if (this.#keptOpen > 0) return
-      for (const callback of this.#whenIdle ?? []) callback()
+      const callbacks = this.#whenIdle
       this.#whenIdle = undefined
+      for (const callback of callbacks ?? []) callback()
     }
     Promise.resolve(promise).then(settled, (error) => {
       this.fail(error)
@@ -187,7 +193,7 @@ export class Turn implements TurnControl, AnswerableTurn {
 
   #onOver (): void {
     const { open, answered } = this.#context
-    if (this.#owner.isAnswered !== undefined) answered.remove(this.#keys, this)
+    if (this.#hasClient) answered.remove(this.#keys, this)
     if (this.#controller !== undefined) open.forget(this.#controller)
     for (const callback of this.#whenOver ?? []) callback()
     open.over()
@@ -226,7 +232,7 @@ export class Turn implements TurnControl, AnswerableTurn {
   async #find (operation: Operation): Promise<Array<LoadedDocument | undefined>> {
     const { storage, flushes, answered, patience } = this.#context
     const keys = this.#keys
-    if (this.#owner.isAnswered !== undefined) await withDeadline(answered.over(keys), patience).catch(() => {})
+    if (this.#hasClient && answered.has(keys)) await withDeadline(answered.over(keys), patience).catch(() => {})
     await flushes.settled(keys)
     // Nobody waits any more: a storage that has trouble enough is not asked.
     if (operation.expired) throw new Error('the load was given up')
