@@ -38,9 +38,10 @@ export class TurnRequest implements ReplyWatcher {
   #handler: 'not called' | 'delegates' | 'done' = 'not called'
   /** as `performance.now` has it */
   #handlerCalledAt = 0
-  /** the handler awaits the reply, which cannot wait for the handler then */
+  /** the handler has awaited the reply, which somebody else is to send */
   #isAwaited = false
-  #awaiting: Array<() => void> | undefined
+  /** what lets a handler go on that awaits the reply: that cannot wait for the handler then */
+  #awaiting: Array<() => void> = []
   /** as it was sent; what `reply.code()` says later changes nothing of that */
   #status: number | undefined
   /** what Fastify says of a reply whose response a hook has taken over */
@@ -118,8 +119,8 @@ export class TurnRequest implements ReplyWatcher {
     if (this.#handlersAtWork === 0) return proceed()
     this.#isAwaited = true
     // Over HTTP/2 Fastify leaves those waiting whose client left.
-    if (this.#isClosed) return fulfilled();
-    (this.#awaiting ??= []).push(fulfilled)
+    if (this.#isClosed) return fulfilled()
+    this.#awaiting.push(fulfilled)
     if (this.#held !== undefined) this.#saveOrWait(this.#held)
     // A reply that counts as sent would be taken for one that has left.
     else if (!Object.hasOwn(this.#reply as FastifyReply, 'sent')) proceed()
@@ -170,7 +171,9 @@ export class TurnRequest implements ReplyWatcher {
     if (error === undefined) this.#settle()
     else this.#fail(error)
     if (this.#isOver) this.#sealTemp()
-    for (const fulfilled of this.#awaiting ?? []) fulfilled()
+    const awaiting = this.#awaiting
+    this.#awaiting = []
+    for (const fulfilled of awaiting) fulfilled()
   }
 
   /** Ends the turn if nothing more is to come of it. */
@@ -246,7 +249,7 @@ export class TurnRequest implements ReplyWatcher {
 
   #saveOrWait (held: HeldReply): void {
     if (held.isFinal || !held.isReady) return
-    if (this.#handlersAtWork > 0 && !this.#isAwaited) held.countAsSent()
+    if (this.#handlersAtWork > 0 && this.#awaiting.length === 0) held.countAsSent()
     else this.#save(held)
   }
 
