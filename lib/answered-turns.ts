@@ -4,6 +4,8 @@ export interface AnswerableTurn {
   readonly isAnswered: boolean
   /** Calls back when it is over and saved. */
   whenOver(callback: () => void): void
+  /** Does not call back any more. */
+  notWhenOver(callback: () => void): void
 }
 
 /**
@@ -22,11 +24,11 @@ export class AnsweredTurns {
     }
   }
 
+  /** @param turn one that was added with these keys */
   remove (keys: string[], turn: AnswerableTurn): void {
     for (const key of keys) {
-      const turns = this.#turns.get(key)
-      if (turns === undefined) continue
-      // Emptied also where the key goes: see KeyQueue.
+      const turns = this.#turns.get(key) as AnswerableTurn[]
+      // Empty the list before it is dropped: a former table of the Map keeps it reachable for a while, see KeyQueue.
       if (turns.length === 1) turns.pop()
       else turns.splice(turns.indexOf(turn), 1)
       if (turns.length === 0) this.#turns.delete(key)
@@ -38,9 +40,19 @@ export class AnsweredTurns {
     return keys.some((key) => this.#turns.get(key)?.some(({ isAnswered }) => isAnswered))
   }
 
-  /** Resolves when all turns on these keys that are answered by now are over. */
-  async over (keys: string[]): Promise<void> {
-    const answered = keys.flatMap((key) => this.#turns.get(key)?.filter(({ isAnswered }) => isAnswered) ?? [])
-    await Promise.all(answered.map((turn) => new Promise<void>((resolve) => turn.whenOver(resolve))))
+  /** Resolves when all turns on these keys that are answered by now are over, or when that takes too long. */
+  over (keys: string[], milliseconds: number): Promise<void> {
+    const answered = new Set(keys.flatMap((key) => this.#turns.get(key)?.filter(({ isAnswered }) => isAnswered) ?? []))
+    return new Promise((resolve) => {
+      const goOn = (): void => {
+        clearTimeout(timer)
+        for (const turn of answered) turn.notWhenOver(onOver)
+        resolve()
+      }
+      let left = answered.size
+      const onOver = (): void => { if (--left === 0) goOn() }
+      const timer = setTimeout(goOn, milliseconds)
+      for (const turn of answered) turn.whenOver(onOver)
+    })
   }
 }

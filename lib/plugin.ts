@@ -43,6 +43,8 @@ declare module 'fastify' {
   }
 }
 
+const REJECTED = 'a promise given to waitUntil was rejected: the turn is not saved'
+
 const kAsked = Symbol('fastify-botas-state.asked')
 
 /** What the plugin keeps on a request. */
@@ -65,7 +67,8 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
   const turns = new Turns(turnOptions, {
     // Once an outage and reason, not once a request.
     down: (err) => fastify.log.error({ err }, 'the storage of the bot\'s state cannot be reached'),
-    up: () => fastify.log.info('the storage of the bot\'s state can be reached again')
+    up: () => fastify.log.info('the storage of the bot\'s state can be reached again'),
+    rejected: (err) => fastify.log.error({ err }, REJECTED)
   })
 
   const completeRoute = routeCompletion(fastify, {
@@ -137,7 +140,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
   function makeTurnRequest (request: FastifyRequest): TurnRequest {
     const turn = turns.make({
       unavailable: (scope) => unavailable(request, scope),
-      rejected: (err) => request.log.error({ err }, 'a promise given to request.state.waitUntil was rejected: the turn is not saved'),
+      rejected: (err) => request.log.error({ err }, REJECTED),
       isAnswered: () => turnRequest.isAnswered
     })
     const turnRequest: TurnRequest = new TurnRequest(turn, request, endingOptions)
@@ -163,7 +166,9 @@ function missingInActivity (scope: PersistedScope, body: unknown): string {
 }
 
 function decorate (fastify: FastifyInstance, botasState: BotasState, stateOf: (request: FastifyRequest) => TurnState): void {
+  const isOurs = fastify.hasRequestDecorator(kTurnRequest)
   try {
+    fastify.decorate('botasState', botasState)
     fastify.decorateRequest(kTurnRequest, null)
     fastify.decorateRequest(kAsked, false)
     fastify.decorateRequest('state', {
@@ -175,12 +180,12 @@ function decorate (fastify: FastifyInstance, botasState: BotasState, stateOf: (r
       }
     })
   } catch (error) {
-    const owner = fastify.hasDecorator('botasState')
-      ? 'fastify-botas-state is registered here or in an enclosing scope already: register it once, or in sibling scopes'
-      : 'another plugin or the application has decorated requests with "state" already: give that decorator another name'
+    const owner = isOurs
+      ? 'it is registered here or in an enclosing scope already: register it once, or in sibling scopes'
+      : 'another plugin or the application has decorated requests with "state", or the server with "botasState": give that ' +
+        'decorator another name'
     throw Object.assign(error as Error, { message: `fastify-botas-state cannot be registered: ${owner}` })
   }
-  fastify.decorate('botasState', botasState)
 }
 
 function marked (request: FastifyRequest): Marked {

@@ -14,5 +14,5 @@ export function refuseAssignment ({ prototype }: { prototype: object }, advice: 
     Object.defineProperty(prototype, name, { configurable: true, get: get ?? (() => value), set: () => refuse(name) })
   }
   // What is not found on an instance and its class is looked up, and set, here.
-  Object.setPrototypeOf(prototype, new Proxy(Object.prototype, { set: (_target, name) => refuse(name) }))
+  Object.setPrototypeOf(prototype, new Proxy(Object.create(Object.prototype), { set: (_target, name) => refuse(name) }))
 }

@@ -97,15 +97,14 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     const entry = this.#entryOf(key)
     const text = this.#textOf(entry)
     const updates = text === entry.text ? entry.updates : undefined
-    let next: Value
     try {
-      next = change(entry.value as Value | undefined)
+      const next = change(entry.value as Value | undefined)
+      this.#write(key, next, updates && [...updates, change as Change])
+      return next
     } catch (error) {
       undoChange(entry, text)
       throw error
     }
-    this.#write(key, next, updates && [...updates, change as Change])
-    return next
   }
 
   has (key: string): boolean {
@@ -186,7 +185,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
       const text = entry.updates === undefined ? entry.text : this.#replay(entry, entry.updates, next)
       if (text === undefined) delete next[entry.key]
       // A copy also of a string: a piece that was cut out of a long one would keep all of that in memory.
-      else setMember(next, entry.key, decode(text))
+      else setMember(next, entry.key, JSON.parse(text))
     }
     return isEmpty(next) ? undefined : next
   }
@@ -200,7 +199,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
       for (const change of updates) value = change(value)
     } catch (error) {
       // The engine's own messages quote values, and this error reaches the log.
-      throw new Error(`an update of "${key}" in the ${this.#name} state threw a ${nameOf(error)} when it was applied again, ` +
+      throw new Error(`an update of "${key}" in the ${this.#name} state threw ${nameOf(error)} when it was applied again, ` +
         'to what another turn stored: it must accept every value that the key can have')
     }
     return this.#encode(key, value)
@@ -243,10 +242,6 @@ function isScalar (value: unknown): boolean {
   return typeof value !== 'object' || value === null
 }
 
-function decode (text: string | undefined): unknown {
-  return text === undefined ? undefined : JSON.parse(text)
-}
-
 /** Puts back what a change did in place to the value that it was given, before it threw. */
 function undoChange (entry: Entry, text: string | undefined): void {
   const { value } = entry
@@ -269,7 +264,7 @@ function isPlainContainer (value: unknown): value is Record<string, unknown> | u
 
 /** The name of an error's kind, which says nothing of values. */
 function nameOf (error: unknown): string {
-  return error instanceof Error ? error.name : kindOf(error)
+  return error instanceof Error ? `a ${error.name}` : kindOf(error)
 }
 
 refuseAssignment(TrackedScope, (name) =>

@@ -1,6 +1,5 @@
 import { type LoadedDocument, assertDocument } from './document.js'
 import type { AnswerableTurn, AnsweredTurns } from './answered-turns.js'
-import { withDeadline } from './deadline.js'
 import {
   FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_FAILED, FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_TURN_ENDED
 } from './errors.js'
@@ -49,10 +48,11 @@ export class Turn implements TurnControl, AnswerableTurn {
   /** of these documents */
   #keys: string[] = []
   #failure: { cause: unknown } | undefined
+  #isBegun = false
   #isEnded = false
   #over: Promise<void> | undefined
   /** who waits for it to be over and saved */
-  #whenOver: Array<() => void> | undefined
+  #whenOver: Set<() => void> | undefined
   /** how many promises keep it open */
   #keptOpen = 0
   /** who waits for these */
@@ -79,7 +79,7 @@ export class Turn implements TurnControl, AnswerableTurn {
     return this.#owner.isAnswered?.() === true
   }
 
-  /** Whether there is a client, which may send a next message. */
+  /** `run` has no client, and so no next message of it to keep in order. */
   get #hasClient (): boolean {
     return this.#owner.isAnswered !== undefined
   }
@@ -92,14 +92,17 @@ export class Turn implements TurnControl, AnswerableTurn {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
       if (this.#abortion !== undefined) this.#controller.abort(this.#abortion.reason)
-      else if (!this.#isEnded) this.#context.open.abortOnClose(this.#controller)
+      else if (this.#isBegun && !this.#isEnded) this.#context.open.abortOnClose(this.#controller)
     }
     return this.#controller.signal
   }
 
   /** The turn has begun: closing the server waits for its end. */
   begin (): void {
-    this.#context.open.begun()
+    const { open } = this.#context
+    this.#isBegun = true
+    open.begun()
+    if (this.#controller !== undefined) open.abortOnClose(this.#controller)
   }
 
   /**
@@ -112,16 +115,23 @@ export class Turn implements TurnControl, AnswerableTurn {
    * @throws FST_BOTAS_STATE_LOAD_FAILED
    */
   load (identity: TurnIdentity): Promise<void> | undefined {
-    const { storage, flushes, answered, operations } = this.#context
+    const { answered, patience } = this.#context
     this.#documents = present(
       documentOf(this.state.conversation, keyOf('conversation', identity)), documentOf(this.state.user, keyOf('user', identity)))
     const keys = this.#keys = this.#documents.map(({ key }) => key)
     if (keys.length === 0) return
+    if (!this.#hasClient) return this.#load()
+    const mustWait = answered.has(keys)
+    answered.add(keys, this)
+    return mustWait ? answered.over(keys, patience).then(() => this.#load()) : this.#load()
+  }
+
+  #load (): Promise<void> | undefined {
+    const { storage, flushes, operations } = this.#context
+    const keys = this.#keys
     const operation = operations.begin('load', keys)
     const direct = this.#direct = directAccess(storage)
-    const mustWait = flushes.isBusy(keys) || (this.#hasClient && answered.has(keys))
-    const found = direct === undefined || mustWait ? this.#find(operation) : direct.read(storage, keys, operation)
-    if (this.#hasClient) answered.add(keys, this)
+    const found = direct === undefined || flushes.isBusy(keys) ? this.#find(operation) : direct.read(storage, keys, operation)
     if (!Array.isArray(found)) return this.#loadLater(found, operation)
     this.#take(found)
     operation.succeeded()
@@ -163,7 +173,11 @@ export class Turn implements TurnControl, AnswerableTurn {
   }
 
   whenOver (callback: () => void): void {
-    (this.#whenOver ??= []).push(callback)
+    (this.#whenOver ??= new Set()).add(callback)
+  }
+
+  notWhenOver (callback: () => void): void {
+    this.#whenOver?.delete(callback)
   }
 
   /**
@@ -230,9 +244,8 @@ export class Turn implements TurnControl, AnswerableTurn {
   }
 
   async #find (operation: Operation): Promise<Array<LoadedDocument | undefined>> {
-    const { storage, flushes, answered, patience } = this.#context
+    const { storage, flushes } = this.#context
     const keys = this.#keys
-    if (this.#hasClient && answered.has(keys)) await withDeadline(answered.over(keys), patience).catch(() => {})
     await flushes.settled(keys)
     // Nobody waits any more: a storage that has trouble enough is not asked.
     if (operation.expired) throw new Error('the load was given up')

@@ -21,19 +21,27 @@ interface SharedStorage {
 
 const sharedStorages = new WeakMap<Storage, SharedStorage>()
 
+/** Who is told what no caller hears of. */
+export interface TurnsObserver extends OutageObserver {
+  /** A promise that kept a turn of `run` open was rejected after another failure. */
+  rejected(error: unknown): void
+}
+
 /** All turns of one server. */
 export class Turns {
   readonly #context: TurnContext
   readonly #shared: SharedStorage
   readonly #flushTimeout: number
+  readonly #observer: TurnsObserver
   readonly #unwatch: (() => void) | undefined
   #outage: BotasStateStats['outage'] = null
 
   /** @param observer is told when the storage cannot be reached and when it can again */
   constructor (
     { storage, loadTimeout, flushTimeout }: { storage: Storage, loadTimeout: number, flushTimeout: number },
-    observer: OutageObserver
+    observer: TurnsObserver
   ) {
+    this.#observer = observer
     this.#shared = sharedStorages.get(storage) ?? { flushes: new KeyQueue(), answered: new AnsweredTurns(), users: 0 }
     this.#shared.users++
     sharedStorages.set(storage, this.#shared)
@@ -73,9 +81,13 @@ export class Turns {
     identity: TurnIdentity, work: (state: TurnState) => Result | Promise<Result>
   ): Promise<Result> {
     const rejections: unknown[] = []
+    let isDone = false
     const turn = this.make({
       unavailable: (scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, `the identity lacks ${missingIds(scope, identity).join(', ')}`),
-      rejected: (error) => { rejections.push(error) }
+      rejected: (error) => {
+        if (isDone || rejections.length > 0) this.#observer.rejected(error)
+        else rejections.push(error)
+      }
     })
     turn.begin()
     try {
@@ -86,8 +98,10 @@ export class Turns {
       return result
     } catch (error) {
       turn.fail(error)
+      for (const rejection of rejections) if (rejection !== error) this.#observer.rejected(rejection)
       throw error
     } finally {
+      isDone = true
       turn.state.temp.seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
       await turn.end()
     }

@@ -175,6 +175,21 @@ for (const [name, open] of Object.entries(storages)) {
   })
 }
 
+t.test('an update that throws what is no error, when it is applied again, is told by the kind of that', async (t) => {
+  const { app } = await buildFastify(t, {}, () => {})
+  const identity = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }
+  const turn = app.botasState.run(identity, async ({ conversation }) => {
+    conversation.update<string | undefined>('word', (word) => {
+      if (word !== undefined) throw word
+      return 'first'
+    })
+    await app.botasState.run(identity, ({ conversation }) => conversation.set('word', 'hunter2'))
+  })
+  const error = await turn.then(() => t.fail('saved'), (error) => error)
+  t.match(error, { code: 'FST_BOTAS_STATE_SAVE_FAILED', cause: { message: /"word".*threw a string when/ } })
+  t.notMatch(JSON.stringify([error, error.cause.message]), /hunter/)
+})
+
 t.test('a writer that loses every race gives up at flushTimeout, says so, and writes nothing', async (t) => {
   const client = new Redis(redis.url)
   t.teardown(() => client.disconnect())

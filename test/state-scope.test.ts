@@ -249,6 +249,22 @@ t.test('an update that changes what it is given, throws and is caught changes no
   })
 })
 
+t.test('an update whose value JSON cannot hold changes nothing', async (t) => {
+  const { turn, stored } = await openBot(t, { map: { n: 1 } })
+  await turn((scope) => {
+    scope.set('other', 1)
+    for (const change of [() => 1n, (map: object) => map] as Array<(map: object) => unknown>) {
+      t.throws(() => scope.update<unknown>('map', (map) => {
+        Object.assign(map as object, { n: 99, f () {} })
+        return change(map as object)
+      }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE' })
+    }
+    t.strictSame(scope.get('map'), { n: 1 })
+    t.ok(scope instanceof Object)
+  })
+  t.strictSame(await stored(), { map: { n: 1 }, other: 1 })
+})
+
 t.test('has, delete and keys know own keys only', async (t) => {
   const { turn } = await openBot(t, { a: 1, b: { c: 1 } })
   await turn((scope) => {

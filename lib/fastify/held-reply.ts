@@ -53,18 +53,20 @@ export class HeldReply {
   /** before its hooks changed it */
   readonly #before: ReplySnapshot
   /** when it began to wait */
-  #passed: ReplySnapshot | undefined
+  #passed: ReplySnapshot
+  #countsAsSent = false
 
   constructor (reply: FastifyReply, payload: unknown, done: Done, before: ReplySnapshot) {
     this.reply = reply
     this.payload = payload
     this.done = done
-    this.#before = before
+    this.#before = this.#passed = before
   }
 
   /** From now on the reply waits. */
   countAsSent (): void {
-    if (this.#passed !== undefined) return
+    if (this.#countsAsSent) return
+    this.#countsAsSent = true
     this.#passed = snapshotOf(this.reply)
     // A stream that fails meanwhile would have no listener. Fastify notices that it has failed when it gets it.
     awaitFailure(this.payload)
@@ -77,7 +79,7 @@ export class HeldReply {
    */
   release (): void {
     this.#letGo()
-    if (this.#passed === undefined) return
+    if (!this.#countsAsSent) return
     restore(this.reply, this.#passed)
     const { reply: { raw }, payload } = this
     countAsSent(this.reply, () => !isStream(payload) || (raw.headersSent ? raw.writableEnded : !isDestroyed(payload)))
@@ -86,12 +88,12 @@ export class HeldReply {
   /** Makes the reply what it was before its hooks: another one takes its place. */
   takeBack (): void {
     this.#letGo()
-    undo(this.reply, this.#before, this.#passed ?? snapshotOf(this.reply))
+    undo(this.reply, this.#before, this.#passed)
     destroy(this.payload)
   }
 
   #letGo (): void {
-    if (this.#passed !== undefined) Reflect.deleteProperty(this.reply, 'sent')
+    if (this.#countsAsSent) Reflect.deleteProperty(this.reply, 'sent')
   }
 }
 

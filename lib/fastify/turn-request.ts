@@ -34,7 +34,7 @@ export class TurnRequest implements ReplyWatcher {
   #isClosed = false
   /** more than one where a handler calls that of a 404 */
   #handlersAtWork = 0
-  /** what a handler that is not at work has done; a delegating one leaves the reply to a callback */
+  /** 'delegates': the handler returned nothing; a callback may still call reply.send() */
   #handler: 'not called' | 'delegates' | 'done' = 'not called'
   /** as `performance.now` has it */
   #handlerCalledAt = 0
@@ -60,9 +60,11 @@ export class TurnRequest implements ReplyWatcher {
     return this.#reply !== undefined
   }
 
-  /** Whether the client may have the whole reply. */
+  /** Whether the client may have the whole reply: with a content-length it has, as soon as that many bytes are there. */
   get isAnswered (): boolean {
-    return this.#reply?.raw.writableEnded === true
+    if (this.#reply === undefined) return false
+    const { raw } = this.#reply
+    return raw.writableEnded || (raw.headersSent && (raw.hasHeader('content-length') || raw.chunkedEncoding === false))
   }
 
   /** Begins to look out for the end. */
@@ -206,12 +208,16 @@ export class TurnRequest implements ReplyWatcher {
   #end (): void {
     const { statusCode } = this.#reply as FastifyReply
     if ((this.#status ?? statusCode) >= 500) this.turn.fail()
-    this.#isOver = true
-    clearTimeout(this.#givingUp)
-    this.turn.end()?.catch((err: Error & { code?: string }) => {
+    this.#endTurn()?.catch((err: Error & { code?: string }) => {
       this.#request.log.error({ err, code: err.code, keys: this.turn.keys }, 'the state of a turn was not saved')
     })
+  }
+
+  #endTurn (): Promise<void> | undefined {
+    this.#isOver = true
+    clearTimeout(this.#givingUp)
     if (this.#isClosed) this.#sealTemp()
+    return this.turn.end()
   }
 
   #sealTemp (): void {
@@ -256,8 +262,7 @@ export class TurnRequest implements ReplyWatcher {
   #save (held: HeldReply): void {
     if (this.turn.failed || this.turn.isKeptOpen) return this.#release(held)
     held.isFinal = true
-    this.#isOver = true
-    const saving = this.turn.end()
+    const saving = this.#endTurn()
     if (saving === undefined) return this.#release(held)
     held.countAsSent()
     saving.then(() => this.#release(held), (error) => this.#release(held, error))

@@ -104,6 +104,38 @@ t.test('an error that takes the place of a waiting reply has none of the headers
   }
 })
 
+t.test('an error that takes the place of a waiting reply has what the handler has set since', async (t) => {
+  for (const { answer } of await outcomes(t, { flush: 'onSend' }, (app) => app.post('/', async ({ state }, reply) => {
+    state.conversation.set('n', 1)
+    reply.send({})
+    await wait(5)
+    reply.code(409).header('x-reason', 'conflict')
+    throw new Error('no')
+  }))) {
+    t.match(answer, { status: 409, headers: { 'x-reason': 'conflict' } })
+  }
+})
+
+t.test('what reply.code() says after a reply was sent is no status of it', async (t) => {
+  const handlers: Record<string, Handler> = {
+    sent: async (_request, reply) => { reply.send({}); reply.code(503).send({}) },
+    'taken over': async (_request, reply) => { reply.raw.setHeader('content-length', 2); reply.raw.end('{}'); reply.code(503).send({}) }
+  }
+  for (const [title, handler] of Object.entries(handlers)) {
+    for (const flush of flushes) {
+      for (const { answer, stored } of await outcomes(t, { flush }, (app) => {
+        app.post('/', async (request, reply) => {
+          request.state.conversation.set('n', 1)
+          return handler(request, reply)
+        })
+      })) {
+        t.match(answer, { status: 200, body: '{}' }, title)
+        t.strictSame(stored, { n: 1 })
+      }
+    }
+  }
+})
+
 t.test('a client that leaves after the reply of a handler at work changes nothing of that', async (t) => {
   for (const flush of flushes) {
     for (const fails of [false, true]) {
@@ -533,27 +565,35 @@ t.test('nothing of a request stays in memory once its turn is over', async (t) =
   const { runInNewContext } = await import('node:vm')
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
-  const bodies: Array<WeakRef<object>> = []
-  let reached = gate()
-  const { app, port } = await buildFastify(t, {}, (app) => {
-    app.post('/', async ({ body }, reply) => {
-      bodies.push(new WeakRef(body as object))
-      reached.open()
-      await wait(5)
-      return reply.send({})
-    })
-  })
-  for (let turn = 0; turn < 20; turn++) {
-    reached = gate()
-    const client = await protocols['HTTP/1.1'].connect(t, port)
-    client.begin(message({ text: 'x'.repeat(100_000) }))
-    await reached.opened
-    client.leave()
+  const handlers: Handler[] = [
+    async (_request, reply) => { await wait(5); return reply.send({}) },
+    (_request, reply) => { setTimeout(() => reply.send({}), 20) },
+    async (_request, reply) => { setTimeout(() => reply.send({}), 20); await reply }
+  ]
+  for (const handler of handlers) {
+    for (const flush of flushes) {
+      const bodies: Array<WeakRef<object>> = []
+      let reached = gate()
+      const { app, port } = await buildFastify(t, { storage: slowStorage(), flush }, (app) => {
+        app.post('/', (request, reply) => {
+          bodies.push(new WeakRef(request.body as object))
+          reached.open()
+          return handler(request, reply)
+        })
+      })
+      for (let turn = 0; turn < 10; turn++) {
+        reached = gate()
+        const client = await protocols['HTTP/1.1'].connect(t, port)
+        client.begin(message({ text: 'x'.repeat(100_000) }))
+        await reached.opened
+        client.leave()
+      }
+      await settled(() => app.botasState.stats.openTurns === 0)
+      await settled(() => {
+        collect()
+        return bodies.filter((body) => body.deref() !== undefined).length <= 1
+      })
+      t.equal(bodies.length, 10)
+    }
   }
-  await settled(() => app.botasState.stats.openTurns === 0)
-  await settled(() => {
-    collect()
-    return bodies.filter((body) => body.deref() !== undefined).length <= 1
-  })
-  t.equal(bodies.length, 20)
 })

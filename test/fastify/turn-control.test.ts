@@ -183,6 +183,24 @@ t.test('waitUntil: run waits as well, and passes a rejection on', async (t) => {
   t.strictSame(await storage.stored(CONVERSATION_KEY), { a: 1, b: 2 })
 })
 
+t.test('waitUntil: of several failures in run none is passed over', async (t) => {
+  const { app, log } = await buildFastify(t, {}, () => {})
+  await t.rejects(app.botasState.run(identity, (state) => {
+    state.waitUntil(wait(5).then(() => { throw new Error('later') }))
+    throw new Error('first')
+  }), { message: 'first' })
+  await t.rejects(app.botasState.run(identity, async (state) => {
+    state.waitUntil(Promise.reject(new Error('before')))
+    await wait(5)
+    throw new Error('first')
+  }), { message: 'first' })
+  await t.rejects(app.botasState.run(identity, (state) => {
+    for (const message of ['first', 'second']) state.waitUntil(Promise.reject(new Error(message)))
+  }), { message: 'first' })
+  await settled(() => log.length === 3)
+  t.strictSame(log.map(({ err }) => (err as Error).message).sort(), ['before', 'later', 'second'])
+})
+
 t.test('waitUntil: a turn that is over cannot be kept open, one that failed need not be', async (t) => {
   const storage = slowStorage()
   const { app } = await buildFastify(t, { storage }, () => {})
@@ -222,6 +240,19 @@ t.test('signal: aborted when the server begins to close, and never by a client t
     t.match(state?.signal.reason, { name: 'AbortError', message: 'the server is closing' })
     t.strictSame(await storage.stored(CONVERSATION_KEY), { aborted: true }, 'the turn goes on, if it likes')
   }
+})
+
+t.test('signal: of a request that is no turn nothing is kept', async (t) => {
+  const signals: AbortSignal[] = []
+  const { app, url } = await buildFastify(t, {}, (app) => {
+    app.addHook('onRequest', async ({ state }) => { signals.push(state.signal) })
+    app.post('/', async () => {
+      if (signals.length === 2) await app.close()
+    })
+  })
+  t.equal((await post(url, { no: 'activity' })).status, 200)
+  await post(url, message())
+  t.strictSame(signals.map(({ aborted }) => aborted), [false, true], 'that of a turn is aborted, wherever it was read')
 })
 
 t.test('signal: that of a turn which is over is left alone', async (t) => {
@@ -323,7 +354,11 @@ t.test('who decorates requests with "state" as well is told what to do', async (
   const already = { code: 'FST_ERR_DEC_ALREADY_PRESENT' }
   const mine = Fastify()
   mine.decorateRequest('state' as 'mine', null)
-  await t.rejects(async () => mine.register(botasState), { ...already, message: /another plugin or the application.*give that decorator another name/ })
+  const anotherName = /another plugin or the application.*give that decorator another name/
+  await t.rejects(async () => mine.register(botasState), { ...already, message: anotherName })
+  const server = Fastify()
+  server.decorate('botasState' as 'mine', null)
+  await t.rejects(async () => server.register(botasState), { ...already, message: anotherName })
 
   const twice = Fastify()
   twice.register(botasState)

@@ -107,7 +107,7 @@ function * perform (run: Run, request: FastifyRequest, reply: FastifyReply): Gen
   for (const step of steps) {
     const pause = take(run, step, request, reply)
     if (pause !== undefined && (pause !== reply || style === 'async')) yield pause
-    if (pause === reply) run.note({ is: 'the handler had its reply' })
+    if (pause === reply && style === 'async') run.note({ is: 'the handler had its reply' })
   }
   // What returns the reply without having sent one would wait for ever.
   if (returns === 'the reply') return run.isHandedOver ? reply : undefined

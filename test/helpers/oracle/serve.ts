@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { readFileSync } from 'node:fs'
 import { Writable } from 'node:stream'
 import { setImmediate as immediate } from 'node:timers/promises'
-import botasState, { type BotasStateOptions, MemoryStorage, type Storage } from '../../../lib/index.js'
+import botasState, { type BotasStateOptions, type Storage } from '../../../lib/index.js'
 import { certificatePath } from '../certificates.js'
 import { addHooks, addHooksOnRoute, hooksOfRoute } from './hooks.js'
 import { codeOf, handlerOf } from './handler.js'
@@ -28,7 +28,7 @@ export async function serve (run: Run, storage: Storage): Promise<FastifyInstanc
   addProbes(run, app)
   addErrorHandler(program, app)
   addHooks(run, app, 'before')
-  const plugin = run.mode === 'plugin' ? botasState : withoutPlugin
+  const plugin = run.mode === 'plugin' ? botasState : withoutPlugin(program)
   const options = { storage, flush: program.flush, flushTimeout: flushTimeout(program) }
   switch (program.registered) {
     case 'awaited':
@@ -52,11 +52,13 @@ export async function serve (run: Run, storage: Storage): Promise<FastifyInstanc
 }
 
 /** A storage that takes its time makes the handler run a little later, which decides some of Fastify's own races. */
-const withoutPlugin = fp(async (app: FastifyInstance, options: BotasStateOptions | Storage) => {
-  const scope = { set () {}, toJSON () {} }
-  app.decorateRequest('state', { getter: () => ({ conversation: scope, user: scope }) as never })
-  if (!('storage' in options && options.storage instanceof MemoryStorage)) app.addHook('preValidation', async () => { await immediate() })
-})
+function withoutPlugin ({ storage }: Program) {
+  return fp(async (app: FastifyInstance, _options: BotasStateOptions | Storage) => {
+    const scope = { set () {}, toJSON () {} }
+    app.decorateRequest('state', { getter: () => ({ conversation: scope, user: scope }) as never })
+    if (storage !== 'memory') app.addHook('preValidation', async () => { await immediate() })
+  })
+}
 
 function protocolOptions (protocol: Program['protocol']): object {
   const https = protocol.includes('TLS') ? { https: { key: certificate, cert: certificate } } : {}
