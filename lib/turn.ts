@@ -146,7 +146,6 @@ export class Turn implements TurnControl, AnswerableTurn {
 
   waitUntil (promise: PromiseLike<unknown>): void {
     if (this.#isEnded && !this.failed) throw new FST_BOTAS_STATE_TURN_ENDED('conversation and user')
-    this.#keptOpen++
     const settled = (): void => {
       this.#keptOpen--
       if (this.#keptOpen > 0) return
@@ -159,6 +158,7 @@ export class Turn implements TurnControl, AnswerableTurn {
       this.#owner.rejected(error)
       settled()
     })
+    this.#keptOpen++
   }
 
   /** Calls back when all promises that keep the turn open have settled. */

@@ -17,14 +17,19 @@ export function snapshotOf (reply: FastifyReply): ReplySnapshot {
   return { statusCode: reply.statusCode, headers }
 }
 
-/** Makes a reply what it was. */
+/** Makes a reply what it was. What did not change is left alone: the names of raw headers keep their case. */
 function restore (reply: FastifyReply, { statusCode, headers }: ReplySnapshot): void {
-  for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
-  reply.headers(headers)
+  const now = reply.getHeaders()
+  for (const name of Object.keys({ ...now, ...headers })) {
+    const value = headers[name]
+    if (isDeepStrictEqual(now[name], value)) continue
+    reply.removeHeader(name)
+    if (value !== undefined) reply.header(name, value)
+  }
   reply.raw.statusCode = statusCode
 }
 
-/** Makes a reply what it would be without what its hooks have changed, which led from `before` to `passed`. */
+/** Removes the status and the headers that onSend hooks have set, by which `passed` differs from `before`; keeps what was set since. */
 function undo (reply: FastifyReply, before: ReplySnapshot, passed: ReplySnapshot): void {
   const now = snapshotOf(reply)
   const own = Object.entries(now.headers).filter(([name, value]) => !isDeepStrictEqual(value, passed.headers[name]))
@@ -68,9 +73,11 @@ export class HeldReply {
     if (this.#countsAsSent) return
     this.#countsAsSent = true
     this.#passed = snapshotOf(this.reply)
+    // Its owner may use a buffer again that was sent.
+    if (Buffer.isBuffer(this.payload)) this.payload = Buffer.from(this.payload)
     // A stream that fails meanwhile would have no listener. Fastify notices that it has failed when it gets it.
     awaitFailure(this.payload)
-    countAsSent(this.reply, () => this.isFinal || !isTimedOut(this.reply))
+    overrideSent(this.reply, () => this.isFinal || !isTimedOut(this.reply))
   }
 
   /**
@@ -82,7 +89,7 @@ export class HeldReply {
     if (!this.#countsAsSent) return
     restore(this.reply, this.#passed)
     const { reply: { raw }, payload } = this
-    countAsSent(this.reply, () => !isStream(payload) || (raw.headersSent ? raw.writableEnded : !isDestroyed(payload)))
+    overrideSent(this.reply, () => !isStream(payload) || (raw.headersSent ? raw.writableEnded : !isDestroyed(payload)))
   }
 
   /** Makes the reply what it was before its hooks: another one takes its place. */
@@ -98,13 +105,24 @@ export class HeldReply {
 }
 
 /** `reply.sent` is what Fastify goes by. */
-function countAsSent (reply: FastifyReply, get: () => boolean): void {
+function overrideSent (reply: FastifyReply, get: () => boolean): void {
   Object.defineProperty(reply, 'sent', { configurable: true, get })
 }
 
+/** Fastify can write the reply no more: it may send an error in its place. */
+export function isNotSent (reply: FastifyReply): void {
+  Reflect.deleteProperty(reply, 'sent')
+}
+
+/**
+ * Whether Fastify's timer for the handler is about to fire. It does nothing where `reply.sent` is true, and is cleared, with
+ * the signal aborted, once the body was read: https://github.com/fastify/fastify/blob/v5.12.0/lib/route.js
+ */
 function isTimedOut ({ request, elapsedTime }: FastifyReply): boolean {
   const { handlerTimeout = 0 } = request.routeOptions as { handlerTimeout?: number }
-  return handlerTimeout > 0 && elapsedTime > handlerTimeout - TIMER_TOLERANCE
+  if (handlerTimeout === 0 || elapsedTime < handlerTimeout - TIMER_TOLERANCE) return false
+  const { aborted, reason } = request.signal
+  return !aborted || reason?.code === 'FST_ERR_HANDLER_TIMEOUT'
 }
 
 /** A stream that a hook has made, to compress a reply for instance, is not read by anybody any more. */

@@ -5,7 +5,7 @@ import type { FastifyReply } from 'fastify'
 
 /** Whether a payload is still to be produced when the headers are sent, by the signs that Fastify goes by. */
 export function isStream (payload: unknown): boolean {
-  return isNodeStream(payload) || webStreamOf(payload) !== undefined
+  return nodeStreamOf(payload) !== undefined || webStreamOf(payload) !== undefined
 }
 
 /** Whether a payload is a fetch `Response`, of whatever implementation. */
@@ -18,9 +18,10 @@ export function isResponse (payload: unknown): payload is Response {
  * place: a stream around it would pass each chunk on a little later, when another reply may have overtaken it.
  */
 export function watchStream (payload: unknown, failed: (error: unknown) => void): void {
-  if (isNodeStream(payload)) finished(payload, { writable: false }, (error) => { if (error != null) failed(error) })
-  const stream = webStreamOf(payload)
-  if (stream !== undefined) watchReader(stream, failed)
+  const nodeStream = nodeStreamOf(payload)
+  if (nodeStream !== undefined) finished(nodeStream, { writable: false }, (error) => { if (error != null) failed(error) })
+  const webStream = webStreamOf(payload)
+  if (webStream !== undefined) watchReader(webStream, failed)
 }
 
 /** How many chunks of a `Response` are read ahead: a source that never pauses may never end. */
@@ -68,13 +69,22 @@ export function isReadable (payload: unknown): boolean {
 export function isWritable (reply: FastifyReply, payload: unknown): boolean {
   if (reply.raw.headersSent || !isReadable(payload)) return false
   const isBody = payload == null || typeof payload === 'string' || Buffer.isBuffer(payload) || isStream(payload) || isResponse(payload)
-  return isBody && Object.entries(reply.getHeaders()).every(([name, value]) => isHeader(name, value))
+  return isBody && areHeaders(Object.entries(reply.getHeaders())) && (!isResponse(payload) || isHead(payload))
 }
 
-function isHeader (name: string, value: unknown): boolean {
+/** Whether Fastify can take status and headers from a `Response`, which may be of any make. */
+function isHead ({ status, headers }: Response): boolean {
+  return status >= 100 && status <= 599 && areHeaders(headers)
+}
+
+function areHeaders (headers: Iterable<[name: string, value: unknown]>): boolean {
   try {
-    validateHeaderName(name)
-    for (const one of [value].flat()) validateHeaderValue(name, one as string)
+    for (const [name, value] of headers) {
+      // Node wants a chunked body for it, and HTTP/2 no header that is null.
+      if (name === 'trailer' || value === null) return false
+      validateHeaderName(name)
+      for (const one of [value].flat()) validateHeaderValue(name, one as string)
+    }
     return true
   } catch {
     return false
@@ -83,12 +93,13 @@ function isHeader (name: string, value: unknown): boolean {
 
 /** Whether a payload is a Node stream from which nothing is to come. */
 export function isDestroyed (payload: unknown): boolean {
-  return isNodeStream(payload) && payload.destroyed
+  return nodeStreamOf(payload)?.destroyed === true
 }
 
 /** Keeps a Node stream that nobody reads yet from throwing its failure where nobody can catch it. */
 export function awaitFailure (payload: unknown): void {
-  if (isNodeStream(payload)) finished(payload, () => {})
+  const stream = nodeStreamOf(payload)
+  if (stream !== undefined) finished(stream, () => {})
 }
 
 function watchReader (stream: ReadableStream, failed: (error: unknown) => void): void {
@@ -109,12 +120,18 @@ function watchReader (stream: ReadableStream, failed: (error: unknown) => void):
 }
 
 function webStreamOf (payload: unknown): ReadableStream | undefined {
-  const stream = isResponse(payload) ? payload.body : payload
-  return hasMethod(stream, 'getReader') ? stream as ReadableStream : undefined
+  const body = bodyOf(payload)
+  return hasMethod(body, 'getReader') ? body as ReadableStream : undefined
 }
 
-function isNodeStream (payload: unknown): payload is Readable {
-  return hasMethod(payload, 'pipe')
+/** Also the body of a Response of another make, such as node-fetch's. */
+function nodeStreamOf (payload: unknown): Readable | undefined {
+  const body = bodyOf(payload)
+  return hasMethod(body, 'pipe') ? body as Readable : undefined
+}
+
+function bodyOf (payload: unknown): unknown {
+  return isResponse(payload) ? payload.body : payload
 }
 
 function hasMethod (value: unknown, name: string): boolean {

@@ -8,15 +8,26 @@ export function isGone ({ raw, request }: FastifyReply): boolean {
 }
 
 /**
- * The error with which the server destroyed a response: Fastify does, where a started one cannot be completed, after a
- * timeout for instance, and no hook tells. Over HTTP/2 an error code of the client's is an error of the stream, too, and
- * from Node 24 on a response that still waits for the connection has one when the client closes that.
+ * Looks at the connection of a reply, before its response is closed.
+ *
+ * @returns whether it has broken, so that an error of the response is no error of the server's: over HTTP/2 always, over
+ *   HTTP/1.1 from Node 24 on where the response still waits for the connection
  */
-export function breakOf ({ raw, request }: FastifyReply): NodeJS.ErrnoException | undefined {
+export function watchConnection ({ raw, request }: FastifyReply): () => boolean {
+  // A stream that is closed does not know its session any more.
+  const session = http2StreamOf(raw)?.session
+  return session === undefined
+    ? () => raw.socket === null && request.raw.socket?.destroyed === true
+    : () => session.destroyed
+}
+
+/**
+ * The error with which the server destroyed a response: Fastify does, where a started one cannot be completed, after a
+ * timeout for instance, and no hook tells. Over HTTP/2 an error code of the client's is an error of the response, too.
+ */
+export function errorOfServer ({ raw }: FastifyReply, isConnectionBroken: () => boolean): NodeJS.ErrnoException | undefined {
   const error = (raw.errored ?? http2StreamOf(raw)?.errored ?? undefined) as NodeJS.ErrnoException | undefined
-  const isConnectionGone = raw.socket === null && request.raw.socket?.destroyed === true
-  const codeOfClient = isConnectionGone ? 'ECONNRESET' : 'ERR_HTTP2_STREAM_ERROR'
-  return error?.code === codeOfClient ? undefined : error
+  return error?.code === 'ERR_HTTP2_STREAM_ERROR' || isConnectionBroken() ? undefined : error
 }
 
 function http2StreamOf (raw: object): ServerHttp2Stream | undefined {
@@ -45,7 +56,12 @@ export function onceClosed ({ raw, request }: FastifyReply, closed: () => void):
 class Waiting {
   readonly #socket: Socket
   readonly #callbacks = new Set<() => void>()
-  readonly #onClose = (): void => { for (const callback of this.#callbacks) callback() }
+  readonly #onClose = (): void => {
+    for (const callback of this.#callbacks) {
+      this.delete(callback)
+      callback()
+    }
+  }
 
   constructor (socket: Socket) {
     this.#socket = socket

@@ -1,10 +1,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import type { Turn } from '../turn.js'
-import { type Done, HeldReply, type ReplySnapshot, snapshotOf } from './held-reply.js'
+import { type Done, HeldReply, type ReplySnapshot, isNotSent, snapshotOf } from './held-reply.js'
 import { isResponse, isStream, isWritable, readAtHand, watchStream } from './payload.js'
 import { type ReplyWatcher, watchReplies } from './reply-watch.js'
-import { breakOf, isGone, onceClosed } from './response-end.js'
+import { errorOfServer, isGone, onceClosed, watchConnection } from './response-end.js'
 
 /** The options of the plugin on which the end of a turn depends. */
 export interface EndingOptions {
@@ -48,6 +48,7 @@ export class TurnRequest implements ReplyWatcher {
   #refusal: unknown
   #isOver = false
   #givingUp: NodeJS.Timeout | undefined
+  #lettingGo: NodeJS.Timeout | undefined
 
   constructor (turn: Turn, request: FastifyRequest, options: EndingOptions) {
     this.turn = turn
@@ -72,8 +73,9 @@ export class TurnRequest implements ReplyWatcher {
     this.#reply = reply
     this.turn.begin()
     watchReplies(reply, ({ request }) => turnRequestOf(request))
-    if (isGone(reply)) this.#onClosed(reply)
-    else onceClosed(reply, () => this.#onClosed(reply))
+    const isConnectionBroken = watchConnection(reply)
+    if (isGone(reply)) this.#onClosed(reply, isConnectionBroken)
+    else onceClosed(reply, () => this.#onClosed(reply, isConnectionBroken))
   }
 
   /** Calls the handler. It is at work until it returns, and until its promise settles if it gives one. */
@@ -98,8 +100,9 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   /** Something was thrown that Fastify turns into a reply. */
-  onError (error: NodeJS.ErrnoException): void {
-    if (!isSecondReply(error) && error !== this.#refusal) this.#fail(error)
+  onError (error: NodeJS.ErrnoException | null | undefined): void {
+    const isSecondReply = this.#reply?.raw.headersSent === true && HEADERS_SENT.has(error?.code)
+    if (!isSecondReply && error !== this.#refusal) this.#fail(error)
   }
 
   sending (payload: unknown): void {
@@ -166,10 +169,10 @@ export class TurnRequest implements ReplyWatcher {
     this.#settle()
   }
 
-  #onClosed (reply: FastifyReply): void {
+  #onClosed (reply: FastifyReply, isConnectionBroken: () => boolean): void {
     if (this.#isClosed) return
     this.#isClosed = true
-    const error = breakOf(reply)
+    const error = errorOfServer(reply, isConnectionBroken)
     if (error === undefined) this.#settle()
     else this.#fail(error)
     if (this.#isOver) this.#sealTemp()
@@ -216,6 +219,7 @@ export class TurnRequest implements ReplyWatcher {
   #endTurn (): Promise<void> | undefined {
     this.#isOver = true
     clearTimeout(this.#givingUp)
+    clearTimeout(this.#lettingGo)
     if (this.#isClosed) this.#sealTemp()
     return this.turn.end()
   }
@@ -255,8 +259,23 @@ export class TurnRequest implements ReplyWatcher {
 
   #saveOrWait (held: HeldReply): void {
     if (held.isFinal || !held.isReady) return
-    if (this.#handlersAtWork > 0 && this.#awaiting.length === 0) held.countAsSent()
+    if (this.#handlersAtWork > this.#awaiting.length) this.#wait(held)
     else this.#save(held)
+  }
+
+  /** A handler that waits for the response to leave, by whatever means, must not wait for ever. */
+  #wait (held: HeldReply): void {
+    held.countAsSent()
+    if (this.#lettingGo !== undefined) return
+    this.#lettingGo = setTimeout(() => this.#letGo(held), this.#options.flushTimeout).unref()
+    held.reply.raw.on('newListener', (event) => {
+      if (event === 'finish' || event === 'close') queueMicrotask(() => this.#letGo(held))
+    })
+  }
+
+  /** The turn is saved when its handler is done. */
+  #letGo (held: HeldReply): void {
+    if (this.#held === held && !held.isFinal) this.#release(held)
   }
 
   #save (held: HeldReply): void {
@@ -291,11 +310,12 @@ export class TurnRequest implements ReplyWatcher {
     try {
       done(null, payload)
     } catch (error) {
+      isNotSent(reply)
       if (isTakenOver) this.#refusal = error
       this.onError(error as Error)
       return done(error as Error)
     }
-    this.#progress = isStreamed ? 'streaming' : 'left'
+    this.#progress = isStream(payload) && (isStreamed || this.#options.flush === 'onResponse') ? 'streaming' : 'left'
     this.#settle()
   }
 
@@ -330,7 +350,5 @@ function isSentByFastify (reply: FastifyReply, payload: unknown, isPromise: bool
   return isPromise && !reply.raw.headersSent && !aborted && socket != null && !socket.destroyed
 }
 
-/** Whether a reply failed only because there was another one before it, which wins. */
-function isSecondReply ({ code }: NodeJS.ErrnoException): boolean {
-  return code === 'ERR_HTTP_HEADERS_SENT' || code === 'ERR_HTTP2_HEADERS_SENT'
-}
+/** The codes of a reply that failed only because there was another one before it, which wins. */
+const HEADERS_SENT = new Set<string | undefined>(['ERR_HTTP_HEADERS_SENT', 'ERR_HTTP2_HEADERS_SENT'])

@@ -1,4 +1,7 @@
-import { Readable } from 'node:stream'
+import { once } from 'node:events'
+import { connect as connectHttp2 } from 'node:http2'
+import { PassThrough, Readable } from 'node:stream'
+import { finished } from 'node:stream/promises'
 import { setTimeout as wait } from 'node:timers/promises'
 import compress from '@fastify/compress'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
@@ -7,7 +10,7 @@ import botasState, { type BotasStateOptions } from '../../lib/index.js'
 import { CONVERSATION_KEY, message } from '../helpers/activities.js'
 import { buildFastify, listen, settled } from '../helpers/build-fastify.js'
 import { type Answer, protocols } from '../helpers/client.js'
-import { gate } from '../helpers/raw-client.js'
+import { gate, httpPost, openSocket } from '../helpers/raw-client.js'
 import type { RecordingStorage } from '../helpers/recording-storage.js'
 import { slowStorage } from '../helpers/slow-storage.js'
 
@@ -418,7 +421,10 @@ t.test('a reply that Fastify cannot write is a 500 and stores nothing', async (t
   const replies: Handler[] = [
     async (_request, reply) => reply.header('x-name', '🤖').send({}),
     async (_request, reply) => reply.header('x name', 'a').send({}),
-    async (_request, reply) => reply.type('text/plain').send(7 as unknown as string)
+    async (_request, reply) => reply.type('text/plain').send(7 as unknown as string),
+    async (_request, reply) => reply.header('trailer', 'x-a').send('a'),
+    async () => Response.error(),
+    async () => ({ [Symbol.toStringTag]: 'Response', status: 200, headers: { forEach () {}, [Symbol.iterator] () { throw new Error('no') } }, body: null })
   ]
   for (const reply of replies) {
     for (const flush of flushes) {
@@ -543,6 +549,158 @@ t.test('a waiting reply is ended by the timeout of its handler', async (t) => {
   t.match(signal?.reason, { code: 'FST_ERR_HANDLER_TIMEOUT' })
   await app.close()
   t.equal(await storage.stored(CONVERSATION_KEY), undefined)
+})
+
+t.test('a timeout that Fastify has cleared, because the body was read, ends nothing', async (t) => {
+  for (const { answer, stored } of await outcomes(t, { flush: 'onSend' }, (app) => {
+    app.post('/', { handlerTimeout: 20 }, async ({ state }, reply) => {
+      state.conversation.set('n', 1)
+      reply.send('first')
+      await wait(60)
+      if (!reply.sent) reply.code(504).send('second')
+    })
+  })) {
+    t.match(answer, { status: 200, body: 'first' })
+    t.strictSame(stored, { n: 1 })
+  }
+})
+
+t.test('a handler that waits until its reply has left does not wait for ever', async (t) => {
+  const ways: Record<string, Handler> = {
+    'for an event of the response': async (_request, reply) => { await once(reply.raw, 'finish') },
+    'for the end of the response': async (_request, reply) => { await finished(reply.raw) },
+    'by looking at it': async (_request, reply) => { while (!reply.raw.writableEnded) await wait(5) }
+  }
+  for (const [title, way] of Object.entries(ways)) {
+    for (const { answer, stored } of await outcomes(t, { flush: 'onSend', flushTimeout: 200 }, (app) => app.post('/', async (request, reply) => {
+      request.state.conversation.set('before', true)
+      reply.send('sent')
+      await way(request, reply)
+      request.state.conversation.set('after', true)
+    }))) {
+      t.match(answer, { status: 200, body: 'sent' }, title)
+      t.strictSame(stored, { before: true, after: true }, 'and nothing is lost')
+    }
+  }
+})
+
+t.test('a handler that calls that of a 404 and awaits its reply, or goes on, is waited for rightly', async (t) => {
+  for (const goesOn of [false, true]) {
+    for (const { answer, stored } of await outcomes(t, { flush: 'onSend' }, (app) => {
+      app.addHook('preHandler', async () => { await wait(3) })
+      app.setNotFoundHandler(async (_request, reply) => {
+        reply.code(404).send('nothing here')
+        return reply
+      })
+      app.post('/', async ({ state }, reply) => {
+        state.conversation.set('before', true)
+        if (!goesOn) return reply.callNotFound()
+        reply.callNotFound()
+        await wait(30)
+        state.conversation.set('after', true)
+      })
+    })) {
+      t.match(answer, { status: 404, body: 'nothing here' })
+      t.strictSame(stored, goesOn ? { before: true, after: true } : { before: true })
+    }
+  }
+})
+
+t.test('a reply that waits stays as it was', async (t) => {
+  const buffer = Buffer.from('first')
+  for (const { answer } of await outcomes(t, { flush: 'onSend' }, (app) => app.post('/', async ({ state }, reply) => {
+    state.conversation.set('n', 1)
+    reply.raw.setHeader('X-Raw', 'a')
+    reply.header('x-count', '1').send(Buffer.from(buffer))
+    await wait(5)
+    reply.header('x-count', '2').header('x-late', 'yes').code(500)
+  }))) {
+    t.match(answer, { status: 200, body: 'first', headers: { 'x-raw': 'a', 'x-count': '1' } })
+    t.equal(answer.headers['x-late'], undefined)
+  }
+  const { url } = await buildFastify(t, { flush: 'onSend' }, (app) => app.post('/', async ({ state }, reply) => {
+    state.conversation.set('n', 1)
+    reply.raw.setHeader('X-Raw-Name', 'a')
+    const pooled = Buffer.from('first')
+    reply.send(pooled)
+    await wait(5)
+    pooled.fill('x')
+  }))
+  const raw = await rawAnswer(url)
+  t.match(raw, /\r\nX-Raw-Name: a\r\n/)
+  t.match(raw, /first$/)
+})
+
+/** An answer with the names of its headers as they came. */
+async function rawAnswer (url: string): Promise<string> {
+  const socket = await openSocket(Number(new URL(url).port))
+  socket.write(httpPost('/', message(), 'close'))
+  let answer = ''
+  for await (const chunk of socket) answer += chunk
+  return answer
+}
+
+t.test('an HTTP/2 client whose connection breaks does not lose the turn', async (t) => {
+  for (const flush of flushes) {
+    const storage = slowStorage()
+    const reached = gate()
+    const { app, port } = await buildFastify(t, { storage, flush }, (app) => app.post('/', async ({ state }) => {
+      reached.open()
+      await wait(40)
+      state.conversation.set('kept', true)
+      return {}
+    }), { http2: true } as object)
+    const socket = await openSocket(port)
+    const session = connectHttp2(`http://127.0.0.1:${port}`, { createConnection: () => socket })
+    session.on('error', () => {})
+    const stream = session.request({ ':path': '/', ':method': 'POST', 'content-type': 'application/json' })
+    stream.on('error', () => {})
+    stream.end(JSON.stringify(message()))
+    await reached.opened
+    socket.resetAndDestroy()
+    await settled(async () => await storage.stored(CONVERSATION_KEY) !== undefined)
+    await app.close()
+    t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: true })
+  }
+})
+
+t.test('a Response of another make whose Node stream breaks off stores nothing', async (t) => {
+  for (const flush of flushes) {
+    const storage = slowStorage()
+    const { app, port } = await buildFastify(t, { storage, flush }, (app) => app.post('/', async ({ state }) => {
+      state.conversation.set('n', 1)
+      const body = new PassThrough()
+      body.write('{')
+      setTimeout(() => body.destroy(new Error('no')), 20)
+      return { [Symbol.toStringTag]: 'Response', status: 200, headers: new Headers(), body }
+    }))
+    await (await protocols['HTTP/1.1'].connect(t, port)).say(message()).catch(() => {})
+    await app.close()
+    t.equal(await storage.stored(CONVERSATION_KEY), undefined)
+  }
+})
+
+t.test('an error is an error, whatever it is', async (t) => {
+  const errors: unknown[] = [null, undefined, Object.assign(new Error('no'), { code: 'ERR_HTTP_HEADERS_SENT', statusCode: 400 })]
+  for (const error of errors) {
+    const seen: unknown[] = []
+    for (const { answer, stored } of await outcomes(t, {}, (app) => {
+      app.addHook('onError', async (_request, _reply, error) => { seen.push(error) })
+      app.addHook('preHandler', async ({ state }) => { state.conversation.set('n', 1) })
+      app.post('/', async () => { throw error })
+    })) {
+      t.not(answer.status, 200)
+      t.equal(stored, undefined)
+    }
+    t.equal(seen.length, 3, 'and the hooks of others run')
+    for (const { stored } of await outcomes(t, {}, (app) => {
+      app.addHook('preHandler', async ({ state }) => {
+        state.conversation.set('n', 1)
+        throw error
+      })
+      app.post('/', async () => ({}))
+    })) t.equal(stored, undefined)
+  }
 })
 
 t.test('a timeout that passes while the turn is saved does not undo the reply', async (t) => {

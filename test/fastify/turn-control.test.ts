@@ -246,12 +246,12 @@ t.test('signal: of a request that is no turn nothing is kept', async (t) => {
   const signals: AbortSignal[] = []
   const { app, url } = await buildFastify(t, {}, (app) => {
     app.addHook('onRequest', async ({ state }) => { signals.push(state.signal) })
-    app.post('/', async () => {
-      if (signals.length === 2) await app.close()
-    })
+    app.post('/', async () => { if (signals.length === 2) await wait(50) })
   })
   t.equal((await post(url, { no: 'activity' })).status, 200)
-  await post(url, message())
+  const turn = post(url, message())
+  await settled(() => app.botasState.stats.openTurns === 1)
+  await Promise.all([app.close(), turn])
   t.strictSame(signals.map(({ aborted }) => aborted), [false, true], 'that of a turn is aborted, wherever it was read')
 })
 
