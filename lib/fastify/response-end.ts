@@ -30,6 +30,19 @@ export function errorOfServer ({ raw }: FastifyReply, isConnectionBroken: () => 
   return error?.code === 'ERR_HTTP2_STREAM_ERROR' || isConnectionBroken() ? undefined : error
 }
 
+/** Calls back when somebody ends a response whose client is gone: Node has no event for that. */
+export function onceEnded ({ raw }: FastifyReply, ended: () => void): void {
+  const end = raw.end as (...args: unknown[]) => unknown
+  Object.assign(raw, {
+    end (...args: unknown[]) {
+      Object.assign(raw, { end })
+      const result = end.apply(raw, args)
+      ended()
+      return result
+    }
+  })
+}
+
 function http2StreamOf (raw: object): ServerHttp2Stream | undefined {
   return (raw as Partial<Http2ServerResponse>).stream
 }

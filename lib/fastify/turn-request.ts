@@ -4,7 +4,7 @@ import type { Turn } from '../turn.js'
 import { type Done, HeldReply, type ReplySnapshot, isNotSent, snapshotOf } from './held-reply.js'
 import { isResponse, isStream, isWritable, readAtHand, watchStream } from './payload.js'
 import { type ReplyWatcher, watchReplies } from './reply-watch.js'
-import { errorOfServer, isGone, onceClosed, watchConnection } from './response-end.js'
+import { errorOfServer, isGone, onceClosed, onceEnded, watchConnection } from './response-end.js'
 
 /** The options of the plugin on which the end of a turn depends. */
 export interface EndingOptions {
@@ -176,6 +176,7 @@ export class TurnRequest implements ReplyWatcher {
     if (error === undefined) this.#settle()
     else this.#fail(error)
     if (this.#isOver) this.#sealTemp()
+    else onceEnded(reply, () => this.#settle())
     const awaiting = this.#awaiting
     this.#awaiting = []
     for (const fulfilled of awaiting) fulfilled()
