@@ -13,6 +13,11 @@ export function isResponse (payload: unknown): payload is Response {
   return typeof payload === 'object' && Object.prototype.toString.call(payload) === '[object Response]'
 }
 
+/** Whether a payload is a `Response` with a web stream as its body, which may be that of a text. */
+export function isWebResponse (payload: unknown): payload is Response {
+  return isResponse(payload) && webStreamOf(payload) !== undefined
+}
+
 /**
  * Reports a streamed payload that fails or breaks off. Fastify reads a web stream through its reader, which is watched in
  * place: a stream around it would pass each chunk on a little later, when another reply may have overtaken it.

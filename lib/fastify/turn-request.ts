@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod 
 import { FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import type { Turn } from '../turn.js'
 import { type Done, HeldReply, type ReplySnapshot, isNotSent, snapshotOf } from './held-reply.js'
-import { isResponse, isStream, isWritable, readAtHand, watchStream } from './payload.js'
+import { isResponse, isStream, isWebResponse, isWritable, readAtHand, watchStream } from './payload.js'
 import { type ReplyWatcher, watchReplies } from './reply-watch.js'
 import { errorOfServer, isGone, onceClosed, onceEnded, watchConnection } from './response-end.js'
 
@@ -144,7 +144,7 @@ export class TurnRequest implements ReplyWatcher {
     this.#status ??= isResponse(payload) && !reply.raw.headersSent ? payload.status : reply.statusCode
     if (this.#status >= 500) this.turn.fail()
     const savesFirst = this.#options.flush === 'onSend' && !this.turn.failed && isWritable(reply, payload)
-    if (savesFirst && isStreamed && isResponse(payload)) this.#holdResponse(reply, payload, done)
+    if (savesFirst && isStreamed && isWebResponse(payload)) this.#holdResponse(reply, payload, done)
     else if (savesFirst && !isStreamed) this.#saveOrWait(this.#hold(reply, payload, done))
     else this.#leave(reply, payload, done, isStreamed)
   }
@@ -176,10 +176,15 @@ export class TurnRequest implements ReplyWatcher {
     if (error === undefined) this.#settle()
     else this.#fail(error)
     if (this.#isOver) this.#sealTemp()
-    else onceEnded(reply, () => this.#settle())
+    else onceEnded(reply, () => this.#onEnded())
     const awaiting = this.#awaiting
     this.#awaiting = []
     for (const fulfilled of awaiting) fulfilled()
+  }
+
+  #onEnded (): void {
+    if (this.#progress === 'open' || this.#progress === 'passing hooks') this.#progress = 'left'
+    this.#settle()
   }
 
   /** Ends the turn if nothing more is to come of it. */
