@@ -98,7 +98,8 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     return beginTurn(request, reply, true) ?? done()
   })
   fastify.addHook('onError', (request, _reply, error, done) => {
-    turnRequestOf(request)?.onError(error)
+    // A hook may fail for a reply that is on its way when the turn begins.
+    turnRequestIn(request).onError(error)
     done()
   })
   fastify.addHook('preClose', async () => turns.abort())

@@ -189,7 +189,7 @@ export class TurnRequest implements ReplyWatcher {
 
   /** Ends the turn if nothing more is to come of it. */
   #settle (): void {
-    if (this.#isOver) return
+    if (this.#isOver || !this.isWatched) return
     if (this.turn.failed) return this.#end()
     if (this.#handlersAtWork > 0 || this.#progress === 'held') return
     if (this.turn.isKeptOpen) return this.turn.whenIdle(() => this.#settle())

@@ -103,11 +103,9 @@ class Story {
       !this.isLeft && !this.#events.some(({ is }) => is === 'waitUntil') && !this.#isTakenOver
   }
 
-  /** A hook took over what was handed over. */
+  /** A hook took over the reply. */
   get #isTakenOver (): boolean {
-    const handed = this.#events.findLastIndex(({ is }) => is === 'handed over')
-    const hooks = this.#program.hooks.some(({ act }) => act.startsWith('takes over'))
-    return hooks && handed >= 0 && this.#events.slice(handed).some(({ is }) => is === 'headers')
+    return this.#program.hooks.some(({ act }) => act.startsWith('takes over')) && this.#events.some(({ is }) => is === 'headers')
   }
 
   /** Whether the client left, be it after the answer and in the middle of its next message. */
