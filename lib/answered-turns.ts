@@ -8,6 +8,8 @@ export interface AnswerableTurn {
   notWhenOver(callback: () => void): void
 }
 
+const NONE: AnswerableTurn[] = []
+
 /**
  * The open turns of a storage, by the keys of their documents. A client that has its reply may send the next message
  * before the turn is over: over TLS Node reads the next request before it says that a response is finished, and a handler
@@ -37,12 +39,12 @@ export class AnsweredTurns {
 
   /** Whether there is a turn on these keys that is answered and not over. */
   has (keys: string[]): boolean {
-    return keys.some((key) => this.#turns.get(key)?.some(({ isAnswered }) => isAnswered))
+    return keys.some((key) => this.#on(key).some(({ isAnswered }) => isAnswered))
   }
 
   /** Resolves when all turns on these keys that are answered by now are over, or when that takes too long. */
   over (keys: string[], milliseconds: number): Promise<void> {
-    const answered = new Set(keys.flatMap((key) => this.#turns.get(key)?.filter(({ isAnswered }) => isAnswered) ?? []))
+    const answered = new Set(keys.flatMap((key) => this.#on(key).filter(({ isAnswered }) => isAnswered)))
     return new Promise((resolve) => {
       const goOn = (): void => {
         clearTimeout(timer)
@@ -54,5 +56,9 @@ export class AnsweredTurns {
       const timer = setTimeout(goOn, milliseconds)
       for (const turn of answered) turn.whenOver(onOver)
     })
+  }
+
+  #on (key: string): AnswerableTurn[] {
+    return this.#turns.get(key) ?? NONE
   }
 }

@@ -52,7 +52,7 @@ const MAX_DELAY = 2 ** 31 - 1
  *
  * @throws FST_BOTAS_STATE_INVALID_OPTION naming the option and, unless a password may be in it, its value
  */
-export async function checkOptions (options: BotasStateOptions | Storage): Promise<CheckedOptions> {
+export function checkOptions (options: BotasStateOptions | Storage): CheckedOptions {
   const given: BotasStateOptions = isStorage(options) ? { storage: options } : options
   assertKnownOptions(given, OWN_OPTIONS, FASTIFY_OPTIONS)
   const { storage = 'memory:', identify, flush = 'onResponse', loadTimeout = 5000, flushTimeout = 30000 } = given
@@ -64,7 +64,7 @@ export async function checkOptions (options: BotasStateOptions | Storage): Promi
     throw invalid('storage', 'a URL, or an object with the methods read, write and delete', storage)
   }
   return {
-    storage: typeof storage === 'string' ? await openStorage(storage) : storage,
+    storage: typeof storage === 'string' ? openStorage(storage) : storage,
     identify,
     flush,
     loadTimeout,

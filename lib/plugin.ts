@@ -56,7 +56,7 @@ interface Marked {
 }
 
 const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, options) => {
-  const { identify, flush, ...turnOptions } = await checkOptions(options)
+  const { identify, flush, ...turnOptions } = checkOptions(options)
   const endingOptions = { flush, flushTimeout: turnOptions.flushTimeout }
   decorate(fastify, {
     storage: turnOptions.storage,

@@ -63,8 +63,7 @@ export class TurnRequest implements ReplyWatcher {
 
   /** Whether the client may have the whole reply: with a content-length it has, as soon as that many bytes are there. */
   get isAnswered (): boolean {
-    if (this.#reply === undefined) return false
-    const { raw } = this.#reply
+    const { raw } = this.#reply as FastifyReply
     return raw.writableEnded || (raw.headersSent && (raw.hasHeader('content-length') || raw.chunkedEncoding === false))
   }
 
@@ -108,7 +107,11 @@ export class TurnRequest implements ReplyWatcher {
   sending (payload: unknown): void {
     if (this.#progress === 'left' || this.#progress === 'streaming') return
     this.#isStreamSent = this.#isStreamSent === true || isStream(payload)
-    if (this.#options.flush === 'onSend') this.#rememberReply()
+    if (this.#options.flush === 'onSend') {
+      // Only after the timeout of the handler does a held reply not count as sent.
+      if (this.#held !== undefined) this.#takeBack(this.#held)
+      this.#remember(this.#reply as FastifyReply)
+    }
     this.#progress = 'passing hooks'
   }
 
@@ -234,33 +237,33 @@ export class TurnRequest implements ReplyWatcher {
     this.turn.state.temp.seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
   }
 
-  #rememberReply (): void {
-    // Only after the timeout of the handler does a held reply not count as sent.
-    if (this.#held !== undefined) this.#takeBack(this.#held)
-    this.#before ??= snapshotOf(this.#reply as FastifyReply)
+  /** What the reply is like before its hooks. */
+  #remember (reply: FastifyReply): ReplySnapshot {
+    this.#before ??= snapshotOf(reply)
+    return this.#before
   }
 
   #hold (reply: FastifyReply, payload: unknown, done: Done): HeldReply {
     this.#progress = 'held'
-    this.#held = new HeldReply(reply, payload, done, this.#before ?? snapshotOf(reply))
+    this.#held = new HeldReply(reply, payload, done, this.#remember(reply))
     return this.#held
   }
 
   /** The body of a Response is a stream also where it is a text: what is at hand is whole. */
-  #holdResponse (reply: FastifyReply, payload: Response, done: Done): void {
+  async #holdResponse (reply: FastifyReply, payload: Response, done: Done): Promise<void> {
     const held = this.#hold(reply, payload, done)
     held.isReady = false
-    readAtHand(payload, () => { if (this.#held === held) held.countAsSent() }).then(({ response, isWhole }) => {
-      if (this.#held !== held) return
-      held.payload = response
-      held.isReady = true
-      if (isWhole) this.#saveOrWait(held)
-      else this.#release(held, undefined, true)
-    }, (error) => {
-      if (this.#held !== held) return
-      this.turn.fail(error)
-      this.#release(held, error)
-    })
+    const begun = (): void => { if (this.#held === held) held.countAsSent() }
+    const read = await readAtHand(payload, begun).catch((error: Error) => ({ error, response: undefined }))
+    if (this.#held !== held) return cancel(read)
+    if ('error' in read) {
+      this.turn.fail(read.error)
+      return this.#release(held, read.error)
+    }
+    held.payload = read.response
+    held.isReady = true
+    if (read.isWhole) this.#saveOrWait(held)
+    else this.#release(held, undefined, true)
   }
 
   #saveOrWait (held: HeldReply): void {
@@ -354,6 +357,11 @@ function isSentByFastify (reply: FastifyReply, payload: unknown, isPromise: bool
   if (payload !== undefined) return true
   const { aborted, socket } = reply.request.raw
   return isPromise && !reply.raw.headersSent && !aborted && socket != null && !socket.destroyed
+}
+
+/** Another reply has taken the place of one whose body was being read. */
+function cancel ({ response }: { response: Response | undefined }): void {
+  response?.body?.cancel().catch(() => {})
 }
 
 /** The codes of a reply that failed only because there was another one before it, which wins. */

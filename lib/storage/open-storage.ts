@@ -3,6 +3,8 @@ import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
 import { describeUrl, schemeOf } from '../option-checks.js'
 import { FileStorage } from './file-storage.js'
 import { MemoryStorage } from './memory-storage.js'
+import { requireIoredis } from './redis-client.js'
+import { RedisStorage } from './redis-storage.js'
 import { parseRedisUrl } from './redis-url.js'
 import type { Storage } from './storage.js'
 
@@ -11,18 +13,18 @@ import type { Storage } from './storage.js'
  *
  * @throws FST_BOTAS_STATE_INVALID_OPTION where it names none. The message has no more of the URL than its scheme.
  */
-export async function openStorage (url: string): Promise<Storage> {
+export function openStorage (url: string): Storage {
   const [, scheme, rest] = /^([a-z]+):(.*)$/s.exec(url) ?? []
   if (scheme === 'memory' && rest === '') return new MemoryStorage()
   if (scheme === 'file') return new FileStorage(directoryOf(url, rest as string))
-  if (parseRedisUrl(url) !== undefined) {
-    // Only here, so that the package ioredis is needed by nobody else.
-    const [{ RedisStorage }, { requireIoredis }] = await Promise.all([import('./redis-storage.js'), import('./redis-client.js')])
-    // RedisStorage would name its own argument, which nobody here has given.
-    requireIoredis('storage')
-    return new RedisStorage(url)
-  }
+  if (parseRedisUrl(url) !== undefined) return openRedis(url)
   throw invalid(url)
+}
+
+function openRedis (url: string): Storage {
+  // RedisStorage would name its own argument, which nobody here has given.
+  requireIoredis('storage')
+  return new RedisStorage(url)
 }
 
 function directoryOf (url: string, path: string): string {

@@ -213,6 +213,52 @@ t.test('the first reply wins, however long its save takes', async (t) => {
   }
 })
 
+t.test('a second reply that is on its way does not overtake the first one, which is being saved', async (t) => {
+  for (const { answer, stored } of await outcomes(t, { flush: 'onSend' }, (app) => {
+    app.addHook('onSend', async (_request, _reply, payload) => {
+      await wait(2)
+      return payload
+    })
+    app.post('/', ({ state }, reply) => {
+      state.conversation.set('n', 1)
+      reply.send({ first: true })
+      setTimeout(() => reply.send({ second: true }), 1)
+    })
+  })) {
+    t.match(answer, { status: 200, body: '{"first":true}' })
+    t.strictSame(stored, { n: 1 })
+  }
+})
+
+t.test('a handler that does not wait for its reply to the end does not save twice', async (t) => {
+  for (const { answer, stored } of await outcomes(t, { flush: 'onSend' }, (app) => app.post('/', async ({ state }, reply) => {
+    state.conversation.set('n', 1)
+    reply.send({})
+    await Promise.race([reply, wait(2)])
+  }))) {
+    t.match(answer, { status: 200, body: '{}' })
+    t.strictSame(stored, { n: 1 })
+  }
+})
+
+t.test('a handler that throws while the body of its Response is looked at stores nothing, and the source is stopped', async (t) => {
+  let cancelled = 0
+  for (const source of [
+    { pull: () => new Promise<void>(() => {}), cancel () { cancelled++ } },
+    { pull () { throw new Error('no body') } }
+  ]) {
+    for (const { answer, stored } of await outcomes(t, { flush: 'onSend' }, (app) => app.post('/', async ({ state }, reply) => {
+      state.conversation.set('n', 1)
+      reply.send(new Response(new ReadableStream(source, { highWaterMark: 0 })))
+      throw new Error('no')
+    }))) {
+      t.equal(answer.status, 500)
+      t.equal(stored, undefined)
+    }
+  }
+  await settled(() => cancelled === 3)
+})
+
 t.test('what a handler changes after it awaited its reply is refused with flush onSend', async (t) => {
   const refused: unknown[] = []
   for (const { answer, stored } of await outcomes(t, { flush: 'onSend' }, (app) => app.post('/', async ({ state }, reply) => {

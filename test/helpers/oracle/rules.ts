@@ -73,7 +73,8 @@ class Story {
   /** Where a hook answered a client that had left, Fastify may call the handler all the same, or fail to send to nobody. */
   #isTooLate (index: number): boolean {
     const event = this.#events[index]
-    if (event?.is === 'refused' && event.code === 'FST_BOTAS_STATE_FAILED' && this.#hasLeftBefore(index)) return true
+    const isLost = this.#hasLeftBefore(index) || this.#isCutOff || this.isWrittenTwice
+    if (event?.is === 'refused' && event.code === 'FST_BOTAS_STATE_FAILED' && isLost) return true
     const begun = this.#index(({ is }) => is === 'the handler begins')
     return this.#hasLeftBefore(index) && this.#before(begun, ({ is }) => is === 'handed over')
   }
