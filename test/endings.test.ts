@@ -444,6 +444,16 @@ const endings: Ending[] = [
     saved: true
   },
   {
+    title: 'a stream that begins when the client has disconnected is no failure',
+    handler: async (_request, _reply, reached, goOn) => {
+      reached()
+      await goOn
+      return new PassThrough()
+    },
+    client: 'leaves',
+    saved: true
+  },
+  {
     title: 'a stream whose source is stopped because the client disconnected is no failure',
     handler: async (request, _reply, reached) => {
       const stream = new PassThrough()

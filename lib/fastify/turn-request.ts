@@ -101,7 +101,9 @@ export class TurnRequest implements ReplyWatcher {
   /** Something was thrown that Fastify turns into a reply. */
   onError (error: NodeJS.ErrnoException | null | undefined): void {
     const isSecondReply = this.#reply?.raw.headersSent === true && HEADERS_SENT.has(error?.code)
-    if (!isSecondReply && error !== this.#refusal) this.#fail(error)
+    // Fastify destroys the stream that it cannot send to a client that left.
+    const isOfClient = this.#isClosed && error?.code === 'ERR_STREAM_PREMATURE_CLOSE'
+    if (!isSecondReply && !isOfClient && error !== this.#refusal) this.#fail(error)
   }
 
   sending (payload: unknown): void {

@@ -23,6 +23,7 @@ class Story {
   get fate (): 'stored' | 'dropped' | 'either' {
     const failures = this.#events.map((_event, index) => this.#failure(index))
     if (failures.includes('open')) return 'dropped'
+    if (this.#isTakenFromNobody) return 'either'
     if (this.#status >= 500) return this.isLeft && !this.#isHandedOver5xx ? 'either' : 'dropped'
     return failures.includes('unclear') || this.#isUnsent5xx || this.#isErrorToNobody || this.#isCutOff || this.isWrittenTwice ? 'either' : 'stored'
   }
@@ -38,6 +39,11 @@ class Story {
   /** An error that is sent after another reply, to a client that left. */
   get #isErrorToNobody (): boolean {
     return this.#events.some((event, index) => 'status' in event && event.status >= 500 && this.#hasLeftBefore(index))
+  }
+
+  /** A hook has taken over, and ended with another status, what a client that had left does not get. */
+  get #isTakenFromNobody (): boolean {
+    return this.isLeft && this.#program.hooks.some(({ act }) => act.startsWith('takes over'))
   }
 
   /** Fastify cuts off what a hook has taken over and lets go on, over HTTP/2. */
