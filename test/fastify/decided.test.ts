@@ -331,6 +331,26 @@ t.test('a hook may take over the reply in any phase', async (t) => {
   }
 })
 
+t.test('a hook that takes over the reply and lets Fastify go on does not make the turn fail', async (t) => {
+  for (const flush of flushes) {
+    const storage = slowStorage()
+    const { app, port } = await buildFastify(t, { storage, flush }, (app) => {
+      app.addHook('onSend', async (_request, reply) => {
+        reply.hijack()
+        reply.raw.setHeader('content-length', 5)
+        reply.raw.end('taken')
+      })
+      app.post('/', async ({ state }) => {
+        state.conversation.set('n', 1)
+        return {}
+      })
+    })
+    t.match(await (await protocols['HTTP/1.1'].connect(t, port)).say(message()), { status: 200, body: 'taken' })
+    await app.close()
+    t.strictSame(await storage.stored(CONVERSATION_KEY), { n: 1 })
+  }
+})
+
 t.test('a client that leaves while a hook is at work', async (t) => {
   const endings: Record<string, [hook: (goOn: Promise<void>, reply: FastifyReply) => Promise<void>, stored: unknown]> = {
     'does not lose the turn, however long the hook takes': [(goOn) => goOn, { kept: true }],
