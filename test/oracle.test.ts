@@ -10,6 +10,8 @@ import { startRedis } from './helpers/redis-server.js'
 // and the title that it was reported with.
 const RUNS = Number(process.env.ORACLE_RUNS ?? 400)
 const { ORACLE_SEED: SEED, ORACLE_PATH: PATH, ORACLE_ONLY: ONLY } = process.env
+/** The short run tries the same programs each time: what it finds is new. */
+const FIRST_SEED = RUNS <= 400 ? 20261125 : undefined
 const storages: StorageKind[] = RUNS >= 2000 ? ['memory', 'file', 'delayed', 'redis'] : ['memory', 'file', 'delayed']
 const flushes = ['onResponse', 'onSend'] as const
 
@@ -19,10 +21,11 @@ t.test('an app answers as without the plugin, and a turn is stored if and only i
   t.teardown(() => surroundings.clients.close())
   const titles = storages.flatMap((storage) => flushes.flatMap((flush) => [1, 2].map((lane) => ({ storage, flush, title: `${storage}, ${flush}, ${lane}` }))))
   const lanes = titles.filter(({ title }) => ONLY === undefined || title === ONLY)
-  await Promise.all(lanes.map(async ({ storage, flush, title }) => {
+  await Promise.all(lanes.map(async ({ storage, flush, title }, index) => {
+    const seed = SEED ?? (FIRST_SEED && FIRST_SEED + index)
     const result = await fc.check(
       fc.asyncProperty(programs(storage, flush), (program) => judge(program, surroundings)),
-      { numRuns: Math.ceil(RUNS / lanes.length), ...SEED !== undefined && { seed: Number(SEED) }, ...PATH !== undefined && { path: PATH } })
+      { numRuns: Math.ceil(RUNS / lanes.length), ...seed !== undefined && { seed: Number(seed) }, ...PATH !== undefined && { path: PATH } })
     report(t, title, result)
   }))
   t.strictSame(strays, [], 'nothing is left that nobody catches')

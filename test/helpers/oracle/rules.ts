@@ -81,6 +81,9 @@ class Story {
     const event = this.#events[index]
     const isLost = this.#hasLeftBefore(index) || this.#isCutOff || this.isWrittenTwice
     if (event?.is === 'refused' && event.code === 'FST_BOTAS_STATE_FAILED' && isLost) return true
+    // A reply that a callback sends to nobody, after the handler was done.
+    const isReplyLate = event?.is === 'refused' && ['preSerialization', 'onSend'].includes(event.by) && this.#before(index, ({ is }) => is === 'the handler is done')
+    if (isReplyLate && this.#hasLeftBefore(index)) return true
     const begun = this.#index(({ is }) => is === 'the handler begins')
     return this.#hasLeftBefore(index) && this.#before(begun, ({ is }) => is === 'handed over')
   }
