@@ -1,6 +1,6 @@
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
 import { encodeValue, hasPlainPrototype, placeOf } from './json-value.js'
-import { kindOf } from './kind-of.js'
+import { isObject, kindOf } from './kind-of.js'
 import { memberTexts } from './member-texts.js'
 
 /** What is stored under one key: a JSON object, from the key of a value to the value. */
@@ -53,7 +53,7 @@ export function documentsOf (keys: string[], found: Array<LoadedDocument | undef
  * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where `value` is anything but an object
  */
 export function assertDocument (value: unknown, key: string): asserts value is StateDocument {
-  if (!isDocument(value)) {
+  if (!isObject(value)) {
     throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `${kindOf(value)}, not a JSON object`)
   }
 }
@@ -67,7 +67,7 @@ export function assertDocument (value: unknown, key: string): asserts value is S
  * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where it is no object or holds a value that JSON cannot
  */
 export function encodeDocument (document: unknown, key: string, stored?: { text: string, document: StateDocument }): string {
-  if (!isDocument(document)) {
+  if (!isObject(document)) {
     throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), `${kindOf(document)} in place of an object`)
   }
   if (stored === undefined || !hasPlainPrototype(document) || textOf(stored.document) === stored.text) {
@@ -115,15 +115,11 @@ function says (text: string, value: unknown): boolean {
   return textOf(value) === JSON.stringify(JSON.parse(text))
 }
 
-/** A value as JavaScript would write it without further questions; nothing where it cannot. */
+/** A value as JavaScript would write it without further questions; nothing where it cannot, which is no error here. */
 function textOf (value: unknown): string | undefined {
   try {
     return JSON.stringify(value)
   } catch {}
-}
-
-function isDocument (value: unknown): value is StateDocument {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function withoutByteOrderMark (text: string): string {

@@ -1,5 +1,5 @@
 import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_NOT_A_TURN } from './errors.js'
-import { kindOf } from './kind-of.js'
+import { isObject, kindOf } from './kind-of.js'
 
 /** Whose turn a request is. Ids are strings of at most 1,024 characters without control characters; an empty one is missing. */
 export interface TurnIdentity {
@@ -132,10 +132,6 @@ function requiredKey (scope: PersistedScope, identity: TurnIdentity): string {
   const key = keyOf(scope, checkedIdentity(identity))
   if (key === undefined) throw new FST_BOTAS_STATE_NOT_A_TURN(scope, `the identity lacks ${missingIds(scope, identity).join(', ')}`)
   return key
-}
-
-function isObject (value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function membersOf (value: unknown): Record<string, unknown> {

@@ -1,3 +1,8 @@
+/** Whether a value is an object with named members. */
+export function isObject (value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 /** What an error says of a value in place of the value, which is private. */
 export function kindOf (value: unknown): string {
   if (value === null || value === undefined) return String(value)

@@ -24,6 +24,7 @@ export function isLossless (text: string | undefined): boolean {
   return text === undefined || !text.includes(BEYOND_IN_JSON)
 }
 
+/** Nothing where JSON cannot hold a value: then it is not what was stored. */
 function encodeBeyond (value: unknown): string | undefined {
   try {
     return JSON.stringify(value, (_name, member) => isBeyond(member) ? `${BEYOND}${member}` : member)

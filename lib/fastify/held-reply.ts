@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyReply } from 'fastify'
-import { awaitFailure, isDestroyed, isStream } from './payload.js'
+import { awaitFailure, discard, isDestroyed, isStream } from './payload.js'
 
 /** Ends an onSend hook, as Fastify's `done` does. */
 export type Done = (error: Error | null, payload?: unknown) => void
@@ -96,11 +96,11 @@ export class HeldReply {
   takeBack (): void {
     this.#letGo()
     undo(this.reply, this.#before, this.#passed)
-    destroy(this.payload)
+    discard(this.payload)
   }
 
   #letGo (): void {
-    if (this.#countsAsSent) Reflect.deleteProperty(this.reply, 'sent')
+    if (this.#countsAsSent) restoreSent(this.reply)
   }
 }
 
@@ -109,8 +109,8 @@ function overrideSent (reply: FastifyReply, get: () => boolean): void {
   Object.defineProperty(reply, 'sent', { configurable: true, get })
 }
 
-/** Fastify can write the reply no more: it may send an error in its place. */
-export function isNotSent (reply: FastifyReply): void {
+/** The reply counts as sent no more: where it could not be written, Fastify sends an error in its place. */
+export function restoreSent (reply: FastifyReply): void {
   Reflect.deleteProperty(reply, 'sent')
 }
 
@@ -123,10 +123,4 @@ function isTimedOut ({ request, elapsedTime }: FastifyReply): boolean {
   if (handlerTimeout === 0 || elapsedTime < handlerTimeout - TIMER_TOLERANCE) return false
   const { aborted, reason } = request.signal
   return !aborted || reason?.code === 'FST_ERR_HANDLER_TIMEOUT'
-}
-
-/** A stream that a hook has made, to compress a reply for instance, is not read by anybody any more. */
-function destroy (payload: unknown): void {
-  const { destroy } = (payload ?? {}) as { destroy?: unknown }
-  if (typeof destroy === 'function') destroy.call(payload)
 }

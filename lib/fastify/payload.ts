@@ -101,6 +101,14 @@ export function isDestroyed (payload: unknown): boolean {
   return nodeStreamOf(payload)?.destroyed === true
 }
 
+/** Stops the source of a payload that nobody will read, because another reply has taken its place. */
+export function discard (payload: unknown): void {
+  nodeStreamOf(payload)?.destroy()
+  const stream = webStreamOf(payload)
+  // What is being read has a reader that stops it; that of another make may have no way to.
+  if (stream?.locked === false && hasMethod(stream, 'cancel')) stream.cancel().catch(() => {})
+}
+
 /** Keeps a Node stream that nobody reads yet from throwing its failure where nobody can catch it. */
 export function awaitFailure (payload: unknown): void {
   const stream = nodeStreamOf(payload)

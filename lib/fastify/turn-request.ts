@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import type { Turn } from '../turn.js'
-import { type Done, HeldReply, type ReplySnapshot, isNotSent, snapshotOf } from './held-reply.js'
-import { isResponse, isStream, isWebResponse, isWritable, readAtHand, watchStream } from './payload.js'
+import { type Done, HeldReply, type ReplySnapshot, restoreSent, snapshotOf } from './held-reply.js'
+import { discard, isResponse, isStream, isWebResponse, isWritable, readAtHand, watchStream } from './payload.js'
 import { type ReplyWatcher, watchReplies } from './reply-watch.js'
 import { errorOfServer, isGone, onceClosed, onceEnded, watchConnection } from './response-end.js'
 
@@ -257,7 +257,7 @@ export class TurnRequest implements ReplyWatcher {
     held.isReady = false
     const begun = (): void => { if (this.#held === held) held.countAsSent() }
     const read = await readAtHand(payload, begun).catch((error: Error) => ({ error, response: undefined }))
-    if (this.#held !== held) return cancel(read)
+    if (this.#held !== held) return discard(read.response)
     if ('error' in read) {
       this.turn.fail(read.error)
       return this.#release(held, read.error)
@@ -321,7 +321,7 @@ export class TurnRequest implements ReplyWatcher {
     try {
       done(null, payload)
     } catch (error) {
-      isNotSent(reply)
+      restoreSent(reply)
       if (isTakenOver) this.#refusal = error
       this.onError(error as Error)
       return done(error as Error)
@@ -359,11 +359,6 @@ function isSentByFastify (reply: FastifyReply, payload: unknown, isPromise: bool
   if (payload !== undefined) return true
   const { aborted, socket } = reply.request.raw
   return isPromise && !reply.raw.headersSent && !aborted && socket != null && !socket.destroyed
-}
-
-/** Another reply has taken the place of one whose body was being read. */
-function cancel ({ response }: { response: Response | undefined }): void {
-  response?.body?.cancel().catch(() => {})
 }
 
 /** The codes of a reply that failed only because there was another one before it, which wins. */

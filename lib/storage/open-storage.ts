@@ -5,7 +5,7 @@ import { FileStorage } from './file-storage.js'
 import { MemoryStorage } from './memory-storage.js'
 import { requireIoredis } from './redis-client.js'
 import { RedisStorage } from './redis-storage.js'
-import { parseRedisUrl } from './redis-url.js'
+import { REDIS_URL_RULES, parseRedisUrl } from './redis-url.js'
 import type { Storage } from './storage.js'
 
 /**
@@ -37,6 +37,5 @@ function directoryOf (url: string, path: string): string {
 
 function invalid (url: string): Error {
   return new FST_BOTAS_STATE_INVALID_OPTION('storage',
-    'a URL like memory:, file:./bot-state, redis://host:6379 or rediss://host:6379, its password percent-encoded ' +
-    'and its parameters among db, family, username and password', describeUrl(url))
+    `a URL like memory:, file:./bot-state, redis://host:6379 or rediss://host:6379, ${REDIS_URL_RULES}`, describeUrl(url))
 }

@@ -3,7 +3,7 @@ import type { Cluster, Redis } from 'ioredis'
 import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
 import { kindOf } from '../kind-of.js'
 import { describeUrl } from '../option-checks.js'
-import { parseRedisUrl } from './redis-url.js'
+import { REDIS_URL_RULES, parseRedisUrl } from './redis-url.js'
 
 /** A client of ioredis. */
 export type RedisClient = Redis | Cluster
@@ -100,5 +100,5 @@ export function requireIoredis (option: string): typeof import('ioredis') {
 }
 
 function invalidConnection (got: string): Error {
-  return new FST_BOTAS_STATE_INVALID_OPTION('connection', 'a redis:// or rediss:// URL, its password percent-encoded and its parameters among db, family, username and password, or a client of ioredis', got)
+  return new FST_BOTAS_STATE_INVALID_OPTION('connection', `a redis:// or rediss:// URL, ${REDIS_URL_RULES}, or a client of ioredis`, got)
 }

@@ -8,6 +8,9 @@ export interface RedisUrl {
   nodes: Array<{ host: string, port: number }>
 }
 
+/** What an error asks of the URL of a Redis. */
+export const REDIS_URL_RULES = 'its password percent-encoded and its parameters among db, family, username and password'
+
 /** ioredis would take any option from a query, as text, and throw from a timer where that should have been a number. */
 const PARAMETER = /^(?:db=\d+|family=[046]|(?:username|password)=.+)$/s
 
