@@ -5,7 +5,8 @@ import t from 'tap'
 import botasState from '../lib/index.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
 import { buildFastify, post } from './helpers/build-fastify.js'
-import { converseHttp1, gate, httpPost, openSocket } from './helpers/raw-client.js'
+import { protocols } from './helpers/client.js'
+import { gate, httpPost, openSocket } from './helpers/raw-client.js'
 import { RecordingStorage } from './helpers/recording-storage.js'
 
 const identity = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }
@@ -97,12 +98,12 @@ t.test('turns leave no listener on a connection that is kept alive', async (t) =
   })
   let socket: Socket | undefined
   app.server.once('connection', (connection: Socket) => { socket = connection })
-  const converse = await converseHttp1(t, port)
+  const client = await protocols['HTTP/1.1'].connect(t, port)
   const listeners = () => socket?.eventNames().map((name) => [name, socket?.listenerCount(name)])
-  await converse(message())
+  await client.say(message())
   await wait(5)
   const before = listeners()
-  for (let turn = 0; turn < 50; turn++) await converse(message())
+  for (let turn = 0; turn < 50; turn++) await client.say(message())
   await wait(5)
   t.strictSame(listeners(), before)
 })

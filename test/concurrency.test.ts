@@ -5,7 +5,7 @@ import { FileStorage, MemoryStorage, type StateScope, type Storage } from '../li
 import { RedisStorage } from '../lib/storage/redis-storage.js'
 import { CONVERSATION_KEY, USER_KEY, message } from './helpers/activities.js'
 import { buildFastify, post, settled } from './helpers/build-fastify.js'
-import { converseHttp1, converseHttp2 } from './helpers/raw-client.js'
+import { protocols } from './helpers/client.js'
 import { RecordingStorage, wholeDocuments } from './helpers/recording-storage.js'
 import { startRedis } from './helpers/redis-server.js'
 
@@ -281,20 +281,20 @@ t.test('a flush that waited too long behind another one is not begun', async (t)
 })
 
 t.test('a client that saw the reply finds what its turn wrote', { jobs: 4 }, async (t) => {
-  const protocols: Array<[name: string, options: object]> = [['HTTP/1.1', {}], ['HTTP/2', { http2: true }]]
   const latencies = [{ update: 2 }, { read: 1, update: 3 }]
-  for (const [protocol, options, latency] of protocols.flatMap((protocol) => latencies.map((latency) => [...protocol, latency] as const))) {
-    t.test(`${protocol}, ${JSON.stringify(latency)}`, { buffered: true }, async (t) => {
+  const settings = Object.entries(protocols).flatMap((protocol) => latencies.map((latency) => [...protocol, latency] as const))
+  for (const [name, { serverOptions, connect }, latency] of settings) {
+    t.test(`${name}, ${JSON.stringify(latency)}`, { buffered: true }, async (t) => {
       const storage = new RecordingStorage()
       Object.assign(storage.latency, latency)
       const { port } = await buildFastify(t, { storage }, (app) => {
         // Another plugin's hook, which must not hold up the save.
         app.addHook('onResponse', () => wait(10))
         app.post('/', async ({ state }) => ({ n: state.conversation.update<number>('n', (n = 0) => n + 1) }))
-      }, options)
-      const converse = protocol === 'HTTP/2' ? await converseHttp2(t, port) : await converseHttp1(t, port)
+      }, serverOptions)
+      const client = await connect(t, port)
       for (let n = 1; n <= 1000; n++) {
-        const reply = await converse(message())
+        const reply = JSON.parse((await client.say(message())).body)
         if (reply.n !== n) return t.equal(reply.n, n)
       }
       t.pass('1,000 turns, each with its predecessor\'s write')

@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import { connect as connectHttp2, constants } from 'node:http2'
 import { type Socket, connect } from 'node:net'
-import type { Test } from 'tap'
 
 /** A bare connection, for clients that leave, pipeline or reset. */
 export async function openSocket (port: number): Promise<Socket> {
@@ -62,30 +61,6 @@ export const sendHttp2: SendRequest = async (port, activity) => {
     over: () => session.destroyed,
     leave: () => { stream.close(constants.NGHTTP2_CANCEL) },
     reset: () => { session.destroy() }
-  }
-}
-
-/** Says one thing after the other over a single connection, each as soon as the reply before is there. */
-export type Converse = (activity: unknown) => Promise<Record<string, unknown>>
-
-export async function converseHttp1 (t: Test, port: number): Promise<Converse> {
-  const socket = await openSocket(port)
-  t.teardown(() => socket.destroy())
-  return async (activity) => {
-    socket.write(httpPost('/', activity))
-    const [answer] = await once(socket, 'data')
-    return JSON.parse(String(answer).split('\r\n\r\n')[1] as string)
-  }
-}
-
-export async function converseHttp2 (t: Test, port: number): Promise<Converse> {
-  const session = connectHttp2(`http://127.0.0.1:${port}`)
-  t.teardown(() => session.destroy())
-  return async (activity) => {
-    const stream = session.request({ ':path': '/', ':method': 'POST', 'content-type': 'application/json' })
-    stream.end(JSON.stringify(activity))
-    const [answer] = await once(stream, 'data')
-    return JSON.parse(String(answer))
   }
 }
 
