@@ -11,7 +11,8 @@ import { RedisStorage } from '../lib/storage/redis-storage.js'
 import { CONVERSATION_KEY, message } from './helpers/activities.js'
 import { type TestServer, buildFastify, post, settled } from './helpers/build-fastify.js'
 import { startProcess } from './helpers/node-process.js'
-import { type RedisServer, freePort, startRedis } from './helpers/redis-server.js'
+import { freePort } from './helpers/free-port.js'
+import { type RedisServer, startRedis } from './helpers/redis-server.js'
 
 /** The long outage: in seconds, and turns a second. More of it in `npm run soak`. */
 const OUTAGE_SECONDS = Number(process.env.OUTAGE_SECONDS ?? 8)

@@ -11,7 +11,8 @@ import t, { type Test } from 'tap'
 import { errorCodes } from '../lib/index.js'
 import { shellEnvironment } from './helpers/node-process.js'
 import { readme, snippet, snippets } from './helpers/readme.js'
-import { freePort, startRedis } from './helpers/redis-server.js'
+import { freePort } from './helpers/free-port.js'
+import { startRedis } from './helpers/redis-server.js'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))

@@ -5,7 +5,8 @@ import { RedisStorage } from '../lib/storage/redis-storage.js'
 import type { Storage } from '../lib/index.js'
 import { message } from './helpers/activities.js'
 import { buildFastify, post, settled } from './helpers/build-fastify.js'
-import { type RedisServer, freePort, startRedis, startSentinel } from './helpers/redis-server.js'
+import { freePort } from './helpers/free-port.js'
+import { type RedisServer, startRedis, startSentinel } from './helpers/redis-server.js'
 
 /** A bot that counts, and that can be asked for the count. Its saves are done when it answers. */
 async function startBot (t: Test, storage: Storage | string) {

@@ -9,7 +9,8 @@ import { CONVERSATION_KEY, message } from './helpers/activities.js'
 import { buildFastify, post, settled } from './helpers/build-fastify.js'
 import { authorityPath, certificatePath } from './helpers/certificates.js'
 import { shellEnvironment } from './helpers/node-process.js'
-import { freePort, startRedis } from './helpers/redis-server.js'
+import { freePort } from './helpers/free-port.js'
+import { startRedis } from './helpers/redis-server.js'
 import { storageSuite } from './storage/storage-suite.js'
 
 /** With characters that a URL has to encode. */

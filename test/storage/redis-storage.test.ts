@@ -6,7 +6,8 @@ import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { RedisStorage } from '../../lib/storage/redis-storage.js'
 import { settled } from '../helpers/build-fastify.js'
-import { freePort, startRedis } from '../helpers/redis-server.js'
+import { freePort } from '../helpers/free-port.js'
+import { startRedis } from '../helpers/redis-server.js'
 import { storageSuite } from './storage-suite.js'
 
 const server = await startRedis(t)
