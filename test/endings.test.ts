@@ -317,6 +317,32 @@ const endings: Ending[] = [
     saved: true
   },
   {
+    title: 'what a callback writes past Fastify to a client that left is judged by its own status',
+    handler: ({ state }, reply, reached, goOn) => {
+      reached()
+      goOn.then(() => {
+        reply.code(503).hijack()
+        state.conversation.set('kept', true)
+        reply.raw.statusCode = 200
+        reply.raw.end('{}')
+      })
+    },
+    client: 'leaves',
+    saved: true
+  },
+  {
+    title: 'a status that is set after a handler ended the response of a client that left changes nothing',
+    handler: async (_request, reply, reached, goOn) => {
+      reached()
+      await goOn
+      reply.hijack()
+      reply.raw.end('{}')
+      reply.code(503)
+    },
+    client: 'leaves',
+    saved: true
+  },
+  {
     title: 'a client that disconnects from a hijacked reply ends its turn',
     handler: async (_request, reply, reached) => {
       reply.hijack()

@@ -4,8 +4,6 @@ import type { FastifyReply } from 'fastify'
 export interface ReplyWatcher {
   /** A reply is sent, and begins to pass the hooks. Not called for one that Fastify refuses, because another was sent. */
   sending(payload: unknown): void
-  /** The reply was taken over. */
-  hijacked(): void
   /** The status is about to change, though another one was sent. */
   statusSent(status: number): void
   /**
@@ -22,7 +20,7 @@ const kWatched = Symbol('fastify-botas-state.watched')
 
 /**
  * Tells what is done with replies, by way of their prototype. No hook of Fastify's (5.8 to 5.12) tells when a reply is
- * handed over, that it is taken over, or that a handler awaits it, see https://github.com/fastify/fastify/issues/1864 for
+ * handed over, or that a handler awaits it, see https://github.com/fastify/fastify/issues/1864 for
  * the last.
  *
  * @param watcherOf who watches a reply, if anybody
@@ -30,7 +28,7 @@ const kWatched = Symbol('fastify-botas-state.watched')
 export function watchReplies (reply: FastifyReply, watcherOf: (reply: FastifyReply) => ReplyWatcher | undefined): void {
   if (kWatched in reply) return
   const prototype = Object.getPrototypeOf(reply)
-  const { send, hijack, code, then } = prototype as FastifyReply
+  const { send, code, then } = prototype as FastifyReply
   const watchedCode = function (this: FastifyReply, status: number): FastifyReply {
     if (this.raw.headersSent) watcherOf(this)?.statusSent(this.statusCode)
     return code.call(this, status)
@@ -42,11 +40,6 @@ export function watchReplies (reply: FastifyReply, watcherOf: (reply: FastifyRep
     send (this: FastifyReply, payload?: unknown) {
       if (!this.sent) watcherOf(this)?.sending(payload)
       return send.call(this, payload)
-    },
-    hijack (this: FastifyReply) {
-      hijack.call(this)
-      watcherOf(this)?.hijacked()
-      return this
     },
     then (this: FastifyReply, fulfilled: () => void, rejected: (error: Error) => void) {
       const proceed = (): void => then.call(this, fulfilled, rejected)

@@ -117,10 +117,6 @@ export class TurnRequest implements ReplyWatcher {
     this.#progress = 'passing hooks'
   }
 
-  hijacked (): void {
-    this.#settle()
-  }
-
   statusSent (status: number): void {
     this.#status ??= status
   }
@@ -188,6 +184,7 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   #onEnded (): void {
+    this.#status ??= (this.#reply as FastifyReply).statusCode
     if (this.#progress === 'open' || this.#progress === 'passing hooks') this.#progress = 'left'
     this.#settle()
   }

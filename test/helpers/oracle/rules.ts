@@ -22,6 +22,7 @@ class Story {
   /** What becomes of the changes: `'either'` where the rules leave it open. */
   get fate (): 'stored' | 'dropped' | 'either' {
     const failures = this.#events.map((_event, index) => this.#failure(index))
+    if (this.#isAnsweredTwiceToNobody) return 'either'
     if (failures.includes('open')) return 'dropped'
     if (this.#isTakenFromNobody) return 'either'
     if (this.#status >= 500) return this.isLeft && !this.#isHandedOver5xx ? 'either' : 'dropped'
@@ -39,6 +40,18 @@ class Story {
   /** An error that is sent after another reply, to a client that left. */
   get #isErrorToNobody (): boolean {
     return this.#events.some((event, index) => 'status' in event && event.status >= 500 && this.#hasLeftBefore(index))
+  }
+
+  /** Where the client left, Fastify may take a second reply for the first, since nothing was sent. */
+  get #isAnsweredTwiceToNobody (): boolean {
+    let pending = 0
+    let replies = 0
+    for (const { is } of this.#events) {
+      if (is === 'handed over' || (is === 'headers' && pending === 0)) replies++
+      if (is === 'handed over') pending++
+      else if (is === 'headers' && pending > 0) pending--
+    }
+    return this.isLeft && replies > 1
   }
 
   /** A hook has taken over, and ended with another status, what a client that had left does not get. */
