@@ -47,7 +47,7 @@ function account (title: string, { answer, next, stored, events }: Outcome): str
   const lines = { answer, ...next && { next }, ...title !== 'bare' && { stored } }
   return [
     `${title}:`,
-    ...Object.entries(lines).map(([name, value]) => `  ${name}: ${JSON.stringify(value)?.slice(0, 400)}`),
+    ...Object.entries(lines).map(([name, value]) => `  ${name}: ${JSON.stringify(value)?.replace(/x{50,}/, 'x…').slice(0, 400)}`),
     ...events.map((event) => `  - ${Object.values(event).join(' ')}`)
   ]
 }

@@ -26,7 +26,7 @@ class Story {
     if (failures.includes('open')) return 'dropped'
     if (this.#isTakenFromNobody) return 'either'
     if (this.#status >= 500) return this.isLeft && !this.#isHandedOver5xx ? 'either' : 'dropped'
-    return failures.includes('unclear') || this.#isUnsent5xx || this.#isErrorToNobody || this.#isCutOff || this.isWrittenTwice ? 'either' : 'stored'
+    return failures.includes('unclear') || this.#isUnsent5xx || this.#isErrorToNobody || this.isCutOff || this.isWrittenTwice ? 'either' : 'stored'
   }
 
   /** Fastify goes on with what a sending hook has taken over, and may fail to write it past that, now or later. */
@@ -59,9 +59,13 @@ class Story {
     return this.isLeft && this.#program.hooks.some(({ act }) => act.startsWith('takes over'))
   }
 
-  /** Fastify cuts off what a hook has taken over and lets go on, over HTTP/2. */
-  get #isCutOff (): boolean {
-    return this.#answer?.end === 'broken off' && this.#isTakenOver
+  /**
+   * Over HTTP/2 Fastify cuts off a reply that it does not take for sent: what a hook has taken over, or a large one that
+   * the client is still reading when another one is sent.
+   */
+  get isCutOff (): boolean {
+    const isSentTwice = this.#program.protocol.startsWith('HTTP/2') && this.#events.filter(({ is }) => is === 'handed over').length > 1
+    return this.#answer?.end === 'broken off' && (this.isTakenOver || isSentTwice)
   }
 
   /** A status that is written past Fastify to a client that left is seen by nobody. */
@@ -70,9 +74,9 @@ class Story {
     return first?.is === 'handed over' && first.status >= 500
   }
 
-  /** Where the client left Fastify may have nothing to send, whatever the status was to be. */
+  /** Where the client left nothing may be sent, whatever the status was to be, or is made afterwards. */
   get #isUnsent5xx (): boolean {
-    return this.isLeft && this.#status === 0 && this.#program.handler.steps.some((step) => 'status' in step && step.status >= 500)
+    return this.isLeft && this.#program.handler.steps.some((step) => 'status' in step && step.status >= 500)
   }
 
   get changes (): Outcome['stored'] {
@@ -92,7 +96,7 @@ class Story {
   /** Where a hook answered a client that had left, Fastify may call the handler all the same, or fail to send to nobody. */
   #isTooLate (index: number): boolean {
     const event = this.#events[index]
-    const isLost = this.#hasLeftBefore(index) || this.#isCutOff || this.isWrittenTwice
+    const isLost = this.#hasLeftBefore(index) || this.isCutOff || this.isWrittenTwice
     if (event?.is === 'refused' && event.code === 'FST_BOTAS_STATE_FAILED' && isLost) return true
     // A reply that a callback sends to nobody, after the handler was done.
     const isReplyLate = event?.is === 'refused' && ['preSerialization', 'onSend'].includes(event.by) && this.#before(index, ({ is }) => is === 'the handler is done')
@@ -116,18 +120,18 @@ class Story {
     if (event?.is === 'handed over' && event.streamed) return 'no'
     if (this.#before(thrown, ({ is }) => is === 'the handler had its reply')) return 'no'
     // A turn that failed before, a handler without a promise, or a reply that a hook takes over has nothing to wait for.
-    return this.#program.handler.style === 'callback' || this.#hasFailedBefore(thrown) || this.#isTakenOver ? 'perhaps' : 'yes'
+    return this.#program.handler.style === 'callback' || this.#hasFailedBefore(thrown) || this.isTakenOver ? 'perhaps' : 'yes'
   }
 
   /** Whether the reply leaves only when its turn is saved, so that a save that fails takes its place. */
   get isSavedBeforeReply (): boolean {
     const event = this.#events.find(({ is }) => is === 'handed over' || is === 'headers')
     return this.#program.flush === 'onSend' && event?.is === 'handed over' && !event.streamed &&
-      !this.isLeft && !this.#events.some(({ is }) => is === 'waitUntil') && !this.#isTakenOver
+      !this.isLeft && !this.#events.some(({ is }) => is === 'waitUntil') && !this.isTakenOver
   }
 
   /** A hook took over the reply. */
-  get #isTakenOver (): boolean {
+  get isTakenOver (): boolean {
     return this.#program.hooks.some(({ act }) => act.startsWith('takes over')) && this.#events.some(({ is }) => is === 'headers')
   }
 
@@ -257,6 +261,7 @@ interface Outcomes { bare: Outcome, withPlugin: Outcome, nothingSent: Outcome | 
 function aboutAnswer (program: Program, story: Story, { bare, withPlugin, nothingSent }: Outcomes, isToBeSaved: boolean): string[] {
   const { answer } = withPlugin
   if (answer === undefined || bare.answer === undefined) return []
+  if ([story, new Story(program, bare)].some(({ isCutOff, isTakenOver }) => isCutOff && !isTakenOver)) return []
   if (failedWith(withPlugin, LOAD_FAILED)) return aboutStateError(program, answer, LOAD_FAILED)
   if (isToBeSaved && program.broken === 'update' && story.fate === 'stored' && story.isSavedBeforeReply) return aboutStateError(program, answer, SAVE_FAILED)
   if (isToBeSaved && program.broken === 'update' && failedWith(withPlugin, SAVE_FAILED)) return []
