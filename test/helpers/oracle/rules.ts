@@ -176,8 +176,8 @@ class Story {
     const handed = this.#before(index, ({ is }) => is === 'handed over' || is === 'headers')
     if (this.#program.handler.style === 'callback') return this.#ofCallback(index, handed)
     if (this.#program.flush === 'onResponse' || !this.#hadWholeReply(index)) return 'open'
-    // The promise of a waitUntil() that settled meanwhile: the turn ends at about the same time.
-    return this.#before(index, ({ is }) => is === 'waitUntil') ? 'unclear' : 'over'
+    // The promise of a waitUntil() that settled meanwhile, or a client that left: the turn ends at about the same time.
+    return this.#before(index, ({ is }) => is === 'waitUntil') || this.#hasLeftBefore(index) ? 'unclear' : 'over'
   }
 
   /** A hook has taken over and ended the reply, and others go on. */
