@@ -2,14 +2,14 @@ import * as errors from './errors.js'
 
 export { botasState, botasState as default, type BotasState } from './plugin.js'
 export type { BotasStateOptions } from './options.js'
-export type { ConversationState, TempState, TurnState, UserState } from './turn-state.js'
-export type { StateScope } from './state-scope.js'
-export { type TurnIdentity, activityIdentity, conversationKey, userKey } from './identity.js'
-export type { ChangeDocument, StateDocument } from './document.js'
-export type { BotasStateStats, StateEvent } from './operations.js'
+export type { ConversationState, TempState, TurnState, UserState } from './state/turn-state.js'
+export type { StateScope } from './state/state-scope.js'
+export { type TurnIdentity, activityIdentity, conversationKey, userKey } from './turn/identity.js'
+export type { ChangeDocument, StateDocument } from './document/document.js'
+export type { BotasStateStats, StateEvent } from './turn/telemetry.js'
 export type { OutageObserver, Storage, StorageCall } from './storage/storage.js'
-export { MemoryStorage, type MemoryStorageOptions } from './storage/memory-storage.js'
-export { FileStorage, type FileStorageOptions } from './storage/file-storage.js'
+export { MemoryStorage, type MemoryStorageOptions } from './storage/memory/memory-storage.js'
+export { FileStorage, type FileStorageOptions } from './storage/file/file-storage.js'
 /**
  * Every error of this plugin by its code, for `error instanceof errorCodes.FST_BOTAS_STATE_…`, in the manner of
  * Fastify's own `errorCodes`. Each instance has `code`, `statusCode` and, where another error is behind it, `cause`.

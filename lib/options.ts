@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { FST_BOTAS_STATE_INVALID_OPTION } from './errors.js'
-import type { TurnIdentity } from './identity.js'
-import { assertKnownOptions, describeValue } from './option-checks.js'
+import type { TurnIdentity } from './turn/identity.js'
+import { assertKnownOptions, describeValue } from './storage/option-checks.js'
 import { openStorage } from './storage/open-storage.js'
 import { type Storage, isStorage } from './storage/storage.js'
 

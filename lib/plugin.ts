@@ -3,12 +3,12 @@ import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_INVALID_PATH, FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
 import { routeCompletion } from './fastify/route-context.js'
 import { TurnRequest, isThenable, kTurnRequest, turnRequestOf } from './fastify/turn-request.js'
-import { type PersistedScope, type TurnIdentity, activityIdentity, identifiedBy, missingFields } from './identity.js'
-import type { BotasStateStats } from './operations.js'
+import { type PersistedScope, type TurnIdentity, activityIdentity, identifiedBy, missingFields } from './turn/identity.js'
+import type { BotasStateStats } from './turn/telemetry.js'
 import { type BotasStateOptions, type Identified, checkOptions } from './options.js'
 import type { Storage } from './storage/storage.js'
-import type { TurnState } from './turn-state.js'
-import { Turns } from './turns.js'
+import type { TurnState } from './state/turn-state.js'
+import { Turns } from './turn/turns.js'
 
 /** `fastify.botasState`: state outside a request, and how it is going. */
 export interface BotasState {

@@ -2,7 +2,7 @@ import { inspect } from 'node:util'
 import Fastify from 'fastify'
 import t from 'tap'
 import botasState, { type BotasStateOptions, FileStorage, MemoryStorage, errorCodes } from '../lib/index.js'
-import { RedisStorage } from '../lib/storage/redis-storage.js'
+import { RedisStorage } from '../lib/storage/redis/redis-storage.js'
 
 async function register (options: unknown) {
   const app = Fastify()

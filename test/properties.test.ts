@@ -3,7 +3,7 @@ import Fastify from 'fastify'
 import { isDeepStrictEqual } from 'node:util'
 import t, { type Test } from 'tap'
 import botasState, { FileStorage, MemoryStorage, type BotasState, type StateDocument, type Storage, type TurnState } from '../lib/index.js'
-import { RedisStorage } from '../lib/storage/redis-storage.js'
+import { RedisStorage } from '../lib/storage/redis/redis-storage.js'
 import { CONVERSATION_KEY } from './helpers/activities.js'
 import { startRedis } from './helpers/redis-server.js'
 

@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import { RedisStorage } from '../lib/storage/redis-storage.js'
+import { RedisStorage } from '../lib/storage/redis/redis-storage.js'
 import type { Storage } from '../lib/index.js'
 import { message } from './helpers/activities.js'
 import { buildFastify, post, settled } from './helpers/build-fastify.js'

@@ -1,7 +1,7 @@
 import { channel } from 'node:diagnostics_channel'
 import t, { type Test } from 'tap'
 import { MemoryStorage, type StateDocument, type StateEvent, type StorageCall } from '../lib/index.js'
-import type { ChangeDocument } from '../lib/document.js'
+import type { ChangeDocument } from '../lib/document/document.js'
 import { CONVERSATION_KEY, USER_KEY, message } from './helpers/activities.js'
 import { buildFastify, post, settled } from './helpers/build-fastify.js'
 import { RecordingStorage } from './helpers/recording-storage.js'

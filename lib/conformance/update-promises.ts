@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { StateDocument } from '../document.js'
+import type { StateDocument } from '../document/document.js'
 import { type StoragePromise, type UpdatingStorage, read } from './storage-promise.js'
 
 /** What `update` promises: a change of one document that nothing comes between. */

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
-import type { Turn } from '../turn.js'
+import type { Turn } from '../turn/turn.js'
 import { type Done, HeldReply, type ReplySnapshot, restoreSent, snapshotOf } from './held-reply.js'
 import { discard, isResponse, isStream, isWebResponse, isWritable, readAtHand, watchStream } from './payload.js'
 import { type ReplyWatcher, watchReplies } from './reply-watch.js'

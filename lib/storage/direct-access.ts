@@ -1,4 +1,4 @@
-import type { ChangeDocument, LoadedDocument } from '../document.js'
+import type { ChangeDocument, LoadedDocument } from '../document/document.js'
 import type { Storage, StorageCall } from './storage.js'
 
 /**

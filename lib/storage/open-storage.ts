@@ -1,11 +1,11 @@
 import { fileURLToPath } from 'node:url'
 import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
-import { describeUrl, schemeOf } from '../option-checks.js'
-import { FileStorage } from './file-storage.js'
-import { MemoryStorage } from './memory-storage.js'
-import { requireIoredis } from './redis-client.js'
-import { RedisStorage } from './redis-storage.js'
-import { REDIS_URL_RULES, parseRedisUrl } from './redis-url.js'
+import { describeUrl, schemeOf } from './option-checks.js'
+import { FileStorage } from './file/file-storage.js'
+import { MemoryStorage } from './memory/memory-storage.js'
+import { requireIoredis } from './redis/client.js'
+import { RedisStorage } from './redis/redis-storage.js'
+import { REDIS_URL_RULES, parseRedisUrl } from './redis/url.js'
 import type { Storage } from './storage.js'
 
 /**

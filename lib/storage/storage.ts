@@ -1,4 +1,4 @@
-import type { ChangeDocument, StateDocument } from '../document.js'
+import type { ChangeDocument, StateDocument } from '../document/document.js'
 
 /** Who waits for a storage, and how long. */
 export interface StorageCall {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { parseRedisUrl } from '../../lib/storage/redis-url.js'
+import { parseRedisUrl } from '../../lib/storage/redis/url.js'
 
 t.test('a URL names a server', async (t) => {
   t.strictSame(parseRedisUrl('redis://localhost'), { tls: false, username: '', password: '', nodes: [{ host: 'localhost', port: 6379 }] })

@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis'
 import t from 'tap'
-import { RedisStorage } from '../../lib/storage/redis-storage.js'
+import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { CONVERSATION_KEY, USER_KEY, message } from '../helpers/activities.js'
 import { buildFastify, post } from '../helpers/build-fastify.js'
 import { startRedis } from '../helpers/redis-server.js'

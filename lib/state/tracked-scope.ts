@@ -1,10 +1,10 @@
-import { type ChangeDocument, type LoadedDocument, type StateDocument, setMember } from './document.js'
-import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
-import { kindOf } from './kind-of.js'
-import { encodeValue } from './json-value.js'
+import { type ChangeDocument, type LoadedDocument, type StateDocument, setMember } from '../document/document.js'
+import { FST_BOTAS_STATE_INVALID_PATH } from '../errors.js'
+import { describeType } from '../document/describe-type.js'
+import { encodeValue } from '../document/json-value.js'
 import { refuseAssignment } from './refuse-assignment.js'
 import type { StateScope } from './state-scope.js'
-import { decodeStored, encodeStored, isLossless } from './stored-value.js'
+import { decodeStored, encodeStored, isLossless } from '../document/stored-value.js'
 
 type Change = (current: unknown) => unknown
 
@@ -264,7 +264,7 @@ function isPlainContainer (value: unknown): value is Record<string, unknown> | u
 
 /** The name of an error's kind, which says nothing of values. */
 function nameOf (error: unknown): string {
-  return error instanceof Error ? `a ${error.name}` : kindOf(error)
+  return error instanceof Error ? `a ${error.name}` : describeType(error)
 }
 
 refuseAssignment(TrackedScope, (name) =>

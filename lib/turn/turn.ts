@@ -1,24 +1,24 @@
-import { type LoadedDocument, assertDocument } from './document.js'
+import { type LoadedDocument, assertDocument } from '../document/document.js'
 import type { AnswerableTurn, AnsweredTurns } from './answered-turns.js'
 import {
   FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_FAILED, FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_TURN_ENDED
-} from './errors.js'
-import { type DocumentChange, flush } from './flush.js'
+} from '../errors.js'
+import { type DocumentChange, flush } from './save.js'
 import { type PersistedScope, type TurnIdentity, keyOf } from './identity.js'
-import type { KeyQueue } from './key-queue.js'
+import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import type { OpenTurns } from './open-turns.js'
-import type { Operation, Operations } from './operations.js'
-import { type DirectAccess, directAccess } from './storage/direct-access.js'
-import type { Storage } from './storage/storage.js'
-import { StoredDocument } from './stored-document.js'
-import type { TrackedScope } from './tracked-scope.js'
-import { type TurnControl, TurnScopes } from './turn-state.js'
+import type { Operation, Operations } from './telemetry.js'
+import { type DirectAccess, directAccess } from '../storage/direct-access.js'
+import type { Storage } from '../storage/storage.js'
+import { StoredDocument } from '../document/stored-document.js'
+import type { TrackedScope } from '../state/tracked-scope.js'
+import { type TurnControl, TurnScopes } from '../state/turn-state.js'
 
 /** What the turns of one server share. */
 export interface TurnContext {
   storage: Storage
   /** the flushes of this storage that are queued or running */
-  flushes: KeyQueue
+  flushes: KeyedQueue
   /** the turns of this storage that are open though their client may have the reply */
   answered: AnsweredTurns
   /** how long a load waits for such a turn, in milliseconds: then it goes on beside it */

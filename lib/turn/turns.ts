@@ -1,18 +1,18 @@
 import { AnsweredTurns } from './answered-turns.js'
-import { withDeadline } from './deadline.js'
-import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_TURN_ENDED } from './errors.js'
+import { withDeadline } from '../waiting/deadline.js'
+import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import { type TurnIdentity, checkedIdentity, missingIds } from './identity.js'
-import { KeyQueue } from './key-queue.js'
+import { KeyedQueue } from '../waiting/keyed-queue.js'
 import { OpenTurns } from './open-turns.js'
-import { type BotasStateStats, Operations } from './operations.js'
-import type { OutageObserver, Storage } from './storage/storage.js'
+import { type BotasStateStats, Operations } from './telemetry.js'
+import type { OutageObserver, Storage } from '../storage/storage.js'
 import { Turn, type TurnContext, type TurnOwner } from './turn.js'
-import type { TurnState } from './turn-state.js'
+import type { TurnState } from '../state/turn-state.js'
 
 /** What is known of a storage that several plugin instances may share. */
 interface SharedStorage {
   /** flushes wait for each other wherever they come from */
-  flushes: KeyQueue
+  flushes: KeyedQueue
   /** as a client's next message has to */
   answered: AnsweredTurns
   /** how many instances use it: the last one closes it */
@@ -42,7 +42,7 @@ export class Turns {
     observer: TurnsObserver
   ) {
     this.#observer = observer
-    this.#shared = sharedStorages.get(storage) ?? { flushes: new KeyQueue(), answered: new AnsweredTurns(), users: 0 }
+    this.#shared = sharedStorages.get(storage) ?? { flushes: new KeyedQueue(), answered: new AnsweredTurns(), users: 0 }
     this.#shared.users++
     sharedStorages.set(storage, this.#shared)
     this.#flushTimeout = flushTimeout

@@ -3,18 +3,18 @@ import * as fs from 'node:fs'
 import { mkdir, opendir, stat, unlink } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { type ChangeDocument, type StateDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
-import { KeyQueue } from '../key-queue.js'
-import { kindOf } from '../kind-of.js'
+import { type ChangeDocument, type StateDocument, documentsOf, encodeDocument, encodeDocuments } from '../../document/document.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../../errors.js'
+import { KeyedQueue } from '../../waiting/keyed-queue.js'
+import { describeType } from '../../document/describe-type.js'
 import { assertKnownOptions, assertWholeNumber, describeUrl, schemeOf } from '../option-checks.js'
-import { StoredDocument } from '../stored-document.js'
-import { type Found, allowDirectAccess } from './direct-access.js'
-import { type Expiry, pruneRegularly } from './expiry.js'
+import { StoredDocument } from '../../document/stored-document.js'
+import { type Found, allowDirectAccess } from '../direct-access.js'
+import { type Expiry, pruneRegularly } from '../expiry.js'
 import { fileName, isDocumentName } from './file-name.js'
 import { ifThere } from './if-there.js'
 import { realPath } from './real-path.js'
-import type { Storage } from './storage.js'
+import type { Storage } from '../storage.js'
 
 /** What every turn needs: of `node:fs/promises` these cost up to three times as much. */
 const open = promisify(fs.open)
@@ -30,7 +30,7 @@ const ASIDE = `=${randomUUID()}-`
 let asideCount = 0
 
 /** The files that this process changes, by path: several storages may be open on one directory. */
-const files = new KeyQueue()
+const files = new KeyedQueue()
 
 /** A FIFO is opened without waiting for somebody who writes to it. */
 const READ_ONLY = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK
@@ -70,7 +70,7 @@ export class FileStorage implements Storage {
     assertKnownOptions(options, ['ttl'])
     const { ttl } = options
     assertWholeNumber('ttl', ttl, 'seconds')
-    if (typeof directory !== 'string') throw invalidDirectory(kindOf(directory))
+    if (typeof directory !== 'string') throw invalidDirectory(describeType(directory))
     // The password of a storage's URL would be in every error of the file system.
     if (directory === '' || schemeOf(directory) !== undefined) throw invalidDirectory(describeUrl(directory))
     this.#directory = resolve(directory)

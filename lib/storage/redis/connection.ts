@@ -2,10 +2,10 @@
 import { setImmediate } from 'node:timers'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
-import type { RedisClient } from './redis-client.js'
-import { SILENT, isLost, isRedirected, isRefusedForNow, reasonOf, withoutArguments, withoutNumbers } from './redis-errors.js'
-import { MAX_SILENCE, RedisNodes } from './redis-nodes.js'
-import type { OutageObserver, StorageCall } from './storage.js'
+import type { RedisClient } from './client.js'
+import { SILENT, isLost, isRedirected, isRefusedForNow, reasonOf, withoutArguments, withoutNumbers } from './errors.js'
+import { MAX_SILENCE, RedisNodes } from './nodes.js'
+import type { OutageObserver, StorageCall } from '../storage.js'
 
 /** How long to wait for a server to say goodbye, in milliseconds. */
 const QUIT_TIMEOUT = 300

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { type LoadedDocument, type StateDocument, incomplete, parseDocument } from './document.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from './errors.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../errors.js'
 
 /** Longer documents, in bytes, are turned into text and parsed when somebody wants to know what they say. */
 const EAGERLY_PARSED = 32_768

@@ -1,9 +1,9 @@
 import { LRUCache } from 'lru-cache'
-import { type ChangeDocument, type StateDocument, copyDocument, documentsOf } from '../document.js'
+import { type ChangeDocument, type StateDocument, copyDocument, documentsOf } from '../../document/document.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
-import { allowDirectAccess } from './direct-access.js'
-import { type Expiry, pruneRegularly } from './expiry.js'
-import type { Storage } from './storage.js'
+import { allowDirectAccess } from '../direct-access.js'
+import { type Expiry, pruneRegularly } from '../expiry.js'
+import type { Storage } from '../storage.js'
 
 /** The options of `MemoryStorage`. */
 export interface MemoryStorageOptions extends Expiry {

@@ -1,5 +1,5 @@
-import { FST_BOTAS_STATE_INVALID_OPTION } from './errors.js'
-import { kindOf } from './kind-of.js'
+import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
+import { describeType } from '../document/describe-type.js'
 
 /** Enough for any count; 68 years in seconds. */
 const MAX_WHOLE_NUMBER = 2 ** 31 - 1
@@ -14,10 +14,10 @@ const HARMLESS = /^[\w .-]*$/
  * @throws FST_BOTAS_STATE_INVALID_OPTION
  */
 export function assertKnownOptions (options: object, names: string[], others: string[] = []): void {
-  if (typeof options !== 'object' || options === null) throw new FST_BOTAS_STATE_INVALID_OPTION('options', 'an object', kindOf(options))
+  if (typeof options !== 'object' || options === null) throw new FST_BOTAS_STATE_INVALID_OPTION('options', 'an object', describeType(options))
   for (const [name, value] of Object.entries(options)) {
     if (!names.includes(name) && !others.includes(name)) {
-      throw new FST_BOTAS_STATE_INVALID_OPTION(HARMLESS.test(name) ? name : `${schemeOf(name) ?? ''}…`, `one of ${names.join(', ')}`, kindOf(value))
+      throw new FST_BOTAS_STATE_INVALID_OPTION(HARMLESS.test(name) ? name : `${schemeOf(name) ?? ''}…`, `one of ${names.join(', ')}`, describeType(value))
     }
   }
 }
@@ -31,7 +31,7 @@ export function assertKnownOptions (options: object, names: string[], others: st
 export function assertWholeNumber (name: string, value: unknown, unit: string): asserts value is number | undefined {
   if (value === undefined || (Number.isInteger(value) && (value as number) >= 1 && (value as number) <= MAX_WHOLE_NUMBER)) return
   throw new FST_BOTAS_STATE_INVALID_OPTION(name, `a whole number of ${unit} from 1 to ${MAX_WHOLE_NUMBER}`,
-    typeof value === 'number' ? String(value) : kindOf(value))
+    typeof value === 'number' ? String(value) : describeType(value))
 }
 
 /** The scheme that a text begins with, if it goes on with `//` or is one that names a storage. */
@@ -50,7 +50,7 @@ export function describeUrl (text: string): string {
 /** What an error says of the value of an option, which may be a URL that was meant for another one. */
 export function describeValue (value: unknown): string {
   if (typeof value === 'number') return String(value)
-  if (typeof value !== 'string') return kindOf(value)
+  if (typeof value !== 'string') return describeType(value)
   if (HARMLESS.test(value)) return `"${value}"`
   return schemeOf(value) === undefined ? 'a string' : describeUrl(value)
 }

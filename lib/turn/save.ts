@@ -1,9 +1,9 @@
-import type { ChangeDocument, LoadedDocument } from './document.js'
-import { FST_BOTAS_STATE_SAVE_FAILED } from './errors.js'
-import type { KeyQueue } from './key-queue.js'
-import type { Operation } from './operations.js'
-import type { DirectAccess } from './storage/direct-access.js'
-import type { Storage } from './storage/storage.js'
+import type { ChangeDocument, LoadedDocument } from '../document/document.js'
+import { FST_BOTAS_STATE_SAVE_FAILED } from '../errors.js'
+import type { KeyedQueue } from '../waiting/keyed-queue.js'
+import type { Operation } from './telemetry.js'
+import type { DirectAccess } from '../storage/direct-access.js'
+import type { Storage } from '../storage/storage.js'
 
 /** What one turn makes of one document. */
 export interface DocumentChange {
@@ -22,7 +22,7 @@ export interface DocumentChange {
  * @throws FST_BOTAS_STATE_SAVE_FAILED saying which keys were saved and which were not; `cause` is the first error
  */
 export function flush (
-  storage: Storage, direct: DirectAccess | undefined, queue: KeyQueue, changes: DocumentChange[], operation: Operation
+  storage: Storage, direct: DirectAccess | undefined, queue: KeyedQueue, changes: DocumentChange[], operation: Operation
 ): Promise<void> | undefined {
   const { keys } = operation
   const flush: Flush = { storage, direct, changes, operation }

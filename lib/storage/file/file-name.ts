@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { FST_BOTAS_STATE_INVALID_ID } from '../errors.js'
+import { FST_BOTAS_STATE_INVALID_ID } from '../../errors.js'
 
 const EXTENSION = '.json'
 /** What ext4, XFS, APFS and NTFS allow. */

@@ -1,7 +1,7 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
 import { performance } from 'node:perf_hooks'
-import { withDeadline } from './deadline.js'
-import type { StorageCall } from './storage/storage.js'
+import { withDeadline } from '../waiting/deadline.js'
+import type { StorageCall } from '../storage/storage.js'
 
 /** What is published on the channels `botas-state:load` and `botas-state:flush` of `node:diagnostics_channel`. */
 export interface StateEvent {

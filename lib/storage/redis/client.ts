@@ -1,9 +1,9 @@
 import { createRequire } from 'node:module'
 import type { Cluster, Redis } from 'ioredis'
-import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
-import { kindOf } from '../kind-of.js'
+import { FST_BOTAS_STATE_INVALID_OPTION } from '../../errors.js'
+import { describeType } from '../../document/describe-type.js'
 import { describeUrl } from '../option-checks.js'
-import { REDIS_URL_RULES, parseRedisUrl } from './redis-url.js'
+import { REDIS_URL_RULES, parseRedisUrl } from './url.js'
 
 /** A client of ioredis. */
 export type RedisClient = Redis | Cluster
@@ -80,7 +80,7 @@ function replicaMet (): (error: Error) => boolean {
 /** @throws FST_BOTAS_STATE_INVALID_OPTION where it is no client */
 export function assertClient (client: RedisClient): void {
   const { getBuffer, set, del, on } = (client ?? {}) as Partial<Redis>
-  if ([getBuffer, set, del, on].some((method) => typeof method !== 'function')) throw invalidConnection(kindOf(client))
+  if ([getBuffer, set, del, on].some((method) => typeof method !== 'function')) throw invalidConnection(describeType(client))
 }
 
 /**

@@ -1,4 +1,4 @@
-import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
+import { FST_BOTAS_STATE_INVALID_PATH } from '../errors.js'
 
 /**
  * Makes every assignment to a property of a class's instances throw: sloppy mode would lose it in silence. All state of

@@ -1,4 +1,4 @@
-import type { StateDocument } from './document.js'
+import type { StateDocument } from '../document/document.js'
 
 /** Accepts any key but one whose type the user declared: that key has an overload of its own. */
 export type Undeclared<Shape, Key> = Key & (Key extends keyof Shape ? never : unknown)

@@ -1,17 +1,17 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
-import { type ChangeDocument, type StateDocument, documentsOf, encodeDocument, encodeDocuments } from '../document.js'
-import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
-import { kindOf } from '../kind-of.js'
+import { type ChangeDocument, type StateDocument, documentsOf, encodeDocument, encodeDocuments } from '../../document/document.js'
+import { FST_BOTAS_STATE_INVALID_OPTION } from '../../errors.js'
+import { describeType } from '../../document/describe-type.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
-import { StoredDocument } from '../stored-document.js'
+import { StoredDocument } from '../../document/stored-document.js'
 import { type Comparison, compareAndSet } from './compare-and-set.js'
-import { type Found, allowDirectAccess } from './direct-access.js'
-import type { Expiry } from './expiry.js'
-import { type RedisClient, assertClient, openClient } from './redis-client.js'
-import { type RedisConnection, connectionOf } from './redis-connection.js'
-import { isLost } from './redis-errors.js'
-import type { OutageObserver, Storage, StorageCall } from './storage.js'
+import { type Found, allowDirectAccess } from '../direct-access.js'
+import type { Expiry } from '../expiry.js'
+import { type RedisClient, assertClient, openClient } from './client.js'
+import { type RedisConnection, connectionOf } from './connection.js'
+import { isLost } from './errors.js'
+import type { OutageObserver, Storage, StorageCall } from '../storage.js'
 
 /** The options of `RedisStorage`. */
 export interface RedisStorageOptions extends Expiry {
@@ -47,7 +47,7 @@ export class RedisStorage implements Storage {
     assertKnownOptions(options, ['keyPrefix', 'ttl'])
     const { keyPrefix = 'botas:', ttl } = options
     if (typeof keyPrefix !== 'string') {
-      throw new FST_BOTAS_STATE_INVALID_OPTION('keyPrefix', 'a string', kindOf(keyPrefix))
+      throw new FST_BOTAS_STATE_INVALID_OPTION('keyPrefix', 'a string', describeType(keyPrefix))
     }
     assertWholeNumber('ttl', ttl, 'seconds')
     this.#prefix = keyPrefix

@@ -1,6 +1,6 @@
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from '../errors.js'
 import { encodeValue, hasPlainPrototype, placeOf } from './json-value.js'
-import { isObject, kindOf } from './kind-of.js'
+import { isObject, describeType } from './describe-type.js'
 import { memberTexts } from './member-texts.js'
 
 /** What is stored under one key: a JSON object, from the key of a value to the value. */
@@ -54,7 +54,7 @@ export function documentsOf (keys: string[], found: Array<LoadedDocument | undef
  */
 export function assertDocument (value: unknown, key: string): asserts value is StateDocument {
   if (!isObject(value)) {
-    throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `${kindOf(value)}, not a JSON object`)
+    throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `${describeType(value)}, not a JSON object`)
   }
 }
 
@@ -68,7 +68,7 @@ export function assertDocument (value: unknown, key: string): asserts value is S
  */
 export function encodeDocument (document: unknown, key: string, stored?: { text: string, document: StateDocument }): string {
   if (!isObject(document)) {
-    throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), `${kindOf(document)} in place of an object`)
+    throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), `${describeType(document)} in place of an object`)
   }
   if (stored === undefined || !hasPlainPrototype(document) || textOf(stored.document) === stored.text) {
     const text = encodeValue(document, key)

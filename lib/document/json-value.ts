@@ -1,5 +1,5 @@
 import { types } from 'node:util'
-import { FST_BOTAS_STATE_NOT_SERIALIZABLE } from './errors.js'
+import { FST_BOTAS_STATE_NOT_SERIALIZABLE } from '../errors.js'
 
 /**
  * The JSON text of a value, `undefined` for `undefined`. Dates become ISO 8601 strings, binary becomes Base64.

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { RedisClient } from './redis-client.js'
+import type { RedisClient } from './client.js'
 
 /**
  * Replaces a document if it is still the expected one, in a single step. Gives 1, or else what is stored now.

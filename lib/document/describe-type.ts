@@ -4,7 +4,7 @@ export function isObject (value: unknown): value is Record<string, unknown> {
 }
 
 /** What an error says of a value in place of the value, which is private. */
-export function kindOf (value: unknown): string {
+export function describeType (value: unknown): string {
   if (value === null || value === undefined) return String(value)
   if (Array.isArray(value)) return 'an array'
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`

@@ -1,5 +1,5 @@
-import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
-import type { PersistedScope } from './identity.js'
+import { FST_BOTAS_STATE_INVALID_PATH } from '../errors.js'
+import type { PersistedScope } from '../turn/identity.js'
 import type { AnyKey, StateScope, Undeclared } from './state-scope.js'
 import { refuseAssignment } from './refuse-assignment.js'
 import { TrackedScope } from './tracked-scope.js'

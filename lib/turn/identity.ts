@@ -1,5 +1,5 @@
-import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_NOT_A_TURN } from './errors.js'
-import { isObject, kindOf } from './kind-of.js'
+import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_NOT_A_TURN } from '../errors.js'
+import { isObject, describeType } from '../document/describe-type.js'
 
 /** Whose turn a request is. Ids are strings of at most 1,024 characters without control characters; an empty one is missing. */
 export interface TurnIdentity {
@@ -91,7 +91,7 @@ export function keyOf (scope: PersistedScope, { channelId, botId, conversationId
  * @throws FST_BOTAS_STATE_INVALID_ID if it is no object, or naming the id that is missing or cannot be part of a key
  */
 export function checkedIdentity (identity: unknown): TurnIdentity {
-  if (!isObject(identity)) throw new FST_BOTAS_STATE_INVALID_ID('identity', `expected an object, got ${kindOf(identity)}`)
+  if (!isObject(identity)) throw new FST_BOTAS_STATE_INVALID_ID('identity', `expected an object, got ${describeType(identity)}`)
   const { channelId, botId, conversationId, userId } = identity
   return {
     channelId: validId(channelId, 'channelId'),
@@ -140,7 +140,7 @@ function membersOf (value: unknown): Record<string, unknown> {
 
 function idOf (account: unknown, field: string): unknown {
   if (account == null) return undefined
-  if (!isObject(account)) throw new FST_BOTAS_STATE_INVALID_ID(field, `expected the member of an object, got ${kindOf(account)}`)
+  if (!isObject(account)) throw new FST_BOTAS_STATE_INVALID_ID(field, `expected the member of an object, got ${describeType(account)}`)
   return account.id
 }
 
@@ -154,7 +154,7 @@ function optionalId (id: unknown, field: string): string | undefined {
 
 /** The id itself stays out of the message: it may be long, and it is somebody's. */
 function validId (id: unknown, field: string): string {
-  if (typeof id !== 'string') throw new FST_BOTAS_STATE_INVALID_ID(field, id == null ? 'it is missing' : `expected a string, got ${kindOf(id)}`)
+  if (typeof id !== 'string') throw new FST_BOTAS_STATE_INVALID_ID(field, id == null ? 'it is missing' : `expected a string, got ${describeType(id)}`)
   const flaw = flawOf(id)
   if (flaw !== undefined) throw new FST_BOTAS_STATE_INVALID_ID(field, flaw)
   return id

@@ -8,7 +8,7 @@ interface Entry {
 }
 
 /** Work on keys, one after another for each key and side by side for different ones. An idle key takes no memory. */
-export class KeyQueue {
+export class KeyedQueue {
   readonly #last = new Map<string, Entry>()
 
   /** Whether there is work on one of these keys. */

@@ -30,7 +30,7 @@ export class AnsweredTurns {
   remove (keys: string[], turn: AnswerableTurn): void {
     for (const key of keys) {
       const turns = this.#turns.get(key) as AnswerableTurn[]
-      // Empty the list before it is dropped: a former table of the Map keeps it reachable for a while, see KeyQueue.
+      // Empty the list before it is dropped: a former table of the Map keeps it reachable for a while, see KeyedQueue.
       if (turns.length === 1) turns.pop()
       else turns.splice(turns.indexOf(turn), 1)
       if (turns.length === 0) this.#turns.delete(key)

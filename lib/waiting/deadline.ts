@@ -27,7 +27,7 @@ export function withDeadline<Result> (work: Promise<Result>, milliseconds: numbe
 interface Deadline {
   /** as `performance.now` has it */
   at: number
-  /** nothing once it is met, see `KeyQueue` */
+  /** nothing once it is met, see `KeyedQueue` */
   passed: (() => void) | undefined
 }
 
