@@ -93,7 +93,7 @@ class Story {
       this.#standing(index) === 'open' && !this.#hasFailedBefore(index) && !this.#isTooEarly(event, index) && !this.#isTooLate(index))
   }
 
-  /** Where a hook answered a client that had left, Fastify may call the handler all the same, or fail to send to nobody. */
+  /** Where the client has left, Fastify may go on with what is over. */
   #isTooLate (index: number): boolean {
     const event = this.#events[index]
     const isLost = this.#hasLeftBefore(index) || this.isCutOff || this.isWrittenTwice
@@ -101,8 +101,12 @@ class Story {
     // A reply that a callback sends to nobody, after the handler was done.
     const isReplyLate = event?.is === 'refused' && ['preSerialization', 'onSend'].includes(event.by) && this.#before(index, ({ is }) => is === 'the handler is done')
     if (isReplyLate && this.#hasLeftBefore(index)) return true
-    const begun = this.#index(({ is }) => is === 'the handler begins')
-    return this.#hasLeftBefore(index) && this.#before(begun, ({ is }) => is === 'handed over')
+    return this.#hasLeftBefore(index) && this.#isCalledAfterAnswer
+  }
+
+  /** Where a hook answered a client that had left, Fastify may call the handler, whose turn is over. */
+  get #isCalledAfterAnswer (): boolean {
+    return this.#before(this.#index(({ is }) => is === 'the handler begins'), ({ is }) => is === 'handed over')
   }
 
   /** Where a hook answered before the state was loaded, there is none for the hooks of the reply. */
@@ -172,6 +176,7 @@ class Story {
     const event = this.#events[index]
     const by = event !== undefined && 'by' in event ? event.by : 'handler'
     if (by !== 'handler' && by !== 'work') return this.#isOfSecondReply(index, by) || this.#isAfterTakeover(index) ? 'unclear' : 'open'
+    if (this.#hasLeftBefore(index) && this.#isCalledAfterAnswer) return 'unclear'
     if (this.#isKeptOpen(index)) return 'open'
     const handed = this.#before(index, ({ is }) => is === 'handed over' || is === 'headers')
     if (this.#program.handler.style === 'callback') return this.#ofCallback(index, handed)
