@@ -127,9 +127,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     completeRoute(request)
     const turnRequest = turnRequestIn(request)
     turnRequest.watch(reply)
-    const loading = turnRequest.turn.load(identity)
-    if (loading !== undefined) return loading.then(() => { mark[kAsked] = true })
-    mark[kAsked] = true
+    return turnRequest.turn.load(identity).then(() => { mark[kAsked] = true })
   }
 
   function turnRequestIn (request: FastifyRequest): TurnRequest {

@@ -261,7 +261,7 @@ t.test('a flush that is too slow is given up and reported, and does not succeed 
   t.equal(await storage.stored(CONVERSATION_KEY), undefined)
 })
 
-t.test('a stored document that is no object fails the load and is not overwritten', async (t) => {
+t.test('a stored document that is no object fails the turn that touches it and is not overwritten', async (t) => {
   for (const document of [['hunter2'], 'hunter2', null]) {
     const written: unknown[] = []
     const storage = {
@@ -269,7 +269,7 @@ t.test('a stored document that is no object fails the load and is not overwritte
       write: async (changes: unknown) => { written.push(changes) },
       delete: async (keys: unknown) => { written.push(keys) }
     }
-    const { url } = await buildFastify(t, { storage }, (app) => app.post('/', async ({ state }) => { state.conversation.clear() }))
+    const { url } = await buildFastify(t, { storage }, (app) => app.post('/', async ({ state }) => { state.conversation.set('n', 1) }))
     const { status, body } = await post(url, message())
     t.equal(status, 500)
     t.match(body, { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: CONVERSATION_KEY })

@@ -30,6 +30,27 @@ export function encodeValue (value: unknown, key: string, scope?: string): strin
   }
 }
 
+/** The JSON text of what is stored, which may be what this process could not store; nothing where JSON cannot hold it at all. */
+export function encodeStored (value: unknown): string | undefined {
+  try {
+    return encodeValue(value, '')
+  } catch {
+    return encodeLeniently(value)
+  }
+}
+
+function encodeLeniently (value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value)
+  } catch {}
+}
+
+/** Sets an own member whatever its name is: a plain assignment to `__proto__` would not. */
+export function setMember (object: Record<string, unknown>, name: string, value: unknown): void {
+  if (name !== '__proto__') object[name] = value
+  else Object.defineProperty(object, name, { value, enumerable: true, configurable: true, writable: true })
+}
+
 /** How an error names a value in a scope, or a whole document. */
 export function placeOf (key: string, scope?: string): string {
   return scope === undefined ? `the document "${key}"` : `"${key}" in the ${scope} state`

@@ -1,31 +1,38 @@
-import { type ChangeDocument, type LoadedDocument, type StateDocument, setMember } from '../document/document.js'
-import { FST_BOTAS_STATE_INVALID_PATH } from '../errors.js'
+import { type Document, type Edit, type EditDocument, type StateDocument } from '../document/document.js'
 import { describeType } from '../document/describe-type.js'
-import { encodeValue } from '../document/json-value.js'
+import { encodeValue, setMember } from '../document/json-value.js'
+import { type Snapshot, isAs, isEncoded, snapshotOf, snapshotOfStored, valueOf } from '../document/snapshot.js'
+import { FST_BOTAS_STATE_INVALID_PATH } from '../errors.js'
 import { refuseAssignment } from './refuse-assignment.js'
 import type { StateScope } from './state-scope.js'
-import { decodeStored, encodeStored, isLossless } from '../document/stored-value.js'
 
 type Change = (current: unknown) => unknown
 
-/** What this turn did with one key. Values are remembered as text, since objects change in place; scalars do not. */
+/** What this turn does with one member. Its value is the handler's, who may change it in place. */
 interface Entry {
-  readonly key: string
-  /** as the handler sees it; `undefined` where the key has no value */
+  readonly name: string
+  /** what the turn began with, and its text */
+  readonly loaded: Snapshot
+  readonly loadedText: string | undefined
+  /** as the handler sees it; `undefined` where there is none */
   value: unknown
-  /** the text of `value` when it was recorded */
-  text: string | undefined
-  /** the text that the turn began with */
-  readonly before: string | undefined
-  /** what leads from `before` to `text`; `undefined` where a set, a delete or a change in place decided the value */
+  /** of `value`, when the handler got or gave it */
+  recorded: Snapshot
+  /** what leads from `loaded` to `recorded`; `undefined` where a set, a delete or a change in place decided the value */
   updates: readonly Change[] | undefined
+}
+
+/** A member that the turn changed. */
+interface ChangedMember extends Entry {
+  readonly text: string | undefined
 }
 
 /** The scope as the turn uses it: loaded once, sealed once, and asked what changed. */
 export class TrackedScope<Name extends string = string> implements StateScope {
   readonly #name: Name
   #entries: Map<string, Entry> | undefined
-  #stored: LoadedDocument | undefined
+  #loaded: Document | undefined
+  #corrupted: (error: unknown) => void = () => {}
   #cleared = false
   /** makes the error of every change, once the scope is sealed */
   #refusal: ((scope: Name) => Error) | undefined
@@ -40,19 +47,20 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     this.#unavailable = unavailable
   }
 
-  /** Takes the stored document, of which it hands out copies only. */
-  load (stored: LoadedDocument | undefined): void {
-    this.#stored = stored
+  /**
+   * Takes what is stored.
+   *
+   * @param corrupted is told where the document turns out to be corrupt when it is first touched
+   */
+  load (document: Document | undefined, corrupted: (error: unknown) => void): void {
+    this.#loaded = document
+    this.#corrupted = corrupted
     this.#unavailable = undefined
   }
 
   /** There is no document to load, and every access throws. */
   loadFailed (error: Error): void {
     this.#unavailable = () => error
-  }
-
-  get #document (): StateDocument {
-    return this.#stored?.document ?? NOTHING
   }
 
   get isAvailable (): boolean {
@@ -69,155 +77,158 @@ export class TrackedScope<Name extends string = string> implements StateScope {
    *
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where an object was changed in place to what JSON cannot hold
    */
-  changes (): ChangeDocument | undefined {
-    let isChanged = this.#cleared
+  changes (): EditDocument | undefined {
+    const changed: ChangedMember[] = []
     for (const entry of this.#entries?.values() ?? []) {
-      const text = this.#textOf(entry)
-      if (text !== entry.text) {
-        // An object that was changed in place after its updates is what the handler made it.
-        entry.text = text
-        entry.updates = undefined
-      }
-      if (text !== entry.before) isChanged = true
+      const member = this.#changeOf(entry)
+      if (member !== undefined) changed.push(member)
     }
-    if (isChanged) return (current) => this.#apply(current)
+    if (changed.length > 0 || this.#cleared) return (current) => this.#edit(current, changed)
   }
 
-  get<Value> (key: string): Value | undefined {
-    return this.#read(key) as Value | undefined
+  get<Value> (name: string): Value | undefined {
+    this.#assertName(name)
+    this.#assertAvailable()
+    return this.#entryOf(name).value as Value | undefined
   }
 
-  set (key: string, value: unknown): void {
-    this.#write(key, value)
-  }
-
-  update<Value> (key: string, change: (current: Value | undefined) => Value): Value {
-    this.#assertKey(key)
+  set (name: string, value: unknown): void {
+    this.#assertName(name)
     this.#assertWritable()
-    const entry = this.#entryOf(key)
-    const text = this.#textOf(entry)
-    const updates = text === entry.text ? entry.updates : undefined
+    this.#record(this.#entryOf(name), value)
+  }
+
+  update<Value> (name: string, change: (current: Value | undefined) => Value): Value {
+    this.#assertName(name)
+    this.#assertWritable()
+    const entry = this.#entryOf(name)
+    const isAsRecorded = isAs(entry.value, entry.recorded)
+    const before = isAsRecorded ? entry.recorded : this.#snapshotOf(name, entry.value)
+    const updates = isAsRecorded ? entry.updates : undefined
     try {
       const next = change(entry.value as Value | undefined)
-      this.#write(key, next, updates && [...updates, change as Change])
+      this.#record(entry, next, updates && [...updates, change as Change])
       return next
     } catch (error) {
-      undoChange(entry, text)
+      restore(entry, before)
       throw error
     }
   }
 
-  has (key: string): boolean {
-    this.#assertKey(key)
+  has (name: string): boolean {
+    this.#assertName(name)
     this.#assertAvailable()
-    const entry = this.#entries?.get(key)
-    return entry === undefined ? Object.hasOwn(this.#document, key) : entry.value !== undefined
+    const entry = this.#entries?.get(name)
+    return entry === undefined ? this.#touch((document) => document.has(name)) === true : entry.value !== undefined
   }
 
-  delete (key: string): boolean {
-    const had = this.has(key)
-    this.#write(key, undefined)
+  delete (name: string): boolean {
+    const had = this.has(name)
+    this.set(name, undefined)
     return had
   }
 
   clear (): void {
     this.#assertWritable()
-    this.#stored = undefined
+    this.#loaded = undefined
     this.#entries = undefined
     this.#cleared = true
   }
 
   keys (): string[] {
     this.#assertAvailable()
-    const keys = new Set(Object.keys(this.#document))
-    for (const key of this.#entries?.keys() ?? []) keys.add(key)
-    return [...keys].filter((key) => this.has(key))
+    const names = new Set(this.#touch((document) => document.names()))
+    for (const name of this.#entries?.keys() ?? []) names.add(name)
+    return [...names].filter((name) => this.has(name))
   }
 
   toJSON (): StateDocument {
     const copy: StateDocument = {}
-    for (const key of this.keys()) {
-      const entry = this.#entries?.get(key)
-      const text = entry === undefined ? encodeStored(this.#document[key]) : this.#textOf(entry)
-      setMember(copy, key, decodeStored(text))
+    for (const name of this.keys()) {
+      const entry = this.#entries?.get(name)
+      const value = entry === undefined
+        ? this.#touch((document) => document.valueOf(name))
+        : valueOf(isAs(entry.value, entry.loaded) ? entry.loaded : this.#snapshotOf(name, entry.value))
+      setMember(copy, name, value)
     }
     return copy
   }
 
-  #read (key: string): unknown {
-    this.#assertKey(key)
-    this.#assertAvailable()
-    const entry = this.#entries?.get(key)
-    if (entry !== undefined) return entry.value
-    if (!Object.hasOwn(this.#document, key)) return undefined
-    const value = this.#document[key]
-    return isScalar(value) ? value : this.#entryOf(key).value
-  }
-
-  #write (key: string, value: unknown, updates?: readonly Change[]): void {
-    this.#assertKey(key)
-    this.#assertWritable()
-    const text = this.#encode(key, value)
-    const entry = this.#entryOf(key)
+  #record (entry: Entry, value: unknown, updates?: readonly Change[]): void {
+    const recorded = this.#snapshotOf(entry.name, value)
     // An object whose toJSON gives undefined is as good as no value.
-    entry.value = text === undefined ? undefined : value
-    entry.text = text
+    entry.value = isEncoded(recorded) && recorded.text === undefined ? undefined : value
+    entry.recorded = recorded
     entry.updates = updates
   }
 
-  /** Begins to track a key. The handler gets a copy of an object, so that what was loaded stays as it was. */
-  #entryOf (key: string): Entry {
+  /** Begins to track a member. The handler gets a value of its own. */
+  #entryOf (name: string): Entry {
     this.#entries ??= new Map()
-    let entry = this.#entries.get(key)
+    let entry = this.#entries.get(name)
     if (entry === undefined) {
-      const value = Object.hasOwn(this.#document, key) ? this.#document[key] : undefined
-      const text = encodeStored(value)
-      entry = { key, value: isScalar(value) ? value : decodeStored(text), text, before: text, updates: [] }
-      this.#entries.set(key, entry)
+      const loadedText = this.#touch((document) => document.textOf(name))
+      const value = loadedText === undefined ? undefined : this.#touch((document) => document.valueOf(name))
+      const loaded = snapshotOfStored(value)
+      entry = { name, loaded, loadedText, value, recorded: loaded, updates: [] }
+      this.#entries.set(name, entry)
     }
     return entry
   }
 
-  #apply (current: StateDocument | undefined): StateDocument | undefined {
-    const next: StateDocument = this.#cleared ? {} : { ...current }
-    for (const entry of this.#entries?.values() ?? []) {
-      if (entry.text === entry.before) continue
-      const text = entry.updates === undefined ? entry.text : this.#replay(entry, entry.updates, next)
-      if (text === undefined) delete next[entry.key]
-      // A copy also of a string: a piece that was cut out of a long one would keep all of that in memory.
-      else setMember(next, entry.key, JSON.parse(text))
+  /** What is asked of the document that was loaded. If it is corrupt, the turn fails, whatever the handler makes of it. */
+  #touch<Result> (ask: (document: Document) => Result): Result | undefined {
+    if (this.#loaded === undefined) return undefined
+    try {
+      return ask(this.#loaded)
+    } catch (error) {
+      this.#corrupted(error)
+      throw error
     }
-    return isEmpty(next) ? undefined : next
   }
 
-  /** What the updates of a key make of its stored value, which another turn may have changed. */
-  #replay ({ key, before, text }: Entry, updates: readonly Change[], document: StateDocument): string | undefined {
-    const stored = Object.hasOwn(document, key) ? encodeStored(document[key]) : undefined
-    if (stored === before) return text
-    let value = decodeStored(stored)
+  /** Nothing where a member is what it was. */
+  #changeOf (entry: Entry): ChangedMember | undefined {
+    const { name, value, recorded, loaded, loadedText } = entry
+    if (isAs(value, loaded)) return undefined
+    const isAsRecorded = isAs(value, recorded)
+    // Nothing in a listed value has to be looked at once more.
+    const text = isAsRecorded && !isEncoded(recorded) ? JSON.stringify(value) : encodeValue(value, name, this.#name)
+    if (text === loadedText || (text !== undefined && isEncoded(recorded) && isAs(JSON.parse(text), loaded))) return undefined
+    // An object that was changed in place after its updates is what the handler made it.
+    return { ...entry, text, updates: isAsRecorded ? entry.updates : undefined }
+  }
+
+  #edit (current: Document | undefined, changed: ChangedMember[]): Edit {
+    const stored = this.#cleared ? undefined : current
+    const members = new Map<string, string | undefined>()
+    for (const member of changed) {
+      const { name, text, updates } = member
+      members.set(name, updates === undefined ? text : this.#replay(member, updates, stored))
+    }
+    return { clears: this.#cleared, members }
+  }
+
+  /** What the updates of a member make of its stored value, which another turn may have changed. */
+  #replay ({ name, loadedText, text }: ChangedMember, updates: readonly Change[], stored: Document | undefined): string | undefined {
+    if (stored?.textOf(name) === loadedText) return text
+    let value = stored?.valueOf(name)
     try {
       for (const change of updates) value = change(value)
     } catch (error) {
       // The engine's own messages quote values, and this error reaches the log.
-      throw new Error(`an update of "${key}" in the ${this.#name} state threw ${nameOf(error)} when it was applied again, ` +
+      throw new Error(`an update of "${name}" in the ${this.#name} state threw ${nameOf(error)} when it was applied again, ` +
         'to what another turn stored: it must accept every value that the key can have')
     }
-    return this.#encode(key, value)
+    return encodeValue(value, name, this.#name)
   }
 
-  /** What a key holds by now. */
-  #textOf ({ key, value, text, before }: Entry): string | undefined {
-    if (isScalar(value)) return text
-    // What was stored may be left as it is also where this turn could not store it.
-    return !isLossless(before) && encodeStored(value) === before ? before : this.#encode(key, value)
+  #snapshotOf (name: string, value: unknown): Snapshot {
+    return snapshotOf(value, name, this.#name)
   }
 
-  #encode (key: string, value: unknown): string | undefined {
-    return encodeValue(value, key, this.#name)
-  }
-
-  #assertKey (key: unknown): void {
-    if (typeof key !== 'string') throw new FST_BOTAS_STATE_INVALID_PATH(String(key), 'is no string')
+  #assertName (name: unknown): void {
+    if (typeof name !== 'string') throw new FST_BOTAS_STATE_INVALID_PATH(String(name), 'is no string')
   }
 
   #assertAvailable (): void {
@@ -230,25 +241,13 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   }
 }
 
-const NOTHING: StateDocument = Object.freeze({})
-
-function isEmpty (document: StateDocument): boolean {
-  for (const key in document) if (Object.hasOwn(document, key)) return false
-  return true
-}
-
-/** Whether a JSON value cannot be changed in place. */
-function isScalar (value: unknown): boolean {
-  return typeof value !== 'object' || value === null
-}
-
 /** Puts back what a change did in place to the value that it was given, before it threw. */
-function undoChange (entry: Entry, text: string | undefined): void {
+function restore (entry: Entry, before: Snapshot): void {
   const { value } = entry
-  if (isScalar(value) || encodeStored(value) === text) return
-  const before = decodeStored(text)
-  if (isPlainContainer(value)) replaceMembers(value, before as object)
-  else entry.value = before
+  if (isAs(value, before)) return
+  const restored = valueOf(before)
+  if (isPlainContainer(value)) replaceMembers(value, restored as object)
+  else entry.value = restored
 }
 
 /** The handler may hold a reference, which stays good. */
@@ -259,7 +258,7 @@ function replaceMembers (value: Record<string, unknown> | unknown[], members: ob
 }
 
 function isPlainContainer (value: unknown): value is Record<string, unknown> | unknown[] {
-  return Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype
+  return typeof value === 'object' && value !== null && (Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype)
 }
 
 /** The name of an error's kind, which says nothing of values. */

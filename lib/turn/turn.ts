@@ -1,24 +1,20 @@
-import { type LoadedDocument, assertDocument } from '../document/document.js'
+import type { Document } from '../document/document.js'
 import type { AnswerableTurn, AnsweredTurns } from './answered-turns.js'
-import {
-  FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_FAILED, FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_TURN_ENDED
-} from '../errors.js'
-import { type DocumentChange, flush } from './save.js'
+import { FST_BOTAS_STATE_FAILED, FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
+import { type DocumentEdit, save } from './save.js'
 import { type PersistedScope, type TurnIdentity, keyOf } from './identity.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './telemetry.js'
-import { type DirectAccess, directAccess } from '../storage/direct-access.js'
-import type { Storage } from '../storage/storage.js'
-import { StoredDocument } from '../document/stored-document.js'
+import type { DocumentStore } from '../storage/document-store.js'
 import type { TrackedScope } from '../state/tracked-scope.js'
 import { type TurnControl, TurnScopes } from '../state/turn-state.js'
 
 /** What the turns of one server share. */
 export interface TurnContext {
-  storage: Storage
-  /** the flushes of this storage that are queued or running */
-  flushes: KeyedQueue
+  store: DocumentStore
+  /** the saves of this storage that are queued or running */
+  saves: KeyedQueue
   /** the turns of this storage that are open though their client may have the reply */
   answered: AnsweredTurns
   /** how long a load waits for such a turn, in milliseconds: then it goes on beside it */
@@ -43,7 +39,6 @@ export class Turn implements TurnControl, AnswerableTurn {
   readonly state: TurnScopes
   readonly #context: TurnContext
   readonly #owner: TurnOwner
-  #direct: DirectAccess | undefined
   #documents: TurnDocument[] = []
   /** of these documents */
   #keys: string[] = []
@@ -106,35 +101,32 @@ export class Turn implements TurnControl, AnswerableTurn {
   }
 
   /**
-   * Loads the persisted scopes that the identity has ids for, after every flush of the same keys that is running:
+   * Loads the persisted scopes that the identity has ids for, after every save of the same keys that is running:
    * who saw the reply of a turn finds what it wrote.
    *
    * @param identity with ids that were checked
-   * @returns nothing where the storage has the documents at hand
-   * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT
    * @throws FST_BOTAS_STATE_LOAD_FAILED
    */
-  load (identity: TurnIdentity): Promise<void> | undefined {
+  async load (identity: TurnIdentity): Promise<void> {
     const { answered, patience } = this.#context
-    this.#documents = present(
-      documentOf(this.state.conversation, keyOf('conversation', identity)), documentOf(this.state.user, keyOf('user', identity)))
+    this.#documents = SCOPES.flatMap((name) => {
+      const key = keyOf(name, identity)
+      return key === undefined ? [] : [{ key, scope: this.state[name], loaded: undefined }]
+    })
     const keys = this.#keys = this.#documents.map(({ key }) => key)
     if (keys.length === 0) return
-    if (!this.#hasClient) return this.#load()
-    const mustWait = answered.has(keys)
-    answered.add(keys, this)
-    return mustWait ? answered.over(keys, patience).then(() => this.#load()) : this.#load()
-  }
-
-  #load (): Promise<void> | undefined {
-    const { storage, flushes, operations } = this.#context
-    const keys = this.#keys
-    const operation = operations.begin('load', keys)
-    const direct = this.#direct = directAccess(storage)
-    const found = direct === undefined || flushes.isBusy(keys) ? this.#find(operation) : direct.read(storage, keys, operation)
-    if (!Array.isArray(found)) return this.#loadLater(found, operation)
-    this.#take(found)
-    operation.succeeded()
+    if (this.#hasClient) {
+      const mustWait = answered.has(keys)
+      answered.add(keys, this)
+      if (mustWait) await answered.over(keys, patience)
+    }
+    const operation = this.#context.operations.begin('load', keys)
+    try {
+      this.#take(await operation.inTime(this.#find(operation)))
+      operation.succeeded()
+    } catch (cause) {
+      throw this.#loadFailed(cause, operation)
+    }
   }
 
   /** Marks the turn as failed: nothing of it will be stored, and its persisted scopes take no more changes. */
@@ -181,7 +173,7 @@ export class Turn implements TurnControl, AnswerableTurn {
   }
 
   /**
-   * The turn is over. Flushes what it changed unless it failed. A second call waits for the first. `temp` stays open,
+   * The turn is over. Saves what it changed unless it failed. A second call waits for the first. `temp` stays open,
    * for hooks that are still to run.
    *
    * @returns nothing where all is done
@@ -192,7 +184,7 @@ export class Turn implements TurnControl, AnswerableTurn {
     if (!this.#isEnded) {
       this.#isEnded = true
       this.#seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
-      this.#over = this.failed ? undefined : this.#flush()
+      this.#over = this.failed ? undefined : this.#save()
       const over = (): void => this.#onOver()
       if (this.#over === undefined) over()
       else this.#over.then(over, over)
@@ -213,79 +205,40 @@ export class Turn implements TurnControl, AnswerableTurn {
     open.over()
   }
 
-  /** @returns nothing where it is done at once, or there is nothing to do */
-  #flush (): Promise<void> | undefined {
-    const { storage, flushes, operations } = this.#context
-    let changes: DocumentChange[]
+  /** @returns nothing where there is nothing to do */
+  #save (): Promise<void> | undefined {
+    const { store, saves, operations } = this.#context
+    let edits: DocumentEdit[]
     try {
-      changes = this.#changes()
+      // All scopes are encoded before any is saved.
+      edits = this.#documents.flatMap(({ key, scope, loaded }) => {
+        const edit = scope.changes()
+        return edit === undefined ? [] : [{ key, loaded, edit }]
+      })
     } catch (error) {
       operations.begin('flush', this.#keys).failed(error)
       return Promise.reject(error)
     }
-    if (changes.length === 0) return
-    const keys = changes.length === this.#keys.length ? this.#keys : changes.map(({ key }) => key)
-    return flush(storage, this.#direct, flushes, changes, operations.begin('flush', keys))
+    if (edits.length > 0) return save(store, saves, edits, operations.begin('flush', edits.map(({ key }) => key)))
   }
 
-  /** All scopes are encoded here, before any is written. */
-  #changes (): DocumentChange[] {
-    const [one, other] = this.#documents
-    return present(one && changeOf(one), other && changeOf(other))
-  }
-
-  async #loadLater (finding: Promise<Array<LoadedDocument | undefined>>, operation: Operation): Promise<void> {
-    try {
-      this.#take(await operation.inTime(finding))
-      operation.succeeded()
-    } catch (cause) {
-      throw this.#loadFailed(cause, operation)
-    }
-  }
-
-  async #find (operation: Operation): Promise<Array<LoadedDocument | undefined>> {
-    const { storage, flushes } = this.#context
-    const keys = this.#keys
-    await flushes.settled(keys)
+  async #find (operation: Operation): Promise<Array<Document | undefined>> {
+    const { store, saves } = this.#context
+    if (saves.isBusy(this.#keys)) await saves.settled(this.#keys)
     // Nobody waits any more: a storage that has trouble enough is not asked.
     if (operation.expired) throw new Error('the load was given up')
-    if (this.#direct !== undefined) return this.#direct.read(storage, keys, operation)
-    const documents = await storage.read([...keys], operation)
-    return keys.map((key) => {
-      const document = Object.hasOwn(documents, key) ? documents[key] : undefined
-      if (document === undefined) return undefined
-      assertDocument(document, key)
-      return { document }
-    })
+    return store.load(this.#keys, operation)
   }
 
-  #take (found: Array<LoadedDocument | undefined>): void {
-    for (let index = 0; index < found.length; index++) {
-      const document = this.#documents[index] as TurnDocument
-      const loaded = document.loaded = found[index]
-      document.scope.load(loaded instanceof StoredDocument && !loaded.isParsed ? this.#parsedLater(loaded) : loaded)
-    }
-  }
-
-  /** A long document is parsed when it is first touched: if it is corrupt, the turn fails, whatever the handler makes of it. */
-  #parsedLater (stored: StoredDocument): LoadedDocument {
-    const fail = (): void => this.fail()
-    return {
-      get document () {
-        try {
-          return stored.document
-        } catch (error) {
-          fail()
-          throw error
-        }
-      }
+  #take (found: Array<Document | undefined>): void {
+    for (const [index, document] of this.#documents.entries()) {
+      document.loaded = found[index]
+      document.scope.load(document.loaded, (error) => this.fail(error))
     }
   }
 
   #loadFailed (cause: unknown, operation: Operation): Error {
-    const error = cause instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT
-      ? cause
-      : new FST_BOTAS_STATE_LOAD_FAILED(this.#keys.map((key) => `"${key}"`).join(', '), { cause })
+    const error = new FST_BOTAS_STATE_LOAD_FAILED(this.#keys.map((key) => `"${key}"`).join(', '), { cause })
     this.state.conversation.loadFailed(error)
     this.state.user.loadFailed(error)
     operation.failed(error)
@@ -295,22 +248,9 @@ export class Turn implements TurnControl, AnswerableTurn {
 
 /** A document that a turn is loaded with. */
 interface TurnDocument {
-  scope: TrackedScope<PersistedScope>
   key: string
-  loaded: LoadedDocument | undefined
+  scope: TrackedScope<PersistedScope>
+  loaded: Document | undefined
 }
 
-function documentOf (scope: TrackedScope<PersistedScope>, key: string | undefined): TurnDocument | undefined {
-  if (key !== undefined) return { scope, key, loaded: undefined }
-}
-
-function changeOf ({ scope, key, loaded }: TurnDocument): DocumentChange | undefined {
-  const change = scope.changes()
-  if (change !== undefined) return { key, change, loaded, saved: false }
-}
-
-/** Those of two that are there. */
-function present<Item> (one: Item | undefined, other: Item | undefined): Item[] {
-  if (one === undefined) return other === undefined ? [] : [other]
-  return other === undefined ? [one] : [one, other]
-}
+const SCOPES = ['conversation', 'user'] as const

@@ -5,14 +5,15 @@ import { type TurnIdentity, checkedIdentity, missingIds } from './identity.js'
 import { KeyedQueue } from '../waiting/keyed-queue.js'
 import { OpenTurns } from './open-turns.js'
 import { type BotasStateStats, Operations } from './telemetry.js'
+import { documentStoreOf } from '../storage/document-store.js'
 import type { OutageObserver, Storage } from '../storage/storage.js'
 import { Turn, type TurnContext, type TurnOwner } from './turn.js'
 import type { TurnState } from '../state/turn-state.js'
 
 /** What is known of a storage that several plugin instances may share. */
 interface SharedStorage {
-  /** flushes wait for each other wherever they come from */
-  flushes: KeyedQueue
+  /** saves wait for each other wherever they come from */
+  saves: KeyedQueue
   /** as a client's next message has to */
   answered: AnsweredTurns
   /** how many instances use it: the last one closes it */
@@ -31,6 +32,7 @@ export interface TurnsObserver extends OutageObserver {
 export class Turns {
   readonly #context: TurnContext
   readonly #shared: SharedStorage
+  readonly #storage: Storage
   readonly #flushTimeout: number
   readonly #observer: TurnsObserver
   readonly #unwatch: (() => void) | undefined
@@ -42,13 +44,14 @@ export class Turns {
     observer: TurnsObserver
   ) {
     this.#observer = observer
-    this.#shared = sharedStorages.get(storage) ?? { flushes: new KeyedQueue(), answered: new AnsweredTurns(), users: 0 }
+    this.#storage = storage
+    this.#shared = sharedStorages.get(storage) ?? { saves: new KeyedQueue(), answered: new AnsweredTurns(), users: 0 }
     this.#shared.users++
     sharedStorages.set(storage, this.#shared)
     this.#flushTimeout = flushTimeout
     this.#context = {
-      storage,
-      flushes: this.#shared.flushes,
+      store: documentStoreOf(storage),
+      saves: this.#shared.saves,
       answered: this.#shared.answered,
       patience: loadTimeout / 2,
       operations: new Operations({ loadTimeout, flushTimeout }),
@@ -119,12 +122,12 @@ export class Turns {
    * @returns how many turns were still open then
    */
   async close (): Promise<number> {
-    const { open, storage } = this.#context
+    const { open } = this.#context
     await withDeadline(open.none(), this.#flushTimeout).catch(() => {})
     const left = open.count
     this.#unwatch?.()
     this.#shared.users--
-    if (this.#shared.users === 0 && storage.close !== undefined) await withDeadline(storage.close(), this.#flushTimeout)
+    if (this.#shared.users === 0 && this.#storage.close !== undefined) await withDeadline(this.#storage.close(), this.#flushTimeout)
     return left
   }
 }

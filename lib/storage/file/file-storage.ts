@@ -3,13 +3,13 @@ import * as fs from 'node:fs'
 import { mkdir, opendir, stat, unlink } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { type ChangeDocument, type StateDocument, documentsOf, encodeDocument, encodeDocuments } from '../../document/document.js'
+import type { ChangeDocument, StateDocument } from '../../document/document.js'
+import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../../errors.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { describeType } from '../../document/describe-type.js'
 import { assertKnownOptions, assertWholeNumber, describeUrl, schemeOf } from '../option-checks.js'
-import { StoredDocument } from '../../document/stored-document.js'
-import { type Found, allowDirectAccess } from '../direct-access.js'
+import { provideDocumentStore, saveEach } from '../document-store.js'
 import { type Expiry, pruneRegularly } from '../expiry.js'
 import { fileName, isDocumentName } from './file-name.js'
 import { ifThere } from './if-there.js'
@@ -40,7 +40,7 @@ const PERMISSIONS = 0o7777
 
 /** A document, and the permissions of its file. */
 interface DocumentFile {
-  stored: StoredDocument
+  bytes: Buffer
   mode: number
 }
 
@@ -83,7 +83,7 @@ export class FileStorage implements Storage {
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no regular one, or no JSON object in UTF-8
    */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    return documentsOf(keys, await this.#find(keys))
+    return objectsOf(keys, await this.#find(keys))
   }
 
   /**
@@ -93,8 +93,8 @@ export class FileStorage implements Storage {
    *   regular one
    */
   async write (changes: Record<string, unknown>): Promise<void> {
-    const texts = encodeDocuments(changes)
-    await Promise.all(texts.map(([key, text]) => this.#inTurn(key, async (path) => this.#write(path, text, await modeOf(path, key)))))
+    await Promise.all(documentsOf(changes).map(([key, document]) =>
+      this.#inTurn(key, async (path) => this.#write(path, document.content, await modeOf(path, key)))))
   }
 
   /** Deletes documents; a key that is not stored is no error. */
@@ -108,13 +108,7 @@ export class FileStorage implements Storage {
    * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument): Promise<void> {
-    await this.#inTurn(key, async (path) => {
-      await this.#unlinkExpired(path)
-      const found = await readDocument(path, key)
-      const next = change(found?.stored.document)
-      if (next !== undefined) await this.#write(path, encodeDocument(next, key, found?.stored), found?.mode)
-      else if (found !== undefined) await ifThere(unlink(path))
-    })
+    await this.#replace(key, undefined, (stored) => TextDocument.changed(stored, change, key))
   }
 
   /** Removes the files whose `ttl` has passed. Runs by itself now and then. */
@@ -152,21 +146,37 @@ export class FileStorage implements Storage {
   }
 
   static {
-    allowDirectAccess(this.prototype, {
-      read: (storage, keys) => storage.#find(keys),
-      update: (storage, key, change) => storage.update(key, change)
-    })
+    provideDocumentStore(this.prototype, (storage) => ({
+      load: (keys) => storage.#find(keys),
+      save: (changes) => saveEach(changes, ({ key, loaded, edit }) =>
+        storage.#replace(key, loaded as TextDocument | undefined, (stored) => TextDocument.edited(stored, edit, key)))
+    }))
   }
 
-  async #find (keys: string[]): Promise<Found<StoredDocument>> {
+  async #find (keys: string[]): Promise<Array<TextDocument | undefined>> {
     const directory = await this.#use()
     const paths = keys.map((key) => join(directory, fileName(key)))
     if (files.isBusy(paths)) await files.settled(paths)
     return Promise.all(keys.map(async (key, index) => {
       const path = paths[index] as string
       await this.#removeExpired(path)
-      return (await readDocument(path, key))?.stored
+      const file = await readFile(path, key)
+      return file && TextDocument.stored(file.bytes, key)
     }))
+  }
+
+  /** @param loaded a document that may be stored still: what is known of it need not be found out again */
+  async #replace (
+    key: string, loaded: TextDocument | undefined, change: (stored: TextDocument | undefined) => TextDocument | undefined
+  ): Promise<void> {
+    await this.#inTurn(key, async (path) => {
+      await this.#unlinkExpired(path)
+      const file = await readFile(path, key)
+      const isLoaded = file !== undefined && loaded !== undefined && file.bytes.equals(loaded.content as Buffer)
+      const next = change(isLoaded ? loaded : file && TextDocument.stored(file.bytes, key))
+      if (next !== undefined) await this.#write(path, next.content, file?.mode)
+      else if (file !== undefined) await ifThere(unlink(path))
+    })
   }
 
   async #inTurn (key: string, work: (path: string) => Promise<void>): Promise<void> {
@@ -175,10 +185,10 @@ export class FileStorage implements Storage {
   }
 
   /** @param mode of the file that is replaced; without one the system decides */
-  async #write (path: string, text: string, mode: number | undefined): Promise<void> {
+  async #write (path: string, content: string | Buffer, mode: number | undefined): Promise<void> {
     const aside = join(dirname(path), `${ASIDE}${asideCount++}.tmp`)
     try {
-      await writeSynced(await create(aside, mode), text, mode)
+      await writeSynced(await create(aside, mode), content, mode)
       await rename(aside, path)
     } catch (error) {
       // The first error is the one to report, whatever the clean-up does.
@@ -218,7 +228,7 @@ async function sweep (directory: string): Promise<void> {
 }
 
 /** fstatSync does not block: the system has looked that up to open the file. */
-async function readDocument (path: string, key: string): Promise<DocumentFile | undefined> {
+async function readFile (path: string, key: string): Promise<DocumentFile | undefined> {
   const file = await ifThere(open(path, READ_ONLY).catch((error: NodeJS.ErrnoException) => {
     throw NO_FILE.has(error.code) ? notAFile(key) : error
   }))
@@ -226,7 +236,7 @@ async function readDocument (path: string, key: string): Promise<DocumentFile | 
   try {
     const stats = fs.fstatSync(file)
     const mode = permissionsOf(stats, key)
-    return { stored: new StoredDocument(await readAll(file, stats.size), key), mode }
+    return { bytes: await readAll(file, stats.size), mode }
   } finally {
     await close(file)
   }
@@ -267,9 +277,9 @@ async function create (path: string, mode: number | undefined): Promise<number> 
 }
 
 /** The umask took permissions from the new file: until it has them back, it has fewer than the one that it replaces. */
-async function writeSynced (file: number, text: string, mode: number | undefined): Promise<void> {
+async function writeSynced (file: number, content: string | Buffer, mode: number | undefined): Promise<void> {
   try {
-    await writeFile(file, text)
+    await writeFile(file, content)
     if (mode !== undefined && (fs.fstatSync(file).mode & PERMISSIONS) !== mode) await fchmod(file, mode)
     await fsync(file)
   } finally {

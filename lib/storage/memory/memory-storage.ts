@@ -1,7 +1,8 @@
 import { LRUCache } from 'lru-cache'
-import { type ChangeDocument, type StateDocument, copyDocument, documentsOf } from '../../document/document.js'
+import type { ChangeDocument, StateDocument } from '../../document/document.js'
+import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
+import { provideDocumentStore, saveEach } from '../document-store.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
-import { allowDirectAccess } from '../direct-access.js'
 import { type Expiry, pruneRegularly } from '../expiry.js'
 import type { Storage } from '../storage.js'
 
@@ -12,12 +13,11 @@ export interface MemoryStorageOptions extends Expiry {
 }
 
 /**
- * State in the memory of this process, for development, tests and bots that may forget. Documents are copied by way of
- * their JSON text when they come in and when they go out, so that nothing is shared with anybody; a turn does that itself.
+ * State in the memory of this process, for development, tests and bots that may forget. Documents are kept as JSON, so that
+ * nothing is shared with anybody.
  */
 export class MemoryStorage implements Storage {
-  /** each is left as it is: a change puts another one in its place */
-  readonly #documents: Map<string, StateDocument> | LRUCache<string, StateDocument>
+  readonly #documents: Map<string, TextDocument> | LRUCache<string, TextDocument>
   readonly #ttl: number | undefined
   #pruning: NodeJS.Timeout | undefined
 
@@ -36,10 +36,7 @@ export class MemoryStorage implements Storage {
 
   /** The documents of these keys; a key that is not stored is left out. */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    return documentsOf(keys, keys.map((key) => {
-      const document = this.#copyOf(key)
-      return document && { document }
-    }))
+    return objectsOf(keys, keys.map((key) => this.#documents.get(key)))
   }
 
   /**
@@ -48,8 +45,7 @@ export class MemoryStorage implements Storage {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
    */
   async write (changes: Record<string, unknown>): Promise<void> {
-    const copies = Object.entries(changes).map(([key, document]) => [key, copyDocument(document, key)] as const)
-    for (const [key, copy] of copies) this.#keep(key, copy)
+    for (const [key, document] of documentsOf(changes)) this.#keep(key, document)
   }
 
   /** Deletes documents; a key that is not stored is no error. */
@@ -63,8 +59,7 @@ export class MemoryStorage implements Storage {
    * @throws what `change` throws, and FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument): Promise<void> {
-    const next = change(this.#copyOf(key))
-    this.#keep(key, next && copyDocument(next, key))
+    this.#keep(key, TextDocument.changed(this.#documents.get(key), change, key))
   }
 
   /** Forgets the documents whose `ttl` has passed. Runs by itself now and then. */
@@ -78,32 +73,25 @@ export class MemoryStorage implements Storage {
     this.#pruning = undefined
   }
 
-  #copyOf (key: string): StateDocument | undefined {
-    const document = this.#documents.get(key)
-    return document && copyDocument(document, key)
-  }
-
-  #keep (key: string, document: StateDocument | undefined): void {
+  #keep (key: string, document: TextDocument | undefined): void {
     if (document === undefined) this.#documents.delete(key)
     else this.#documents.set(key, document)
     if (this.#ttl !== undefined) this.#pruning ??= pruneRegularly(() => this.prune(), this.#ttl)
   }
 
   static {
-    allowDirectAccess(this.prototype, {
-      read: (storage, keys) => keys.map((key) => {
-        const document = storage.#documents.get(key)
-        return document && { document }
-      }),
-      update: (storage, key, change) => storage.#keep(key, change(storage.#documents.get(key)))
-    })
+    provideDocumentStore(this.prototype, (storage) => ({
+      load: async (keys) => keys.map((key) => storage.#documents.get(key)),
+      save: (changes) => saveEach(changes, async ({ key, edit }) =>
+        storage.#keep(key, TextDocument.edited(storage.#documents.get(key), edit, key)))
+    }))
   }
 }
 
-function limited (ttl: number | undefined, maxDocuments: number | undefined): LRUCache<string, StateDocument> {
+function limited (ttl: number | undefined, maxDocuments: number | undefined): LRUCache<string, TextDocument> {
   return new LRUCache({
     ...(ttl === undefined ? {} : { ttl: ttl * 1000 }),
-    // A limit there must be, and unlike "max" this one takes no memory beforehand.
+    // lru-cache requires a limit; unlike max, maxSize does not preallocate.
     maxSize: maxDocuments ?? Number.MAX_SAFE_INTEGER,
     sizeCalculation: () => 1
   })

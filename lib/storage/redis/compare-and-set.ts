@@ -3,12 +3,12 @@ import type { RedisClient } from './client.js'
 
 /**
  * Replaces a document if it is still the expected one, in a single step. Gives 1, or else what is stored now.
- * ARGV: the text of the expected document, and of the one to store, '' for none, which is no document's text; the
- * seconds that it is to live, left out for ever.
+ * ARGV: the text of the expected document, and of the one to store, '' for none, which holds no document; the seconds that
+ * it is to live, left out for ever.
  */
 const SCRIPT = `
 local stored = redis.call('GET', KEYS[1])
-if ARGV[1] == '' and stored or ARGV[1] ~= '' and stored ~= ARGV[1] then return stored end
+if (stored or '') ~= ARGV[1] then return stored end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1])
 elseif ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 else redis.call('SET', KEYS[1], ARGV[2]) end
@@ -21,8 +21,8 @@ type ScriptResult = Buffer | null | number | string
 
 /** Every client of ioredis has these methods, though its types do not tell. */
 interface ScriptRunner {
-  evalshaBuffer(sha: string, keyCount: 1, key: string, ...args: string[]): Promise<ScriptResult>
-  evalBuffer(script: string, keyCount: 1, key: string, ...args: string[]): Promise<ScriptResult>
+  evalshaBuffer(sha: string, keyCount: 1, key: string, ...args: Array<string | Buffer>): Promise<ScriptResult>
+  evalBuffer(script: string, keyCount: 1, key: string, ...args: Array<string | Buffer>): Promise<ScriptResult>
 }
 
 /** What became of a comparison: the document was replaced, or something else is stored. */
@@ -36,7 +36,7 @@ export type Comparison = { replaced: true } | { replaced: false, stored: Buffer 
  * @param ttl in seconds, 0 for ever
  */
 export function compareAndSet (
-  client: RedisClient, key: string, expected = '', next = '', ttl = 0
+  client: RedisClient, key: string, expected: Buffer | string = '', next: Buffer | string = '', ttl = 0
 ): Promise<Comparison> {
   const scripts = client as unknown as ScriptRunner
   const args = [key, expected, next, ...(ttl === 0 ? [] : [String(ttl)])] as const

@@ -1,12 +1,12 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
-import { type ChangeDocument, type StateDocument, documentsOf, encodeDocument, encodeDocuments } from '../../document/document.js'
+import type { ChangeDocument, StateDocument } from '../../document/document.js'
+import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { FST_BOTAS_STATE_INVALID_OPTION } from '../../errors.js'
 import { describeType } from '../../document/describe-type.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
-import { StoredDocument } from '../../document/stored-document.js'
 import { type Comparison, compareAndSet } from './compare-and-set.js'
-import { type Found, allowDirectAccess } from '../direct-access.js'
+import { provideDocumentStore, saveEach } from '../document-store.js'
 import type { Expiry } from '../expiry.js'
 import { type RedisClient, assertClient, openClient } from './client.js'
 import { type RedisConnection, connectionOf } from './connection.js'
@@ -18,6 +18,9 @@ export interface RedisStorageOptions extends Expiry {
   /** What every key begins with; a client's own `keyPrefix` comes before it. Default `botas:`. */
   keyPrefix?: string | undefined
 }
+
+/** From what is stored to what is to be. */
+type Change = (stored: TextDocument | undefined) => TextDocument | undefined
 
 /** The longest pause before another attempt, in milliseconds. */
 const MAX_PAUSE = 20
@@ -33,7 +36,7 @@ export class RedisStorage implements Storage {
   /** seconds, 0 for ever */
   readonly #ttl: number
   /** the documents that `read` gave, for as long as somebody holds them */
-  readonly #loaded = new WeakMap<StateDocument, StoredDocument>()
+  readonly #loaded = new WeakMap<StateDocument, TextDocument>()
   #closed = false
 
   /**
@@ -65,8 +68,12 @@ export class RedisStorage implements Storage {
    */
   async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
     const found = await this.#find(keys, call)
-    for (const stored of found) if (stored !== undefined) this.#loaded.set(stored.document, stored)
-    return documentsOf(keys, found)
+    const objects = objectsOf(keys, found)
+    for (const [index, key] of keys.entries()) {
+      const document = found[index]
+      if (document !== undefined) this.#loaded.set(objects[key] as StateDocument, document)
+    }
+    return objects
   }
 
   /**
@@ -76,9 +83,8 @@ export class RedisStorage implements Storage {
    */
   async write (changes: Record<string, unknown>, call?: StorageCall): Promise<void> {
     const expiry = this.#ttl === 0 ? [] as const : ['EX', this.#ttl] as const
-    const texts = encodeDocuments(changes)
-    await Promise.all(texts.map(([key, text]) =>
-      this.#connection.send(() => this.#client.set(this.#prefix + key, text, ...expiry as ['EX', number]), call)))
+    await Promise.all(documentsOf(changes).map(([key, { content }]) =>
+      this.#connection.send(() => this.#client.set(this.#prefix + key, content, ...expiry as ['EX', number]), call)))
   }
 
   /** Deletes documents; a key that is not stored is no error. */
@@ -93,26 +99,19 @@ export class RedisStorage implements Storage {
    * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void> {
-    await this.#update(key, change, loaded && this.#loaded.get(loaded), call)
+    await this.#replace(key, (stored) => TextDocument.changed(stored, change, key), loaded && this.#loaded.get(loaded), call)
   }
 
-  #update (
-    key: string, change: ChangeDocument, guess: StoredDocument | undefined, call: StorageCall | undefined
+  async #replace (
+    key: string, change: Change, loaded: TextDocument | undefined, call: StorageCall | undefined
   ): Promise<void> {
-    return this.#tryGuess(key, change, guess, call).then((outcome) => {
-      if (!outcome.replaced) return this.#updateStored(key, change, outcome, call)
-    })
-  }
-
-  async #updateStored (
-    key: string, change: ChangeDocument, outcome: Comparison, call: StorageCall | undefined
-  ): Promise<void> {
+    let outcome = await this.#tryLoaded(key, change, loaded, call)
     for (let attempt = 0; !outcome.replaced; attempt++) {
       call?.retrying()
-      // The first surprise is usually the last. Who keeps losing comes back sooner than those who begin.
+      // Retry the first conflict at once, then wait, less with every attempt, so that a writer that keeps losing wins eventually.
       if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
-      const stored = parse(outcome.stored, key)
-      outcome = await this.#compareAndSet(key, stored?.text, encodeChanged(key, change, stored), call)
+      const stored = documentOf(outcome.stored, key)
+      outcome = await this.#compareAndSet(key, stored?.content, change(stored)?.content, call)
     }
   }
 
@@ -129,30 +128,30 @@ export class RedisStorage implements Storage {
   }
 
   static {
-    allowDirectAccess(this.prototype, {
-      read: (storage, keys, call) => storage.#find(keys, call),
-      update: (storage, key, change, loaded, call) => storage.#update(key, change, loaded, call)
-    })
+    provideDocumentStore(this.prototype, (storage) => ({
+      load: (keys, call) => storage.#find(keys, call),
+      save: (changes, call) => saveEach(changes, ({ key, loaded, edit }) =>
+        storage.#replace(key, (stored) => TextDocument.edited(stored, edit, key), loaded as TextDocument | undefined, call))
+    }))
   }
 
-  async #find (keys: string[], call: StorageCall | undefined): Promise<Found<StoredDocument>> {
+  async #find (keys: string[], call: StorageCall | undefined): Promise<Array<TextDocument | undefined>> {
     const values = await this.#connection.send(() =>
       Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))), call)
-    return keys.map((key, index) => parse(values[index], key))
+    return keys.map((key, index) => documentOf(values[index], key))
   }
 
-  /** Where the change fails on a guess, that says nothing: it is for what is stored. */
-  #tryGuess (
-    key: string, change: ChangeDocument, guess: StoredDocument | undefined, call: StorageCall | undefined
+  /** The loaded document may be stale: if the change throws for it, read the current one and try again. */
+  async #tryLoaded (
+    key: string, change: Change, loaded: TextDocument | undefined, call: StorageCall | undefined
   ): Promise<Comparison> {
-    let next: string | undefined
+    let next: TextDocument | undefined
     try {
-      next = encodeChanged(key, change, guess)
+      next = change(loaded)
     } catch {
-      return this.#connection.send(() => this.#client.getBuffer(this.#prefix + key), call)
-        .then((stored) => ({ replaced: false, stored }))
+      return { replaced: false, stored: await this.#connection.send(() => this.#client.getBuffer(this.#prefix + key), call) }
     }
-    return this.#compareAndSet(key, guess?.text, next, call)
+    return this.#compareAndSet(key, loaded?.content, next?.content, call)
   }
 
   /**
@@ -160,7 +159,7 @@ export class RedisStorage implements Storage {
    * expects only if it was not; otherwise nobody can tell its work from that of another turn.
    */
   #compareAndSet (
-    key: string, expected: string | undefined, next: string | undefined, call: StorageCall | undefined
+    key: string, expected: Buffer | string | undefined, next: Buffer | string | undefined, call: StorageCall | undefined
   ): Promise<Comparison> {
     const connection = this.#connection
     let isDoubtful = false
@@ -178,11 +177,6 @@ export class RedisStorage implements Storage {
   }
 }
 
-function parse (bytes: Buffer | null | undefined, key: string): StoredDocument | undefined {
-  return bytes == null ? undefined : new StoredDocument(bytes, key)
-}
-
-function encodeChanged (key: string, change: ChangeDocument, stored: StoredDocument | undefined): string | undefined {
-  const next = change(stored?.document)
-  return next === undefined ? undefined : encodeDocument(next, key, stored)
+function documentOf (bytes: Buffer | null | undefined, key: string): TextDocument | undefined {
+  return bytes == null ? undefined : TextDocument.stored(bytes, key)
 }

@@ -1,0 +1,174 @@
+import { isUtf8 } from 'node:buffer'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from '../errors.js'
+import { describeType, isObject } from './describe-type.js'
+import { type ChangeDocument, type Document, type EditDocument, type StateDocument, notAnObject } from './document.js'
+import { encodeValue, hasPlainPrototype, placeOf, setMember } from './json-value.js'
+import { memberTexts } from './member-texts.js'
+import { isAs, snapshotOfStored } from './snapshot.js'
+
+/**
+ * A document as the JSON texts of its members. Immutable: who has one may share it. What came out of a storage is looked at
+ * when it is first asked for, and a member is parsed when that is asked for.
+ */
+export class TextDocument implements Document {
+  readonly #key: string
+  readonly #content: Buffer | string | undefined
+  #members: ReadonlyMap<string, string> | undefined
+
+  private constructor (key: string, content: Buffer | string | undefined, members?: ReadonlyMap<string, string>) {
+    this.#key = key
+    this.#content = content
+    this.#members = members
+  }
+
+  /**
+   * A document as it is stored.
+   *
+   * @param content a JSON object, in UTF-8
+   * @param key names the document in errors
+   */
+  static stored (content: Buffer | string, key: string): TextDocument {
+    return new TextDocument(key, content)
+  }
+
+  /**
+   * The document that an object says.
+   *
+   * @param key names the document in the error
+   * @param stored what it was made from. Members that did not change keep its very text, for what JavaScript reads as
+   *   equal need not be so elsewhere: 1.0 is a float to Python, 9007199254740993 a long to .NET.
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where it is no object or holds a value that JSON cannot
+   */
+  static of (object: unknown, key: string, stored?: TextDocument): TextDocument {
+    if (!isObject(object)) throw notStorable(key, `${describeType(object)} in place of an object`)
+    if (!hasPlainPrototype(object) || 'toJSON' in object) return TextDocument.#encoded(object, key)
+    const members = new Map<string, string>()
+    for (const [name, value] of Object.entries(object)) {
+      const before = stored?.textOf(name)
+      const isUnchanged = before !== undefined && isAs(value, snapshotOfStored(stored?.valueOf(name)))
+      const text = isUnchanged ? before : encodeValue(value, key)
+      if (text !== undefined) members.set(name, text)
+    }
+    return new TextDocument(key, undefined, members)
+  }
+
+  static #encoded (object: object, key: string): TextDocument {
+    const text = encodeValue(object, key)
+    if (text?.startsWith('{') !== true) throw notStorable(key, 'what is not an object in JSON')
+    return TextDocument.stored(text, key)
+  }
+
+  /** What is stored, or to be stored. */
+  get content (): Buffer | string {
+    if (this.#content !== undefined) return this.#content
+    let text = ''
+    for (const [name, member] of this.#texts) text += `${text === '' ? '{' : ','}${JSON.stringify(name)}:${member}`
+    return text === '' ? '{}' : `${text}}`
+  }
+
+  names (): Iterable<string> {
+    return this.#texts.keys()
+  }
+
+  has (name: string): boolean {
+    return this.#texts.has(name)
+  }
+
+  textOf (name: string): string | undefined {
+    return this.#texts.get(name)
+  }
+
+  valueOf (name: string): unknown {
+    const text = this.#texts.get(name)
+    if (text === undefined) return undefined
+    try {
+      return JSON.parse(text)
+    } catch {
+      // The parser's own message quotes the text, which is private.
+      throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(this.#key, `not valid JSON in its member "${name}"`)
+    }
+  }
+
+  /** All of it as an object. */
+  toObject (): StateDocument {
+    return parseDocument(this.#decoded, this.#key)
+  }
+
+  /**
+   * What an edit makes of a stored document.
+   *
+   * @returns nothing where nothing is left
+   */
+  static edited (stored: TextDocument | undefined, edit: EditDocument, key: string): TextDocument | undefined {
+    const { clears, members } = edit(stored)
+    const texts = new Map(clears || stored === undefined ? undefined : stored.#texts)
+    for (const [name, text] of members) {
+      if (text === undefined) texts.delete(name)
+      else texts.set(name, text)
+    }
+    return texts.size === 0 ? undefined : new TextDocument(key, undefined, texts)
+  }
+
+  /** What a change of the object that it is makes of a stored document. */
+  static changed (stored: TextDocument | undefined, change: ChangeDocument, key: string): TextDocument | undefined {
+    const object = change(stored?.toObject())
+    return object === undefined ? undefined : TextDocument.of(object, key, stored)
+  }
+
+  get #texts (): ReadonlyMap<string, string> {
+    this.#members ??= this.#cut()
+    return this.#members
+  }
+
+  #cut (): ReadonlyMap<string, string> {
+    const text = this.#decoded
+    const members = memberTexts(text)
+    if (members === undefined) throw notAnObject(parseDocument(text, this.#key), this.#key)
+    return members
+  }
+
+  get #decoded (): string {
+    const { content } = this
+    if (typeof content === 'string') return withoutByteOrderMark(content)
+    if (!isUtf8(content)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(this.#key, 'not valid UTF-8')
+    return withoutByteOrderMark(content.toString())
+  }
+}
+
+/**
+ * Documents by their keys, out of objects by their keys.
+ *
+ * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE before any is given
+ */
+export function documentsOf (objects: Record<string, unknown>): Array<[key: string, document: TextDocument]> {
+  return Object.entries(objects).map(([key, object]) => [key, TextDocument.of(object, key)])
+}
+
+/** What was found under some keys, as the method `read` of a storage gives it. */
+export function objectsOf (keys: string[], found: Array<TextDocument | undefined>): Record<string, StateDocument> {
+  const objects: Record<string, StateDocument> = {}
+  for (const [index, key] of keys.entries()) {
+    const document = found[index]
+    if (document !== undefined) setMember(objects, key, document.toObject())
+  }
+  return objects
+}
+
+function parseDocument (text: string, key: string): StateDocument {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `not a complete JSON object (its length is ${text.length})`)
+  }
+  if (!isObject(value)) throw notAnObject(value, key)
+  return value
+}
+
+function notStorable (key: string, reason: string): Error {
+  return new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), reason)
+}
+
+function withoutByteOrderMark (text: string): string {
+  return text.charCodeAt(0) === 0xFEFF ? text.slice(1) : text
+}
