@@ -10,11 +10,9 @@ import { FST_BOTAS_STATE_NOT_SERIALIZABLE } from '../errors.js'
  */
 export function encodeValue (value: unknown, key: string, scope?: string): string | undefined {
   if (value === undefined) return undefined
-  // Counters are what a state is full of.
-  if (Number.isFinite(value)) return String(value)
   let refused: string | undefined
   try {
-    if (isPlain(value, 0)) return JSON.stringify(value)
+    if (isPlain(value, 0)) return encodePlain(value)
     return JSON.stringify(value, function (this: Record<string, unknown>, name, member) {
       // What toJSON made of it does not tell a Buffer or an invalid date.
       const original = this[name]
@@ -28,6 +26,12 @@ export function encodeValue (value: unknown, key: string, scope?: string): strin
     throw new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key, scope), refused ??
       (cycle ? 'a cycle' : error instanceof RangeError ? 'too deep a nesting' : 'an object that fails to turn into JSON'))
   }
+}
+
+/** The JSON text of a value that JSON holds as it is. */
+export function encodePlain (value: unknown): string | undefined {
+  // Counters are what a state is full of.
+  return typeof value === 'number' ? String(value) : JSON.stringify(value)
 }
 
 /** The JSON text of what is stored, which may be what this process could not store; nothing where JSON cannot hold it at all. */

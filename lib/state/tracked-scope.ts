@@ -1,12 +1,14 @@
-import { type Document, type Edit, type EditDocument, type StateDocument } from '../document/document.js'
+import type { Document, Edit, EditDocument, StateDocument } from '../document/document.js'
 import { describeType } from '../document/describe-type.js'
-import { encodeValue, setMember } from '../document/json-value.js'
+import { encodePlain, encodeValue, setMember } from '../document/json-value.js'
 import { type Snapshot, isAs, isEncoded, snapshotOf, snapshotOfStored, valueOf } from '../document/snapshot.js'
 import { FST_BOTAS_STATE_INVALID_PATH } from '../errors.js'
 import { refuseAssignment } from './refuse-assignment.js'
 import type { StateScope } from './state-scope.js'
 
 type Change = (current: unknown) => unknown
+
+const NO_UPDATES: readonly Change[] = []
 
 /** What this turn does with one member. Its value is the handler's, who may change it in place. */
 interface Entry {
@@ -20,11 +22,8 @@ interface Entry {
   recorded: Snapshot
   /** what leads from `loaded` to `recorded`; `undefined` where a set, a delete or a change in place decided the value */
   updates: readonly Change[] | undefined
-}
-
-/** A member that the turn changed. */
-interface ChangedMember extends Entry {
-  readonly text: string | undefined
+  /** what is to be stored, once the turn is over */
+  text: string | undefined
 }
 
 /** The scope as the turn uses it: loaded once, sealed once, and asked what changed. */
@@ -78,10 +77,9 @@ export class TrackedScope<Name extends string = string> implements StateScope {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where an object was changed in place to what JSON cannot hold
    */
   changes (): EditDocument | undefined {
-    const changed: ChangedMember[] = []
-    for (const entry of this.#entries?.values() ?? []) {
-      const member = this.#changeOf(entry)
-      if (member !== undefined) changed.push(member)
+    const changed: Entry[] = []
+    if (this.#entries !== undefined) {
+      for (const entry of this.#entries.values()) if (this.#isChanged(entry)) changed.push(entry)
     }
     if (changed.length > 0 || this.#cleared) return (current) => this.#edit(current, changed)
   }
@@ -170,7 +168,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
       const loadedText = this.#touch((document) => document.textOf(name))
       const value = loadedText === undefined ? undefined : this.#touch((document) => document.valueOf(name))
       const loaded = snapshotOfStored(value)
-      entry = { name, loaded, loadedText, value, recorded: loaded, updates: [] }
+      entry = { name, loaded, loadedText, value, recorded: loaded, updates: NO_UPDATES, text: undefined }
       this.#entries.set(name, entry)
     }
     return entry
@@ -187,19 +185,19 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     }
   }
 
-  /** Nothing where a member is what it was. */
-  #changeOf (entry: Entry): ChangedMember | undefined {
-    const { name, value, recorded, loaded, loadedText } = entry
-    if (isAs(value, loaded)) return undefined
+  /** Whether a member is not what it was. Encodes it then. */
+  #isChanged (entry: Entry): boolean {
+    const { name, value, recorded, loaded } = entry
+    if (isAs(value, loaded)) return false
     const isAsRecorded = isAs(value, recorded)
-    // Nothing in a listed value has to be looked at once more.
-    const text = isAsRecorded && !isEncoded(recorded) ? JSON.stringify(value) : encodeValue(value, name, this.#name)
-    if (text === loadedText || (text !== undefined && isEncoded(recorded) && isAs(JSON.parse(text), loaded))) return undefined
     // An object that was changed in place after its updates is what the handler made it.
-    return { ...entry, text, updates: isAsRecorded ? entry.updates : undefined }
+    if (!isAsRecorded) entry.updates = undefined
+    // Nothing in a listed value has to be looked at once more.
+    entry.text = isAsRecorded && !isEncoded(recorded) ? encodePlain(value) : encodeValue(value, name, this.#name)
+    return entry.text !== entry.loadedText && !(isEncoded(recorded) && entry.text !== undefined && isAs(JSON.parse(entry.text), loaded))
   }
 
-  #edit (current: Document | undefined, changed: ChangedMember[]): Edit {
+  #edit (current: Document | undefined, changed: Entry[]): Edit {
     const stored = this.#cleared ? undefined : current
     const members = new Map<string, string | undefined>()
     for (const member of changed) {
@@ -210,7 +208,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   }
 
   /** What the updates of a member make of its stored value, which another turn may have changed. */
-  #replay ({ name, loadedText, text }: ChangedMember, updates: readonly Change[], stored: Document | undefined): string | undefined {
+  #replay ({ name, loadedText, text }: Entry, updates: readonly Change[], stored: Document | undefined): string | undefined {
     if (stored?.textOf(name) === loadedText) return text
     let value = stored?.valueOf(name)
     try {

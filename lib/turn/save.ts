@@ -1,15 +1,10 @@
-import type { Document, EditDocument } from '../document/document.js'
 import { FST_BOTAS_STATE_SAVE_FAILED } from '../errors.js'
 import type { DocumentChange, DocumentStore } from '../storage/document-store.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import type { Operation } from './telemetry.js'
 
 /** What one turn makes of one document that it was loaded with. */
-export interface DocumentEdit {
-  key: string
-  loaded: Document | undefined
-  edit: EditDocument
-}
+export type DocumentEdit = Pick<DocumentChange, 'key' | 'loaded' | 'edit'>
 
 /**
  * Saves what a turn changed, after every earlier save of the same keys.
@@ -18,22 +13,9 @@ export interface DocumentEdit {
  * @throws FST_BOTAS_STATE_SAVE_FAILED saying which keys were saved and which were not; `cause` is the first error
  */
 export async function save (store: DocumentStore, queue: KeyedQueue, edits: DocumentEdit[], operation: Operation): Promise<void> {
-  const changes: DocumentChange[] = edits.map(({ key, loaded, edit }) => ({
-    key,
-    loaded,
-    edit: (current) => {
-      if (operation.expired) throw givenUp()
-      return edit(current)
-    },
-    isSaved: false
-  }))
-  const saveInTurn = async (turn: Promise<void>): Promise<void> => {
-    await turn
-    if (operation.expired) throw givenUp()
-    await store.save(changes, operation)
-  }
+  const changes = edits.map((edit) => inTime(edit, operation))
   try {
-    await queue.run(operation.keys, (turn) => operation.inTime(saveInTurn(turn)))
+    await queue.run(operation.keys, (turn) => operation.inTime(saveInTurn(store, changes, operation, turn)))
     operation.succeeded()
   } catch (cause) {
     const error = new FST_BOTAS_STATE_SAVE_FAILED(
@@ -43,9 +25,25 @@ export async function save (store: DocumentStore, queue: KeyedQueue, edits: Docu
   }
 }
 
-/** A save that was reported as failed begins nothing more; what it has sent to the storage it cannot take back. */
-function givenUp (): Error {
-  return new Error('the flush was given up')
+async function saveInTurn (
+  store: DocumentStore, changes: DocumentChange[], operation: Operation, turn: Promise<void> | undefined
+): Promise<void> {
+  if (turn !== undefined) await turn
+  operation.assertPending()
+  return store.save(changes, operation)
+}
+
+/** A storage may ask for an edit late, and more than once. */
+function inTime ({ key, loaded, edit }: DocumentEdit, operation: Operation): DocumentChange {
+  return {
+    key,
+    loaded,
+    edit: (current) => {
+      operation.assertPending()
+      return edit(current)
+    },
+    isSaved: false
+  }
 }
 
 function list (changes: DocumentChange[]): string {

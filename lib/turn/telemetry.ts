@@ -119,9 +119,13 @@ export class Operation implements StorageCall {
     kind.begun++
   }
 
-  /** Whether it was given up. */
-  get expired (): boolean {
-    return this.#expired
+  /**
+   * What was given up, and reported as failed, begins nothing more; what was sent to a storage cannot be taken back.
+   *
+   * @throws where it was given up
+   */
+  assertPending (): void {
+    if (this.#expired) throw new Error('nobody waits for it any more')
   }
 
   /** Aborted when it is given up. Made when it is first asked for: most work is done before anybody does. */

@@ -39,9 +39,9 @@ export class Turn implements TurnControl, AnswerableTurn {
   readonly state: TurnScopes
   readonly #context: TurnContext
   readonly #owner: TurnOwner
-  #documents: TurnDocument[] = []
+  readonly #documents: TurnDocument[] = []
   /** of these documents */
-  #keys: string[] = []
+  readonly #keys: string[] = []
   #failure: { cause: unknown } | undefined
   #isBegun = false
   #isEnded = false
@@ -109,11 +109,13 @@ export class Turn implements TurnControl, AnswerableTurn {
    */
   async load (identity: TurnIdentity): Promise<void> {
     const { answered, patience } = this.#context
-    this.#documents = SCOPES.flatMap((name) => {
+    const keys = this.#keys
+    for (const name of SCOPES) {
       const key = keyOf(name, identity)
-      return key === undefined ? [] : [{ key, scope: this.state[name], loaded: undefined }]
-    })
-    const keys = this.#keys = this.#documents.map(({ key }) => key)
+      if (key === undefined) continue
+      this.#documents.push({ key, scope: this.state[name], loaded: undefined })
+      keys.push(key)
+    }
     if (keys.length === 0) return
     if (this.#hasClient) {
       const mustWait = answered.has(keys)
@@ -210,30 +212,39 @@ export class Turn implements TurnControl, AnswerableTurn {
     const { store, saves, operations } = this.#context
     let edits: DocumentEdit[]
     try {
-      // All scopes are encoded before any is saved.
-      edits = this.#documents.flatMap(({ key, scope, loaded }) => {
-        const edit = scope.changes()
-        return edit === undefined ? [] : [{ key, loaded, edit }]
-      })
+      edits = this.#edits()
     } catch (error) {
       operations.begin('flush', this.#keys).failed(error)
       return Promise.reject(error)
     }
-    if (edits.length > 0) return save(store, saves, edits, operations.begin('flush', edits.map(({ key }) => key)))
+    if (edits.length === 0) return
+    const keys = edits.length === this.#keys.length ? this.#keys : edits.map(({ key }) => key)
+    return save(store, saves, edits, operations.begin('flush', keys))
+  }
+
+  /** All scopes are encoded here, before any is saved. */
+  #edits (): DocumentEdit[] {
+    const edits: DocumentEdit[] = []
+    for (const { key, scope, loaded } of this.#documents) {
+      const edit = scope.changes()
+      if (edit !== undefined) edits.push({ key, loaded, edit })
+    }
+    return edits
   }
 
   async #find (operation: Operation): Promise<Array<Document | undefined>> {
     const { store, saves } = this.#context
     if (saves.isBusy(this.#keys)) await saves.settled(this.#keys)
-    // Nobody waits any more: a storage that has trouble enough is not asked.
-    if (operation.expired) throw new Error('the load was given up')
+    operation.assertPending()
     return store.load(this.#keys, operation)
   }
 
   #take (found: Array<Document | undefined>): void {
-    for (const [index, document] of this.#documents.entries()) {
+    const corrupted = (error: unknown): void => this.fail(error)
+    for (let index = 0; index < found.length; index++) {
+      const document = this.#documents[index] as TurnDocument
       document.loaded = found[index]
-      document.scope.load(document.loaded, (error) => this.fail(error))
+      document.scope.load(document.loaded, corrupted)
     }
   }
 

@@ -37,6 +37,9 @@ class Deadlines {
   readonly #pending = new Set<Deadline>()
   /** is left running when its deadline is met: the next one to come soon needs no new timer */
   #timer: NodeJS.Timeout | undefined
+  /** whether the timer keeps the process alive, as long as deadlines are pending */
+  #isHolding = false
+  #isLettingGo = false
 
   constructor (milliseconds: number) {
     this.#milliseconds = milliseconds
@@ -46,14 +49,28 @@ class Deadlines {
     const deadline = { at: performance.now() + this.#milliseconds, passed }
     this.#pending.add(deadline)
     this.#timer ??= setTimeout(() => this.#onTime(), this.#milliseconds)
-    if (this.#pending.size === 1) this.#timer.ref()
+    if (!this.#isHolding) {
+      this.#isHolding = true
+      this.#timer.ref()
+    }
     return deadline
   }
 
   end (deadline: Deadline): void {
     deadline.passed = undefined
     this.#pending.delete(deadline)
-    if (this.#pending.size === 0) this.#timer?.unref()
+    if (this.#pending.size === 0 && !this.#isLettingGo) {
+      this.#isLettingGo = true
+      setImmediate(() => this.#letGo())
+    }
+  }
+
+  /** Not with every deadline that ends: the next one begins in a moment. */
+  #letGo (): void {
+    this.#isLettingGo = false
+    if (this.#pending.size > 0) return
+    this.#isHolding = false
+    this.#timer?.unref()
   }
 
   #onTime (): void {

@@ -24,10 +24,10 @@ export class KeyedQueue {
   /**
    * Queues work on several keys at once.
    *
-   * @param work gets the promise of its turn, so that it can also give up before that
+   * @param work gets the promise of its turn, so that it can also give up before that; nothing where it is its turn now
    */
-  run<Result> (keys: string[], work: (turn: Promise<void>) => Promise<Result>): Promise<Result> {
-    const turn = this.isBusy(keys) ? this.settled(keys) : NOW
+  run<Result> (keys: string[], work: (turn: Promise<void> | undefined) => Promise<Result>): Promise<Result> {
+    const turn = this.isBusy(keys) ? this.settled(keys) : undefined
     const result = work(turn)
     const entry: Entry = { over: undefined }
     const release = (): void => {
@@ -37,10 +37,8 @@ export class KeyedQueue {
       }
     }
     // Work that gave up before its turn does not make room for the next: what is before it is still under way.
-    entry.over = (turn === NOW ? result : Promise.allSettled([turn, result])).then(release, release)
+    entry.over = (turn === undefined ? result : Promise.allSettled([turn, result])).then(release, release)
     for (const key of keys) this.#last.set(key, entry)
     return result
   }
 }
-
-const NOW = Promise.resolve()

@@ -1,6 +1,6 @@
 // What the benchmark compares: servers with the plugin, and the same written by hand or left out.
 import { randomUUID } from 'node:crypto'
-import { open, readFile, rename } from 'node:fs/promises'
+import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import Fastify from 'fastify'
 import botasState, { FileStorage, MemoryStorage } from 'fastify-botas-state'
@@ -24,6 +24,20 @@ async function conversationCounter ({ state: { conversation } }) {
 
 async function nothing () {
   return { turn: 1, message: 1 }
+}
+
+/** How a bot keeps a history: 50 messages of 1,000 characters, of which the oldest makes room. */
+const HISTORY = Array.from({ length: 50 }, (_, n) => said(n))
+const MEMBERS = Object.fromEntries(Array.from({ length: 200 }, (_, n) => [`member${n}`, `${n}`.padEnd(1000, 'x')]))
+
+function said (n) {
+  return { role: n % 2 === 0 ? 'user' : 'assistant', text: `${n} `.padEnd(1000, 'What was said. ') }
+}
+
+const append = (history = HISTORY) => [...history, said(history.length)].slice(-50)
+
+async function historian ({ state: { conversation } }) {
+  return { messages: conversation.update('history', append).length }
 }
 
 async function withPlugin (options, handler) {
@@ -86,6 +100,42 @@ function byHand ({ load, save, flush }) {
   return app
 }
 
+/** The history as one would write it by hand: one parse, one stringify. */
+function historyByHand ({ load, save }) {
+  const app = Fastify()
+  app.decorateRequest('changed', null)
+  app.post('/', { onResponse: async ({ changed }) => save(...changed) }, async (request) => {
+    const [key] = keysOf(request.body)
+    const text = await load(key)
+    const conversation = text ? JSON.parse(text) : {}
+    conversation.history = append(conversation.history)
+    request.changed = [key, JSON.stringify(conversation)]
+    return { messages: conversation.history.length }
+  })
+  return app
+}
+
+function memoryHistoryByHand () {
+  const texts = new Map()
+  return historyByHand({ load: (key) => texts.get(key), save: (key, text) => texts.set(key, text) })
+}
+
+function redisHistoryByHand (url) {
+  const redis = new Redis(url, { enableAutoPipelining: true })
+  return historyByHand({ load: (key) => redis.get(`botas:${key}`), save: (key, text) => redis.set(`botas:${key}`, text) })
+}
+
+function fileHistoryByHand (directory) {
+  const { load, save } = filesIn(directory)
+  return historyByHand({ load, save })
+}
+
+/** A storage in which every conversation has 200 KB of other members. */
+async function besideMembers (storage) {
+  for (let n = 0; n < 256; n++) await storage.write({ [`bench/bot/conversations/${n}`]: { ...MEMBERS, history: HISTORY } })
+  return storage
+}
+
 function redisByHand (url, flush) {
   const redis = new Redis(url, { enableAutoPipelining: true })
   return byHand({
@@ -105,20 +155,28 @@ function getsByHand (url) {
   return app
 }
 
-function filesByHand (directory) {
+function filesIn (directory) {
   const pathOf = (key) => join(directory, `${encodeURIComponent(key)}.json`)
-  return byHand({
-    load: (keys) => Promise.all(keys.map((key) => readFile(pathOf(key), 'utf8').catch((error) => {
+  return {
+    load: (key) => readFile(pathOf(key), 'utf8').catch((error) => {
       if (error.code !== 'ENOENT') throw error
-    }))),
-    save: (changed) => Promise.all(changed.map(async ([key, text]) => {
+    }),
+    async save (key, text) {
       const aside = join(directory, `${randomUUID()}.tmp`)
       const file = await open(aside, 'wx')
       await file.writeFile(text)
       await file.sync()
       await file.close()
       await rename(aside, pathOf(key))
-    })),
+    }
+  }
+}
+
+function filesByHand (directory) {
+  const { load, save } = filesIn(directory)
+  return byHand({
+    load: (keys) => Promise.all(keys.map(load)),
+    save: (changed) => Promise.all(changed.map(([key, text]) => save(key, text))),
     flush: 'onResponse'
   })
 }
@@ -165,6 +223,20 @@ export const variants = {
   'redis GETs by hand': async (env) => {
     await withLargeDocument(env)
     return getsByHand(env.REDIS)
+  },
+  'memory history': () => withPlugin({}, historian),
+  'memory history by hand': memoryHistoryByHand,
+  'redis history': (env) => withPlugin({ storage: database(env, 4) }, historian),
+  'redis history by hand': (env) => redisHistoryByHand(database(env, 4)),
+  'redis history beside members': async (env) => withPlugin({ storage: await besideMembers(new RedisStorage(database(env, 5))) }, historian),
+  'redis history beside members by hand': async (env) => {
+    await besideMembers(new RedisStorage(database(env, 6)))
+    return redisHistoryByHand(database(env, 6))
+  },
+  'file history': ({ DIRECTORY }) => withPlugin({ storage: new FileStorage(join(DIRECTORY, 'history')) }, historian),
+  'file history by hand': async ({ DIRECTORY }) => {
+    await mkdir(join(DIRECTORY, 'by hand'), { recursive: true })
+    return fileHistoryByHand(join(DIRECTORY, 'by hand'))
   },
   'file counter': ({ DIRECTORY }) => withPlugin({ storage: new FileStorage(DIRECTORY) }, counter),
   'file counter by hand': ({ DIRECTORY }) => filesByHand(DIRECTORY),

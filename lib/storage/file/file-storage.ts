@@ -181,7 +181,10 @@ export class FileStorage implements Storage {
 
   async #inTurn (key: string, work: (path: string) => Promise<void>): Promise<void> {
     const path = join(await this.#use(), fileName(key))
-    await files.run([path], (turn) => turn.then(() => work(path)))
+    await files.run([path], async (turn) => {
+      await turn
+      await work(path)
+    })
   }
 
   /** @param mode of the file that is replaced; without one the system decides */
@@ -199,7 +202,11 @@ export class FileStorage implements Storage {
 
   /** A file that is expired now may be replaced in a moment: it is looked at again when it is its turn. */
   async #removeExpired (path: string): Promise<void> {
-    if (await this.#isExpired(path)) await files.run([path], (turn) => turn.then(() => this.#unlinkExpired(path)))
+    if (!await this.#isExpired(path)) return
+    await files.run([path], async (turn) => {
+      await turn
+      await this.#unlinkExpired(path)
+    })
   }
 
   async #unlinkExpired (path: string): Promise<void> {

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
-import { provideDocumentStore, saveEach } from '../document-store.js'
+import { provideDocumentStore } from '../document-store.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
 import { type Expiry, pruneRegularly } from '../expiry.js'
 import type { Storage } from '../storage.js'
@@ -82,8 +82,18 @@ export class MemoryStorage implements Storage {
   static {
     provideDocumentStore(this.prototype, (storage) => ({
       load: async (keys) => keys.map((key) => storage.#documents.get(key)),
-      save: (changes) => saveEach(changes, async ({ key, edit }) =>
-        storage.#keep(key, TextDocument.edited(storage.#documents.get(key), edit, key)))
+      save: async (changes) => {
+        const failures: unknown[] = []
+        for (const change of changes) {
+          try {
+            storage.#keep(change.key, TextDocument.edited(storage.#documents.get(change.key), change.edit, change.key))
+            change.isSaved = true
+          } catch (error) {
+            failures.push(error)
+          }
+        }
+        if (failures.length > 0) throw failures[0]
+      }
     }))
   }
 }
