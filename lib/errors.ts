@@ -1,14 +1,12 @@
 import { createError } from '@fastify/error'
 
-/** An option of the plugin or of a storage is wrong or unknown. Mend the one that it names. 500, a TypeError. */
-export const FST_BOTAS_STATE_INVALID_OPTION = createError<[option: string, expected: string, got: string]>(
-  'FST_BOTAS_STATE_INVALID_OPTION', 'the option "%s" must be %s, got %s', 500, TypeError)
+/** An option of the plugin or of a storage is wrong or unknown: fix the one that the message names. 500, a TypeError. */
+export const FST_BOTAS_STATE_INVALID_OPTION = createError<[problem: string]>('FST_BOTAS_STATE_INVALID_OPTION', '%s', 500, TypeError)
 
-/** A path is not `scope.key` or `key`, or a key is no string. 500, a TypeError. */
-export const FST_BOTAS_STATE_INVALID_PATH = createError<[path: string, reason: string]>(
-  'FST_BOTAS_STATE_INVALID_PATH', 'the path %s %s', 500, TypeError)
+/** A path is not `scope.key` or `key`, a key is not a string, or a property was assigned to: use `set`. 500, a TypeError. */
+export const FST_BOTAS_STATE_INVALID_PATH = createError<[problem: string]>('FST_BOTAS_STATE_INVALID_PATH', '%s', 500, TypeError)
 
-/** A value was set or changed to something that JSON cannot hold: store what it is made of. 500, a TypeError. */
+/** A value was set or changed to something that JSON cannot hold: store the data that it is made of. 500, a TypeError. */
 export const FST_BOTAS_STATE_NOT_SERIALIZABLE = createError<[place: string, reason: string]>(
   'FST_BOTAS_STATE_NOT_SERIALIZABLE', '%s cannot be stored as JSON: it holds %s', 500, TypeError)
 
@@ -43,9 +41,9 @@ export const FST_BOTAS_STATE_FAILED = createError<[scope: string, options: { cau
 export const FST_BOTAS_STATE_LOAD_FAILED = createError<[keys: string, options: { cause: unknown }]>(
   'FST_BOTAS_STATE_LOAD_FAILED', 'the state could not be loaded: %s', 500)
 
-/** A stored document is no JSON object. It is left as it is: mend or delete it. 500. */
+/** A stored document is not a JSON object. It is not modified: fix it, or delete it with `clear()`. 500. */
 export const FST_BOTAS_STATE_CORRUPT_DOCUMENT = createError<[key: string, reason: string]>(
-  'FST_BOTAS_STATE_CORRUPT_DOCUMENT', 'the stored document "%s" is %s; it was left as it is', 500)
+  'FST_BOTAS_STATE_CORRUPT_DOCUMENT', 'the stored document "%s" is %s; it was not modified', 500)
 
 /** The storage failed or was too slow while a turn was saved: `cause` is its error, the message tells which keys were saved. 500. */
 export const FST_BOTAS_STATE_SAVE_FAILED = createError<[saved: string, unsaved: string, options: { cause: unknown }]>(

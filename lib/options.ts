@@ -1,7 +1,6 @@
 import type { FastifyRequest } from 'fastify'
-import { FST_BOTAS_STATE_INVALID_OPTION } from './errors.js'
 import type { TurnIdentity } from './turn/identity.js'
-import { assertKnownOptions, describeValue } from './storage/option-checks.js'
+import { assertKnownOptions, describeValue, invalidOption } from './storage/option-checks.js'
 import { openStorage } from './storage/open-storage.js'
 import { type Storage, isStorage } from './storage/storage.js'
 
@@ -83,5 +82,5 @@ function assertMilliseconds (name: string, value: unknown): void {
 }
 
 function invalid (option: string, expected: string, value: unknown): Error {
-  return new FST_BOTAS_STATE_INVALID_OPTION(option, expected, describeValue(value))
+  return invalidOption(option, expected, describeValue(value))
 }

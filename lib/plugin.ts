@@ -1,12 +1,14 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_INVALID_PATH, FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from './errors.js'
+import { activityIdentity, missingFields } from './fastify/activity.js'
 import { routeCompletion } from './fastify/route-context.js'
 import { TurnRequest, isThenable, kTurnRequest, turnRequestOf } from './fastify/turn-request.js'
-import { type PersistedScope, type TurnIdentity, activityIdentity, identifiedBy, missingFields } from './turn/identity.js'
+import { type TurnIdentity, identifiedBy } from './turn/identity.js'
 import type { BotasStateStats } from './turn/telemetry.js'
 import { type BotasStateOptions, type Identified, checkOptions } from './options.js'
 import type { Storage } from './storage/storage.js'
+import type { PersistedScope } from './state/state-scope.js'
 import type { TurnState } from './state/turn-state.js'
 import { Turns } from './turn/turns.js'
 
@@ -175,7 +177,7 @@ function decorate (fastify: FastifyInstance, botasState: BotasState, stateOf: (r
         return stateOf(this)
       },
       setter () {
-        throw new FST_BOTAS_STATE_INVALID_PATH('"state"', 'cannot be assigned to: call set(key, value) on a scope of request.state instead')
+        throw new FST_BOTAS_STATE_INVALID_PATH('"state" cannot be assigned to: call set(key, value) on a scope of request.state instead')
       }
     })
   } catch (error) {

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { FileStorage } from '../lib/index.js'
-import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { mkdir, readFile, readdir, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CONVERSATION_KEY, USER_KEY, message } from './helpers/activities.js'
 import { buildFastify, post } from './helpers/build-fastify.js'
@@ -108,6 +109,15 @@ t.test('a corrupt document fails every turn that touches it, stays as it is, and
     t.equal((await post(url, message({ text: 'clear' }))).status, 200)
     await t.rejects(readFile(path), { code: 'ENOENT' })
   }
+
+  await mkdir(path)
+  t.equal((await post(url, message({ text: 'neither' }))).status, 200)
+  t.match(await post(url, message({ text: 'touch' })), { status: 500, body: { message: /users\/user-1" is not a regular file/ } })
+  await rmdir(path)
+  execFileSync('mkfifo', [path])
+  t.match(await post(url, message({ text: 'touch' })), { status: 500, body: { message: /users\/user-1" is not a regular file/ } })
+  t.equal((await post(url, message({ text: 'clear' }))).status, 200)
+  await t.rejects(readFile(path), { code: 'ENOENT' })
 
   await writeFile(path, `\uFEFF ${long}\n`)
   t.match(await post(url, message({ text: 'touch' })), { status: 200, body: { name: 'hunter2' } })

@@ -393,11 +393,11 @@ t.test('deleting the last key removes the document', async (t) => {
   t.equal(await stored(), undefined)
 })
 
-t.test('a key that is no string is refused', async (t) => {
+t.test('a key that is not a string is refused', async (t) => {
   const { turn } = await openBot(t)
   await turn((scope) => {
     for (const key of [undefined, null, 7, {}] as unknown as string[]) {
-      const expected = { code: 'FST_BOTAS_STATE_INVALID_PATH', message: /no string/ }
+      const expected = { code: 'FST_BOTAS_STATE_INVALID_PATH', message: /a key must be a string, got/ }
       t.throws(() => scope.get(key), expected)
       t.throws(() => scope.set(key, 1), expected)
       t.throws(() => scope.update(key, () => 1), expected)

@@ -51,7 +51,7 @@ t.test('a path that leads nowhere is refused and named', async (t) => {
     const paths: Array<[string, RegExp]> = [
       ['conversation.a.b', /"conversation.a.b" has more than one dot/], ['dialog.a', /unknown scope/],
       ['', /empty part/], ['.a', /empty part/], ['user.', /empty part/], ['.', /empty part/], ['a..b', /empty part/],
-      ['__proto__.a', /unknown scope/], [7 as unknown as string, /no string/], [undefined as unknown as string, /no string/]
+      ['__proto__.a', /unknown scope/], [7 as unknown as string, /must be a string, got a number/], [undefined as unknown as string, /must be a string, got undefined/]
     ]
     for (const [path, message] of paths) {
       const expected = { code: 'FST_BOTAS_STATE_INVALID_PATH', statusCode: 500, message }

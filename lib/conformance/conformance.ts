@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import type { Storage } from '../storage/storage.js'
-import { documentPromises } from './document-promises.js'
-import { expiringUpdatePromises, expiryPromises } from './expiry-promises.js'
-import type { StoragePromise, UpdatingStorage } from './storage-promise.js'
-import { updatePromises } from './update-promises.js'
+import { documentChecks } from './document-checks.js'
+import { expiringUpdateChecks, expiryChecks } from './expiry-checks.js'
+import type { StorageCheck, UpdatingStorage } from './storage-check.js'
+import { updateChecks } from './update-checks.js'
 
 /** Declares one test, as `test` of node:test, tap and vitest do. */
 export type DeclareTest = (title: string, work: () => Promise<void>) => unknown
@@ -38,21 +38,21 @@ export interface StorageFeatures {
  */
 export function conformance (test: DeclareTest, open: OpenStorage, features: StorageFeatures = {}): void {
   const { update = true, ttl = false } = features
-  declare(test, documentPromises, open, {})
+  declare(test, documentChecks, open, {})
   const openUpdating = async (options: { ttl?: number }): Promise<UpdatingStorage> => assertUpdating(await open(options))
-  if (update) declare(test, updatePromises, openUpdating, {})
-  if (ttl) declare(test, expiryPromises, open, { ttl: 1 })
-  if (ttl && update) declare(test, expiringUpdatePromises, openUpdating, { ttl: 1 })
+  if (update) declare(test, updateChecks, openUpdating, {})
+  if (ttl) declare(test, expiryChecks, open, { ttl: 2 })
+  if (ttl && update) declare(test, expiringUpdateChecks, openUpdating, { ttl: 2 })
 }
 
 function declare<S extends Storage> (
-  test: DeclareTest, promises: Array<StoragePromise<S>>, open: (options: { ttl?: number }) => S | Promise<S>, options: { ttl?: number }
+  test: DeclareTest, checks: Array<StorageCheck<S>>, open: (options: { ttl?: number }) => S | Promise<S>, options: { ttl?: number }
 ): void {
-  for (const { title, keep } of promises) {
+  for (const { title, run } of checks) {
     test(title, async () => {
       const storage = await open(options)
       try {
-        await keep(storage)
+        await run(storage)
       } finally {
         await storage.close?.()
       }

@@ -12,10 +12,11 @@ import { isAs, snapshotOfStored } from './snapshot.js'
  */
 export class TextDocument implements Document {
   readonly #key: string
-  readonly #content: Buffer | string | undefined
+  /** as it is stored; an error where it could not even be read */
+  readonly #content: Buffer | string | Error | undefined
   #members: ReadonlyMap<string, string> | undefined
 
-  private constructor (key: string, content: Buffer | string | undefined, members?: ReadonlyMap<string, string>) {
+  private constructor (key: string, content: Buffer | string | Error | undefined, members?: ReadonlyMap<string, string>) {
     this.#key = key
     this.#content = content
     this.#members = members
@@ -24,10 +25,10 @@ export class TextDocument implements Document {
   /**
    * A document as it is stored.
    *
-   * @param content a JSON object, in UTF-8
+   * @param content a JSON object, in UTF-8; or the FST_BOTAS_STATE_CORRUPT_DOCUMENT that says why there is none
    * @param key names the document in errors
    */
-  static stored (content: Buffer | string, key: string): TextDocument {
+  static stored (content: Buffer | string | Error, key: string): TextDocument {
     return new TextDocument(key, content)
   }
 
@@ -60,10 +61,16 @@ export class TextDocument implements Document {
 
   /** What is stored, or to be stored. */
   get content (): Buffer | string {
+    if (this.#content instanceof Error) throw this.#content
     if (this.#content !== undefined) return this.#content
     let text = ''
     for (const [name, member] of this.#texts) text += `${text === '' ? '{' : ','}${JSON.stringify(name)}:${member}`
     return text === '' ? '{}' : `${text}}`
+  }
+
+  /** Whether it is what came out of a storage as these bytes. */
+  isStoredAs (bytes: Buffer): boolean {
+    return Buffer.isBuffer(this.#content) && this.#content.equals(bytes)
   }
 
   names (): Iterable<string> {

@@ -8,7 +8,7 @@ import { FST_BOTAS_STATE_INVALID_PATH } from '../errors.js'
  */
 export function refuseAssignment ({ prototype }: { prototype: object }, advice: (name: string) => string): void {
   const refuse = (name: string | symbol): never => {
-    throw new FST_BOTAS_STATE_INVALID_PATH(`"${String(name)}"`, advice(String(name)))
+    throw new FST_BOTAS_STATE_INVALID_PATH(`"${String(name)}" ${advice(String(name))}`)
   }
   for (const [name, { value, get }] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
     Object.defineProperty(prototype, name, { configurable: true, get: get ?? (() => value), set: () => refuse(name) })

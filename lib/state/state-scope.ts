@@ -1,5 +1,8 @@
 import type { StateDocument } from '../document/document.js'
 
+/** The scopes that are stored, each under a key of its own. */
+export type PersistedScope = 'conversation' | 'user'
+
 /** Accepts any key but one whose type the user declared: that key has an overload of its own. */
 export type Undeclared<Shape, Key> = Key & (Key extends keyof Shape ? never : unknown)
 

@@ -226,7 +226,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   }
 
   #assertName (name: unknown): void {
-    if (typeof name !== 'string') throw new FST_BOTAS_STATE_INVALID_PATH(String(name), 'is no string')
+    if (typeof name !== 'string') throw new FST_BOTAS_STATE_INVALID_PATH(`a key must be a string, got ${describeType(name)}`)
   }
 
   #assertAvailable (): void {

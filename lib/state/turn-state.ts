@@ -1,6 +1,5 @@
-import { FST_BOTAS_STATE_INVALID_PATH } from '../errors.js'
-import type { PersistedScope } from '../turn/identity.js'
-import type { AnyKey, StateScope, Undeclared } from './state-scope.js'
+import { parsePath } from './path.js'
+import type { AnyKey, PersistedScope, StateScope, Undeclared } from './state-scope.js'
 import { refuseAssignment } from './refuse-assignment.js'
 import { TrackedScope } from './tracked-scope.js'
 
@@ -190,23 +189,9 @@ export class TurnScopes implements TurnState {
   }
 
   #resolve (path: string): [scope: StateScope, key: string] {
-    if (typeof path !== 'string') throw new FST_BOTAS_STATE_INVALID_PATH(String(path), 'is no string')
-    const parts = path.split('.')
-    if (parts.includes('')) throw invalid(path, 'has an empty part')
-    if (parts.length > 2) throw invalid(path, 'has more than one dot: it is "scope.key" or "key"')
-    if (parts.length === 1) return [this.temp, path]
-    const [scope, key] = parts as [string, string]
-    switch (scope.toLowerCase()) {
-      case 'conversation': return [this.conversation, key]
-      case 'user': return [this.user, key]
-      case 'temp': return [this.temp, key]
-    }
-    throw invalid(path, 'names an unknown scope: there are "conversation", "user" and "temp"')
+    const { scope, key } = parsePath(path)
+    return [this[scope], key]
   }
-}
-
-function invalid (path: string, reason: string): Error {
-  return new FST_BOTAS_STATE_INVALID_PATH(`"${path}"`, reason)
 }
 
 refuseAssignment(TurnScopes, (name) =>

@@ -1,6 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import { FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
-import { describeUrl, schemeOf } from './option-checks.js'
+import { describeUrl, invalidOption, schemeOf } from './option-checks.js'
 import { FileStorage } from './file/file-storage.js'
 import { MemoryStorage } from './memory/memory-storage.js'
 import { requireIoredis } from './redis/client.js'
@@ -36,6 +35,6 @@ function directoryOf (url: string, path: string): string {
 }
 
 function invalid (url: string): Error {
-  return new FST_BOTAS_STATE_INVALID_OPTION('storage',
+  return invalidOption('storage',
     `a URL like memory:, file:./bot-state, redis://host:6379 or rediss://host:6379, ${REDIS_URL_RULES}`, describeUrl(url))
 }

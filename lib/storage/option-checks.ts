@@ -14,12 +14,17 @@ const HARMLESS = /^[\w .-]*$/
  * @throws FST_BOTAS_STATE_INVALID_OPTION
  */
 export function assertKnownOptions (options: object, names: string[], others: string[] = []): void {
-  if (typeof options !== 'object' || options === null) throw new FST_BOTAS_STATE_INVALID_OPTION('options', 'an object', describeType(options))
-  for (const [name, value] of Object.entries(options)) {
-    if (!names.includes(name) && !others.includes(name)) {
-      throw new FST_BOTAS_STATE_INVALID_OPTION(HARMLESS.test(name) ? name : `${schemeOf(name) ?? ''}…`, `one of ${names.join(', ')}`, describeType(value))
-    }
+  if (typeof options !== 'object' || options === null) throw invalidOption('options', 'an object', describeType(options))
+  for (const name of Object.keys(options)) {
+    if (names.includes(name) || others.includes(name)) continue
+    const shown = HARMLESS.test(name) ? name : `${schemeOf(name) ?? ''}…`
+    throw new FST_BOTAS_STATE_INVALID_OPTION(`unknown option "${shown}"; known options: ${names.join(', ')}`)
   }
+}
+
+/** The error of an option whose value is wrong. `got` must not be the value where that may hold a password. */
+export function invalidOption (name: string, expected: string, got: string): Error {
+  return new FST_BOTAS_STATE_INVALID_OPTION(`the option "${name}" must be ${expected}, got ${got}`)
 }
 
 /**
@@ -30,7 +35,7 @@ export function assertKnownOptions (options: object, names: string[], others: st
  */
 export function assertWholeNumber (name: string, value: unknown, unit: string): asserts value is number | undefined {
   if (value === undefined || (Number.isInteger(value) && (value as number) >= 1 && (value as number) <= MAX_WHOLE_NUMBER)) return
-  throw new FST_BOTAS_STATE_INVALID_OPTION(name, `a whole number of ${unit} from 1 to ${MAX_WHOLE_NUMBER}`,
+  throw invalidOption(name, `a whole number of ${unit} from 1 to ${MAX_WHOLE_NUMBER}`,
     typeof value === 'number' ? String(value) : describeType(value))
 }
 

@@ -1,3 +1,4 @@
+import type { PersistedScope } from '../state/state-scope.js'
 import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_NOT_A_TURN } from '../errors.js'
 import { isObject, describeType } from '../document/describe-type.js'
 
@@ -17,47 +18,12 @@ type IdName = keyof TurnIdentity
 /** Ids as they were found, of any kind. */
 type Ids = { [Name in IdName]?: unknown }
 
-/** The scopes that are stored, each under a key of its own. */
-export type PersistedScope = 'conversation' | 'user'
-
 const collections = { conversation: 'conversations', user: 'users' } as const
 const idNames = { conversation: 'conversationId', user: 'userId' } as const
-const activityFields = {
-  channelId: 'channelId',
-  botId: 'recipient.id',
-  conversationId: 'conversation.id',
-  userId: 'from.id'
-} as const
-
 const MAX_ID_LENGTH = 1024
 const CONTROL_CHARACTER = /\p{Cc}/u
 /** Control characters, and halves of surrogate pairs: with the flag `u` whole pairs are none. */
 const UNFIT = /[\p{Cc}\p{Cs}]/u
-
-/**
- * The identity of the turn that a Bot Framework activity begins, the default of the option `identify`. An id that is
- * missing, `null` or empty is missing.
- *
- * @example
- * identify: ({ body }) => activityIdentity(body, { botId: 'my-skill' })
- *
- * @param body anything; it counts as an activity when it is an object with a `channelId` and an object as `recipient`
- * @param options `botId` takes the place of `recipient.id`: for a skill, which must not share the documents of the bot that calls it
- * @returns `undefined` if the body is no activity, or names no bot. `conversationId` and `userId` are `undefined` if the activity has none.
- * @throws FST_BOTAS_STATE_INVALID_ID naming the field whose id cannot be part of a key
- */
-export function activityIdentity (body: unknown, { botId }: { botId?: string | undefined } = {}): TurnIdentity | undefined {
-  const { channelId, recipient, conversation, from } = membersOf(body)
-  if (!isObject(recipient)) return undefined
-  const [bot, botField] = isMissing(botId) ? [recipient.id, activityFields.botId] : [botId, 'botId']
-  if (isMissing(channelId) || isMissing(bot)) return undefined
-  return {
-    channelId: validId(channelId, activityFields.channelId),
-    botId: validId(bot, botField),
-    conversationId: optionalId(idOf(conversation, activityFields.conversationId), activityFields.conversationId),
-    userId: optionalId(idOf(from, activityFields.userId), activityFields.userId)
-  }
-}
 
 /**
  * The key of a conversation's document: `{channelId}/{botId}/conversations/{conversationId}`.
@@ -116,44 +82,28 @@ export function missingIds (scope: PersistedScope, identity: Ids): IdName[] {
   return (['channelId', 'botId', idNames[scope]] as const).filter((name) => isMissing(identity[name]))
 }
 
-/** The fields that a body lacks for a scope, all of them where it is no activity at all. */
-export function missingFields (scope: PersistedScope, body: unknown): string[] {
-  const { channelId, recipient, conversation, from } = membersOf(body)
-  const found = {
-    channelId,
-    botId: membersOf(recipient).id,
-    conversationId: membersOf(conversation).id,
-    userId: membersOf(from).id
-  }
-  return missingIds(scope, found).map((name) => activityFields[name])
-}
-
 function requiredKey (scope: PersistedScope, identity: TurnIdentity): string {
   const key = keyOf(scope, checkedIdentity(identity))
   if (key === undefined) throw new FST_BOTAS_STATE_NOT_A_TURN(scope, `the identity lacks ${missingIds(scope, identity).join(', ')}`)
   return key
 }
 
-function membersOf (value: unknown): Record<string, unknown> {
-  return isObject(value) ? value : {}
-}
-
-function idOf (account: unknown, field: string): unknown {
-  if (account == null) return undefined
-  if (!isObject(account)) throw new FST_BOTAS_STATE_INVALID_ID(field, `expected the member of an object, got ${describeType(account)}`)
-  return account.id
-}
-
-function isMissing (id: unknown): id is null | undefined | '' {
+/** Whether an id is not there: an empty one is not. */
+export function isMissing (id: unknown): id is null | undefined | '' {
   return id == null || id === ''
 }
 
-function optionalId (id: unknown, field: string): string | undefined {
+/** @throws FST_BOTAS_STATE_INVALID_ID */
+export function optionalId (id: unknown, field: string): string | undefined {
   return isMissing(id) ? undefined : validId(id, field)
 }
 
-/** The id itself stays out of the message: it may be long, and it is somebody's. */
-function validId (id: unknown, field: string): string {
+/**
+ * The id itself stays out of the message: it may be long, and it is somebody's.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_ID
+ */
+export function validId (id: unknown, field: string): string {
   if (typeof id !== 'string') throw new FST_BOTAS_STATE_INVALID_ID(field, id == null ? 'it is missing' : `expected a string, got ${describeType(id)}`)
   const flaw = flawOf(id)
   if (flaw !== undefined) throw new FST_BOTAS_STATE_INVALID_ID(field, flaw)

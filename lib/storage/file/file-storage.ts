@@ -5,10 +5,10 @@ import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../../errors.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { describeType } from '../../document/describe-type.js'
-import { assertKnownOptions, assertWholeNumber, describeUrl, schemeOf } from '../option-checks.js'
+import { assertKnownOptions, assertWholeNumber, describeUrl, invalidOption, schemeOf } from '../option-checks.js'
 import { provideDocumentStore, saveEach } from '../document-store.js'
 import { type Expiry, pruneRegularly } from '../expiry.js'
 import { fileName, isDocumentName } from './file-name.js'
@@ -38,10 +38,10 @@ const READ_ONLY = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK
 const NO_FILE = new Set<string | undefined>(['ENXIO', 'EOPNOTSUPP', 'ENODEV', 'EISDIR'])
 const PERMISSIONS = 0o7777
 
-/** A document, and the permissions of its file. */
+/** A document, and the permissions of its file, if that is one. */
 interface DocumentFile {
-  bytes: Buffer
-  mode: number
+  document: TextDocument
+  mode: number | undefined
 }
 
 /** The options of `FileStorage`. */
@@ -160,20 +160,18 @@ export class FileStorage implements Storage {
     return Promise.all(keys.map(async (key, index) => {
       const path = paths[index] as string
       await this.#removeExpired(path)
-      const file = await readFile(path, key)
-      return file && TextDocument.stored(file.bytes, key)
+      return (await readDocument(path, key))?.document
     }))
   }
 
-  /** @param loaded a document that may be stored still: what is known of it need not be found out again */
+  /** @param loaded the document that may be stored still */
   async #replace (
     key: string, loaded: TextDocument | undefined, change: (stored: TextDocument | undefined) => TextDocument | undefined
   ): Promise<void> {
     await this.#inTurn(key, async (path) => {
       await this.#unlinkExpired(path)
-      const file = await readFile(path, key)
-      const isLoaded = file !== undefined && loaded !== undefined && file.bytes.equals(loaded.content as Buffer)
-      const next = change(isLoaded ? loaded : file && TextDocument.stored(file.bytes, key))
+      const file = await readDocument(path, key, loaded)
+      const next = change(file?.document)
       if (next !== undefined) await this.#write(path, next.content, file?.mode)
       else if (file !== undefined) await ifThere(unlink(path))
     })
@@ -222,7 +220,7 @@ export class FileStorage implements Storage {
 }
 
 function invalidDirectory (got: string): Error {
-  return new FST_BOTAS_STATE_INVALID_OPTION('directory', 'a path', got)
+  return invalidOption('directory', 'a path', got)
 }
 
 /** Removes the temporary files of earlier processes. What cannot be removed is no reason to fail: it is never read. */
@@ -234,8 +232,25 @@ async function sweep (directory: string): Promise<void> {
   } catch {}
 }
 
+/**
+ * What is stored at a path.
+ *
+ * @param loaded a document that may be stored still: what is known of it need not be found out again
+ */
+async function readDocument (path: string, key: string, loaded?: TextDocument): Promise<DocumentFile | undefined> {
+  try {
+    const file = await readFile(path, key)
+    if (file === undefined) return undefined
+    const { bytes, mode } = file
+    return { document: loaded?.isStoredAs(bytes) === true ? loaded : TextDocument.stored(bytes, key), mode }
+  } catch (error) {
+    if (error instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT) return { document: TextDocument.stored(error, key), mode: undefined }
+    throw error
+  }
+}
+
 /** fstatSync does not block: the system has looked that up to open the file. */
-async function readFile (path: string, key: string): Promise<DocumentFile | undefined> {
+async function readFile (path: string, key: string): Promise<{ bytes: Buffer, mode: number } | undefined> {
   const file = await ifThere(open(path, READ_ONLY).catch((error: NodeJS.ErrnoException) => {
     throw NO_FILE.has(error.code) ? notAFile(key) : error
   }))

@@ -1,8 +1,7 @@
 import { createRequire } from 'node:module'
 import type { Cluster, Redis } from 'ioredis'
-import { FST_BOTAS_STATE_INVALID_OPTION } from '../../errors.js'
 import { describeType } from '../../document/describe-type.js'
-import { describeUrl } from '../option-checks.js'
+import { describeUrl, invalidOption } from '../option-checks.js'
 import { REDIS_URL_RULES, parseRedisUrl } from './url.js'
 
 /** A client of ioredis. */
@@ -47,7 +46,7 @@ export function openClient (url: string): RedisClient {
       retryStrategy: pause,
       reconnectOnError: replicaMet()
     })
-    // It would go on in the database 0.
+    // If SELECT fails, ioredis stays connected to database 0: reconnect instead.
     client.on('error', (error: Error & { command?: { name: string } }) => {
       if (error.command?.name === 'select') client.disconnect(true)
     })
@@ -94,11 +93,11 @@ export function requireIoredis (option: string): typeof import('ioredis') {
   try {
     require.resolve('ioredis')
   } catch {
-    throw new FST_BOTAS_STATE_INVALID_OPTION(option, 'used with the package ioredis', 'a Redis URL without it: npm install ioredis')
+    throw invalidOption(option, 'used with the package ioredis', 'a Redis URL without it: npm install ioredis')
   }
   return require('ioredis')
 }
 
 function invalidConnection (got: string): Error {
-  return new FST_BOTAS_STATE_INVALID_OPTION('connection', `a redis:// or rediss:// URL, ${REDIS_URL_RULES}, or a client of ioredis`, got)
+  return invalidOption('connection', `a redis:// or rediss:// URL, ${REDIS_URL_RULES}, or a client of ioredis`, got)
 }

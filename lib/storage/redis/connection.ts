@@ -139,7 +139,7 @@ export class RedisConnection {
         call
       }
       const giveUp = (): void => {
-        // What costs a turn is an outage, also where nothing says why.
+        // Report an outage as soon as a caller gives up, even if the client emitted no error.
         if (this.#reasons.length === 0) this.#beginOutage(this.#unreachable())
         waiting.fail()
       }
@@ -153,7 +153,7 @@ export class RedisConnection {
     this.#unanswered++
     this.#silentSince ??= performance.now()
     const answered = this.#nodes?.sent()
-    if (this.#nodes === undefined) sendTogether(this.client as Redis)
+    if (this.#nodes === undefined) corkUntilImmediate(this.client as Redis)
     return command().then((result) => {
       this.#unanswered--
       answered?.()
@@ -230,7 +230,7 @@ export class RedisConnection {
  * What is asked for until the next turn of the event loop is sent in one go. (With `enableAutoPipelining` ioredis does
  * that, too, but by way of objects which the garbage collector copies around for long.)
  */
-function sendTogether ({ stream }: Partial<Redis>): void {
+function corkUntilImmediate ({ stream }: Partial<Redis>): void {
   // A client that has never been connected has none.
   if (stream?.writableCorked !== 0) return
   stream.cork()

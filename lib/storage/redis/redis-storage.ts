@@ -2,9 +2,8 @@ import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
-import { FST_BOTAS_STATE_INVALID_OPTION } from '../../errors.js'
 import { describeType } from '../../document/describe-type.js'
-import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
+import { assertKnownOptions, assertWholeNumber, invalidOption } from '../option-checks.js'
 import { type Comparison, compareAndSet } from './compare-and-set.js'
 import { provideDocumentStore, saveEach } from '../document-store.js'
 import type { Expiry } from '../expiry.js'
@@ -50,7 +49,7 @@ export class RedisStorage implements Storage {
     assertKnownOptions(options, ['keyPrefix', 'ttl'])
     const { keyPrefix = 'botas:', ttl } = options
     if (typeof keyPrefix !== 'string') {
-      throw new FST_BOTAS_STATE_INVALID_OPTION('keyPrefix', 'a string', describeType(keyPrefix))
+      throw invalidOption('keyPrefix', 'a string', describeType(keyPrefix))
     }
     assertWholeNumber('ttl', ttl, 'seconds')
     this.#prefix = keyPrefix

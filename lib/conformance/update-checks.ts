@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict'
 import type { StateDocument } from '../document/document.js'
-import { type StoragePromise, type UpdatingStorage, read } from './storage-promise.js'
+import { type StorageCheck, type UpdatingStorage, read } from './storage-check.js'
 
 /** What `update` promises: a change of one document that nothing comes between. */
-export const updatePromises: Array<StoragePromise<UpdatingStorage>> = [
+export const updateChecks: Array<StorageCheck<UpdatingStorage>> = [
   {
     title: 'an update changes a document and keeps what it does not touch',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { n: 1, unknown: { to: ['us'] } } })
       await storage.update('key', (current) => ({ ...current, n: 2 }))
       assert.deepEqual(await read(storage, 'key'), { key: { n: 2, unknown: { to: ['us'] } } })
@@ -14,7 +14,7 @@ export const updatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'an update may change the document that it is given',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { list: [1], n: 1 } })
       const loaded = await load(storage, 'key')
       await storage.update('key', (current) => {
@@ -26,7 +26,7 @@ export const updatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'what an update is given or gives is a copy',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { list: [1] } })
       let given: unknown
       const next = { list: [9] }
@@ -41,14 +41,14 @@ export const updatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'an update creates a document where there is none',
-    async keep (storage) {
+    async run (storage) {
       await storage.update('key', (current) => ({ had: current ?? 'nothing' }))
       assert.deepEqual(await read(storage, 'key'), { key: { had: 'nothing' } })
     }
   },
   {
     title: 'an update that gives undefined removes the document',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { n: 1 } })
       await storage.update('key', () => undefined)
       await storage.update('never stored', () => undefined)
@@ -57,7 +57,7 @@ export const updatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'an update that throws passes its error on and stores nothing',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { n: 1 } })
       const error = new Error('no change')
       await assert.rejects(async () => storage.update('key', (current) => {
@@ -71,7 +71,7 @@ export const updatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'an update notices what was written since the document was loaded',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { n: 1 } })
       const loaded = await load(storage, 'key')
       await storage.write({ key: { n: 10 } })
@@ -81,7 +81,7 @@ export const updatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'an update notices that the document was deleted since it was loaded',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { n: 1 } })
       const loaded = await load(storage, 'key')
       await storage.delete(['key'])
@@ -91,7 +91,7 @@ export const updatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'an update takes a document that it did not load itself for what it is',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { n: 1 } })
       await storage.update('key', (current) => ({ n: current?.n as number + 1 }), { n: 100 })
       assert.deepEqual(await read(storage, 'key'), { key: { n: 2 } })
@@ -99,7 +99,7 @@ export const updatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'of 100 updates at once none is lost',
-    async keep (storage) {
+    async run (storage) {
       const loaded = await load(storage, 'key')
       await Promise.all(Array.from({ length: 100 }, (_, index) =>
         storage.update('key', (current) => ({ ...current, [index]: true, n: (current?.n as number ?? 0) + 1 }), loaded)))

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
-import { type StoragePromise, read } from './storage-promise.js'
+import { type StorageCheck, read } from './storage-check.js'
 
 /** What `read`, `write`, `delete` and `close` promise. */
-export const documentPromises: StoragePromise[] = [
+export const documentChecks: StorageCheck[] = [
   {
     title: 'a key that is not stored is left out',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ there: { a: 1 } })
       assert.deepEqual(await read(storage, 'there', 'not there'), { there: { a: 1 } })
       assert.deepEqual(await read(storage, 'not there'), {})
@@ -14,7 +14,7 @@ export const documentPromises: StoragePromise[] = [
   },
   {
     title: 'every JSON value comes back as it was written',
-    async keep (storage) {
+    async run (storage) {
       const document = {
         text: 'text',
         empty: '',
@@ -36,21 +36,21 @@ export const documentPromises: StoragePromise[] = [
   },
   {
     title: 'an empty document is a document',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: {} })
       assert.deepEqual(await read(storage, 'key'), { key: {} })
     }
   },
   {
     title: 'several documents are written and read at once',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ a: { n: 1 }, b: { n: 2 }, c: { n: 3 } })
       assert.deepEqual(await read(storage, 'c', 'a'), { c: { n: 3 }, a: { n: 1 } })
     }
   },
   {
     title: 'a write replaces the whole document',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { a: 1, b: 2 } })
       await storage.write({ key: { b: 3 } })
       assert.deepEqual(await read(storage, 'key'), { key: { b: 3 } })
@@ -58,7 +58,7 @@ export const documentPromises: StoragePromise[] = [
   },
   {
     title: 'keys may hold any Unicode text',
-    async keep (storage) {
+    async run (storage) {
       const keys = ['channel/bot/users/Zoë', '会话', '🤖/🧠', 'a b', '../../etc/passwd', '%2F', '*?[a]', '__proto__', 'constructor', 'é', 'e\u0301']
       await storage.write(Object.fromEntries(keys.map((key, index) => [key, { index }])))
       for (const [index, key] of keys.entries()) {
@@ -68,7 +68,7 @@ export const documentPromises: StoragePromise[] = [
   },
   {
     title: 'names in a document may be anything',
-    async keep (storage) {
+    async run (storage) {
       const document = JSON.parse('{"__proto__":1,"constructor":2,"toString":3,"":4,"ключ":5,"a.b":6,"$set":7}')
       await storage.write({ key: document })
       const { key } = await read(storage, 'key')
@@ -77,7 +77,7 @@ export const documentPromises: StoragePromise[] = [
   },
   {
     title: 'what is written or read is a copy',
-    async keep (storage) {
+    async run (storage) {
       const document = { list: [1] }
       await storage.write({ key: document })
       document.list.push(2)
@@ -89,7 +89,7 @@ export const documentPromises: StoragePromise[] = [
   },
   {
     title: 'deleting is idempotent',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ a: { n: 1 }, b: { n: 2 } })
       await storage.delete(['a', 'never stored'])
       await storage.delete(['a'])
@@ -99,7 +99,7 @@ export const documentPromises: StoragePromise[] = [
   },
   {
     title: 'closing is idempotent',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ a: { n: 1 } })
       await storage.close?.()
       await storage.close?.()

@@ -3,11 +3,11 @@ import type { Storage } from '../storage/storage.js'
 /** A storage that has the optional method `update`. */
 export type UpdatingStorage = Storage & Required<Pick<Storage, 'update'>>
 
-/** Something that a storage promises. */
-export interface StoragePromise<S extends Storage = Storage> {
+/** A check of something that a storage promises. */
+export interface StorageCheck<S extends Storage = Storage> {
   title: string
-  /** Sees whether a fresh, empty storage keeps it. Throws an AssertionError where it does not. */
-  keep: (storage: S) => Promise<void>
+  /** Tries it on a fresh, empty storage. Throws an AssertionError where it does not hold. */
+  run: (storage: S) => Promise<void>
 }
 
 /** What is stored under some keys, as an object with nothing inherited that could make a difference. */

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict'
 import { setTimeout as wait } from 'node:timers/promises'
-import { type StoragePromise, type UpdatingStorage, read } from './storage-promise.js'
+import { type StorageCheck, type UpdatingStorage, read } from './storage-check.js'
 
-/** What a time to live of one second promises, in milliseconds: shorter than it, and longer. */
-const NOT_YET = 700
-const OVER = 1100
+/** Shorter than the time to live of two seconds, also where the machine is busy, and longer, in milliseconds. */
+const NOT_YET = 1200
+const OVER = 2100
 
-/** What a storage promises whose documents live for one second. */
-export const expiryPromises: StoragePromise[] = [
+/** What a storage promises whose documents live for two seconds. */
+export const expiryChecks: StorageCheck[] = [
   {
     title: 'a document is forgotten when its time to live has passed since the last save',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ old: { n: 1 }, written: { n: 1 } })
       await wait(NOT_YET)
       await storage.write({ written: { n: 2 } })
@@ -24,10 +24,10 @@ export const expiryPromises: StoragePromise[] = [
 ]
 
 /** What such a storage promises where it has `update`. */
-export const expiringUpdatePromises: Array<StoragePromise<UpdatingStorage>> = [
+export const expiringUpdateChecks: Array<StorageCheck<UpdatingStorage>> = [
   {
     title: 'an update renews the time to live',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { n: 1 } })
       await wait(NOT_YET)
       await storage.update('key', (current) => ({ n: current?.n as number + 1 }))
@@ -39,7 +39,7 @@ export const expiringUpdatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'an update finds nothing where the document has expired since it was loaded',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { n: 1 } })
       const { key: loaded } = await storage.read(['key']) as { key: { n: number } }
       await wait(OVER)
@@ -49,7 +49,7 @@ export const expiringUpdatePromises: Array<StoragePromise<UpdatingStorage>> = [
   },
   {
     title: 'an update removes nothing where the document has expired',
-    async keep (storage) {
+    async run (storage) {
       await storage.write({ key: { n: 1 } })
       await wait(OVER)
       await storage.update('key', (current) => current)
