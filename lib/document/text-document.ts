@@ -14,12 +14,15 @@ export class TextDocument implements Document {
   readonly #key: string
   /** as it is stored; an error where it could not even be read */
   readonly #content: Buffer | string | Error | undefined
+  /** by which its storage tells it from what is stored later, if it does */
+  readonly version: unknown
   #members: ReadonlyMap<string, string> | undefined
 
-  private constructor (key: string, content: Buffer | string | Error | undefined, members?: ReadonlyMap<string, string>) {
+  private constructor (key: string, content: Buffer | string | Error | undefined, members?: ReadonlyMap<string, string>, version?: unknown) {
     this.#key = key
     this.#content = content
     this.#members = members
+    this.version = version
   }
 
   /**
@@ -27,9 +30,10 @@ export class TextDocument implements Document {
    *
    * @param content a JSON object, in UTF-8; or the FST_BOTAS_STATE_CORRUPT_DOCUMENT that says why there is none
    * @param key names the document in errors
+   * @param version by which the storage tells it from what is stored later
    */
-  static stored (content: Buffer | string | Error, key: string): TextDocument {
-    return new TextDocument(key, content)
+  static stored (content: Buffer | string | Error, key: string, version?: unknown): TextDocument {
+    return new TextDocument(key, content, undefined, version)
   }
 
   /**
@@ -66,11 +70,6 @@ export class TextDocument implements Document {
     let text = ''
     for (const [name, member] of this.#texts) text += `${text === '' ? '{' : ','}${JSON.stringify(name)}:${member}`
     return text === '' ? '{}' : `${text}}`
-  }
-
-  /** Whether it is what came out of a storage as these bytes. */
-  isStoredAs (bytes: Buffer): boolean {
-    return Buffer.isBuffer(this.#content) && this.#content.equals(bytes)
   }
 
   names (): Iterable<string> {

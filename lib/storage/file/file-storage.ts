@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import * as fs from 'node:fs'
-import { mkdir, opendir, stat, unlink } from 'node:fs/promises'
+import { mkdir, opendir, unlink } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
@@ -24,6 +24,7 @@ const writeFile = promisify(fs.writeFile)
 const fsync = promisify(fs.fsync)
 const close = promisify(fs.close)
 const rename = promisify(fs.rename)
+const stat = promisify(fs.stat)
 
 /** Begins the names of the temporary files of this process; `=` keeps them apart from every document, see fileName. */
 const ASIDE = `=${randomUUID()}-`
@@ -37,12 +38,6 @@ const READ_ONLY = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK
 /** What systems say when something that is no file, a socket for instance, is opened. */
 const NO_FILE = new Set<string | undefined>(['ENXIO', 'EOPNOTSUPP', 'ENODEV', 'EISDIR'])
 const PERMISSIONS = 0o7777
-
-/** A document, and the permissions of its file, if that is one. */
-interface DocumentFile {
-  document: TextDocument
-  mode: number | undefined
-}
 
 /** The options of `FileStorage`. */
 export interface FileStorageOptions extends Expiry {}
@@ -160,7 +155,7 @@ export class FileStorage implements Storage {
     return Promise.all(keys.map(async (key, index) => {
       const path = paths[index] as string
       await this.#removeExpired(path)
-      return (await readDocument(path, key))?.document
+      return readDocument(path, key)
     }))
   }
 
@@ -170,10 +165,10 @@ export class FileStorage implements Storage {
   ): Promise<void> {
     await this.#inTurn(key, async (path) => {
       await this.#unlinkExpired(path)
-      const file = await readDocument(path, key, loaded)
-      const next = change(file?.document)
-      if (next !== undefined) await this.#write(path, next.content, file?.mode)
-      else if (file !== undefined) await ifThere(unlink(path))
+      const stored = await isStored(path, loaded) ? loaded : await readDocument(path, key)
+      const next = change(stored)
+      if (next !== undefined) await this.#write(path, next.content, permissionsOf(stored))
+      else if (stored !== undefined) await ifThere(unlink(path))
     })
   }
 
@@ -232,47 +227,49 @@ async function sweep (directory: string): Promise<void> {
   } catch {}
 }
 
-/**
- * What is stored at a path.
- *
- * @param loaded a document that may be stored still: what is known of it need not be found out again
- */
-async function readDocument (path: string, key: string, loaded?: TextDocument): Promise<DocumentFile | undefined> {
+async function readDocument (path: string, key: string): Promise<TextDocument | undefined> {
   try {
-    const file = await readFile(path, key)
-    if (file === undefined) return undefined
-    const { bytes, mode } = file
-    return { document: loaded?.isStoredAs(bytes) === true ? loaded : TextDocument.stored(bytes, key), mode }
+    return await readFile(path, key)
   } catch (error) {
-    if (error instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT) return { document: TextDocument.stored(error, key), mode: undefined }
+    if (error instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT) return TextDocument.stored(error, key)
     throw error
   }
 }
 
 /** fstatSync does not block: the system has looked that up to open the file. */
-async function readFile (path: string, key: string): Promise<{ bytes: Buffer, mode: number } | undefined> {
+async function readFile (path: string, key: string): Promise<TextDocument | undefined> {
   const file = await ifThere(open(path, READ_ONLY).catch((error: NodeJS.ErrnoException) => {
     throw NO_FILE.has(error.code) ? notAFile(key) : error
   }))
   if (file === undefined) return undefined
   try {
-    const stats = fs.fstatSync(file)
-    const mode = permissionsOf(stats, key)
-    return { bytes: await readAll(file, stats.size), mode }
+    const stats = fs.fstatSync(file, { bigint: true })
+    if (!stats.isFile()) throw notAFile(key)
+    return TextDocument.stored(await readAll(file, Number(stats.size)), key, stats)
   } finally {
     await close(file)
   }
 }
 
+/** Whether a document that was loaded is stored still, by what the system says of its file. */
+async function isStored (path: string, loaded: TextDocument | undefined): Promise<boolean> {
+  const before = loaded?.version as fs.BigIntStats | undefined
+  if (before === undefined) return false
+  const now = await ifThere(stat(path, { bigint: true }))
+  return now !== undefined && now.ino === before.ino && now.ctimeNs === before.ctimeNs && now.size === before.size
+}
+
+/** The permissions of the file of a document, if that is one. */
+function permissionsOf (document: TextDocument | undefined): number | undefined {
+  const stats = document?.version as fs.BigIntStats | undefined
+  return stats && Number(stats.mode) & PERMISSIONS
+}
+
 /** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where what is there is no regular file */
 async function modeOf (path: string, key: string): Promise<number | undefined> {
   const stats = await ifThere(stat(path))
-  return stats && permissionsOf(stats, key)
-}
-
-function permissionsOf (stats: fs.Stats, key: string): number {
-  if (!stats.isFile()) throw notAFile(key)
-  return stats.mode & PERMISSIONS
+  if (stats?.isFile() === false) throw notAFile(key)
+  return stats && stats.mode & PERMISSIONS
 }
 
 function notAFile (key: string): Error {
