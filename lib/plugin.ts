@@ -129,7 +129,8 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     completeRoute(request)
     const turnRequest = turnRequestIn(request)
     turnRequest.watch(reply)
-    return turnRequest.turn.load(identity).then(() => { mark[kAsked] = true })
+    mark[kAsked] = true
+    return turnRequest.turn.load(identity)
   }
 
   function turnRequestIn (request: FastifyRequest): TurnRequest {

@@ -30,7 +30,7 @@ async function saveInTurn (
 ): Promise<void> {
   if (turn !== undefined) await turn
   operation.assertPending()
-  return store.save(changes, operation)
+  await store.save(changes, operation)
 }
 
 /** A storage may ask for an edit late, and more than once. */

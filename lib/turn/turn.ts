@@ -1,6 +1,6 @@
 import type { Document } from '../document/document.js'
 import type { AnswerableTurn, AnsweredTurns } from './answered-turns.js'
-import { FST_BOTAS_STATE_FAILED, FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
+import { FST_BOTAS_STATE_FAILED, FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_NOT_LOADED, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import { type DocumentEdit, save } from './save.js'
 import { type TurnIdentity, keyOf } from './identity.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
@@ -45,6 +45,7 @@ export class Turn implements TurnControl, AnswerableTurn {
   readonly #keys: string[] = []
   #failure: { cause: unknown } | undefined
   #isBegun = false
+  #isLoading = false
   #isEnded = false
   #over: Promise<void> | undefined
   /** who waits for it to be over and saved */
@@ -59,7 +60,7 @@ export class Turn implements TurnControl, AnswerableTurn {
   constructor (context: TurnContext, owner: TurnOwner) {
     this.#context = context
     this.#owner = owner
-    this.state = new TurnScopes(this, (scope) => owner.unavailable(scope))
+    this.state = new TurnScopes(this, (scope) => this.#isLoading ? new FST_BOTAS_STATE_NOT_LOADED(scope) : owner.unavailable(scope))
   }
 
   /** The keys of the documents that the turn is loaded with. */
@@ -118,6 +119,7 @@ export class Turn implements TurnControl, AnswerableTurn {
       keys.push(key)
     }
     if (keys.length === 0) return
+    this.#isLoading = true
     if (this.#hasClient) {
       const mustWait = answered.has(keys)
       answered.add(keys, this)
@@ -129,6 +131,8 @@ export class Turn implements TurnControl, AnswerableTurn {
       operation.succeeded()
     } catch (cause) {
       throw this.#loadFailed(cause, operation)
+    } finally {
+      this.#isLoading = false
     }
   }
 
@@ -233,11 +237,14 @@ export class Turn implements TurnControl, AnswerableTurn {
     return edits
   }
 
-  async #find (operation: Operation): Promise<Array<Document | undefined>> {
+  #find (operation: Operation): Promise<Array<Document | undefined>> {
     const { store, saves } = this.#context
-    if (saves.isBusy(this.#keys)) await saves.settled(this.#keys)
-    operation.assertPending()
-    return store.load(this.#keys, operation)
+    const keys = this.#keys
+    if (!saves.isBusy(keys)) return store.load(keys, operation)
+    return saves.settled(keys).then(() => {
+      operation.assertPending()
+      return store.load(keys, operation)
+    })
   }
 
   #take (found: Array<Document | undefined>): void {
