@@ -94,8 +94,11 @@ function afterColon (text: string, nameEnd: number): number {
   return text.charCodeAt(colon) === COLON ? skipSpace(text, colon + 1) : NOWHERE
 }
 
+/** What is not to be taken as it stands in a name. */
+const SPECIAL = /[\\\p{Cc}]/u
+
 function nameIn (text: string): string | undefined {
-  if (!text.includes('\\')) return text.slice(1, -1)
+  if (!SPECIAL.test(text)) return text.slice(1, -1)
   try {
     return JSON.parse(text)
   } catch {}

@@ -13,19 +13,19 @@ const append = (history: unknown[] = []): unknown[] => [...history, HISTORY[0]].
 
 /** What a turn does with a stored history, and how often that may pass through JSON. */
 const works: Record<string, [work: (state: TurnState) => void, parses: number, stringifies: number]> = {
-  'one message appended': [({ conversation }) => { conversation.update('history', append) }, 1, 1],
+  'one message appended': [({ conversation }) => { conversation.update('messages', append) }, 1, 1],
   'one message appended to what was read before': [({ conversation }) => {
-    conversation.get<unknown[]>('history')
-    conversation.update('history', append)
+    conversation.get<unknown[]>('messages')
+    conversation.update('messages', append)
   }, 1, 1],
   'two messages appended': [({ conversation }) => {
-    conversation.update('history', append)
-    conversation.update('history', append)
+    conversation.update('messages', append)
+    conversation.update('messages', append)
   }, 1, 1],
-  'one message pushed in place': [({ conversation }) => { conversation.get<unknown[]>('history')?.push(HISTORY[0]) }, 1, 1],
-  'replaced by what was read': [({ conversation }) => { conversation.set('history', append(conversation.get('history'))) }, 1, 1],
-  'replaced by an equal one': [({ conversation }) => { conversation.set('history', structuredClone(conversation.get('history'))) }, 1, 0],
-  'only read': [({ conversation }) => { conversation.get('history') }, 1, 0],
+  'one message pushed in place': [({ conversation }) => { conversation.get<unknown[]>('messages')?.push(HISTORY[0]) }, 1, 1],
+  'replaced by what was read': [({ conversation }) => { conversation.set('messages', append(conversation.get('messages'))) }, 1, 1],
+  'replaced by an equal one': [({ conversation }) => { conversation.set('messages', structuredClone(conversation.get('messages'))) }, 1, 0],
+  'only read': [({ conversation }) => { conversation.get('messages') }, 1, 0],
   'not touched beside a counter that changes': [({ conversation }) => { conversation.update('turns', (n: number = 0) => n + 1) }, 0, 0],
   'not touched by a turn that changes the user': [({ user }) => { user.set('name', 'Ada') }, 0, 0],
   deleted: [({ conversation }) => { conversation.clear() }, 0, 0]
@@ -71,7 +71,7 @@ for (const [name, open] of Object.entries(storages)) {
     // The first request compiles what Fastify needs, which is long, too.
     await app.inject({ method: 'POST', url: '/', payload: message({ text: 'nothing' }) })
     for (const [text, [, parses, stringifies]] of Object.entries(works)) {
-      await storage.write({ 'test/bot/conversations/conversation-1': { turns: 1, history: HISTORY } })
+      await storage.write({ 'test/bot/conversations/conversation-1': { turns: 1, messages: HISTORY } })
       const found = await passes(async () => {
         t.equal((await app.inject({ method: 'POST', url: '/', payload: message({ text }) })).statusCode, 200)
       })
