@@ -1,5 +1,4 @@
-import type { FastifyRequest } from 'fastify'
-import type { TurnIdentity } from './turn/identity.js'
+import type { Identify } from './fastify/request-turns.js'
 import { assertKnownOptions, describeValue, invalidOption } from './storage/option-checks.js'
 import { openStorage } from './storage/open-storage.js'
 import { type Storage, isStorage } from './storage/storage.js'
@@ -18,7 +17,7 @@ export interface BotasStateOptions {
    * @example
    * identify: ({ params }) => ({ channelId: 'web', botId: 'helper', conversationId: params.id })
    */
-  identify?: ((request: FastifyRequest) => TurnIdentity | null | undefined | Promise<TurnIdentity | null | undefined>) | undefined
+  identify?: Identify | undefined
   /**
    * When changes are written: `'onResponse'`, after the response has left, or `'onSend'`, before it, so that a failed
    * save becomes a 500 and the channel can deliver the activity again. Default `'onResponse'`.
@@ -29,9 +28,6 @@ export interface BotasStateOptions {
   /** Milliseconds after which a flush is given up and reported. Default 30000. */
   flushTimeout?: number | undefined
 }
-
-/** What `identify` may say; `null` counts as `undefined`. */
-export type Identified = TurnIdentity | null | undefined
 
 /** Options that were checked, with every default in place. */
 export interface CheckedOptions {

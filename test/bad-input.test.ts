@@ -1,7 +1,7 @@
 import t from 'tap'
 import { FileStorage } from '../lib/index.js'
 import { execFileSync } from 'node:child_process'
-import { mkdir, readFile, readdir, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CONVERSATION_KEY, USER_KEY, message } from './helpers/activities.js'
 import { buildFastify, post } from './helpers/build-fastify.js'
@@ -109,6 +109,12 @@ t.test('a corrupt document fails every turn that touches it, stays as it is, and
     t.equal((await post(url, message({ text: 'clear' }))).status, 200)
     await t.rejects(readFile(path), { code: 'ENOENT' })
   }
+
+  await writeFile(path, '{"name":"hunter2\\x","n":1}')
+  const touched = await post(url, message({ text: 'touch' }))
+  t.match(touched, { status: 500, body: { message: /users\/user-1" is not valid JSON in its member "name"/ } })
+  t.notMatch(touched.text, /hunter/)
+  await rm(path)
 
   await mkdir(path)
   t.equal((await post(url, message({ text: 'neither' }))).status, 200)

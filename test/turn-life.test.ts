@@ -235,6 +235,21 @@ t.test('a load that is too slow fails the turn, and its late answer is ignored',
   t.equal(storage.count('update'), 0)
 })
 
+t.test('state that is still being loaded is not there yet', async (t) => {
+  const storage = new RecordingStorage()
+  storage.latency.read = 40
+  const errors: unknown[] = []
+  const { url } = await buildFastify(t, { storage }, (app) => {
+    app.addHook('onRequest', (request, _reply, done) => {
+      setTimeout(() => { errors.push(t.throws(() => request.state.conversation.get('n'))) }, 20)
+      done()
+    })
+    app.post('/', async ({ state }) => ({ n: state.conversation.get('n') ?? null }))
+  })
+  t.match(await post(url, message()), { status: 200, body: { n: null } })
+  t.match(errors, [{ code: 'FST_BOTAS_STATE_NOT_LOADED' }])
+})
+
 t.test('a load that waited too long for a flush does not ask the storage any more', async (t) => {
   const storage = new RecordingStorage()
   storage.latency.update = 100

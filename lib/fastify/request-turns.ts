@@ -1,0 +1,108 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from '../errors.js'
+import type { PersistedScope } from '../state/state-scope.js'
+import { type TurnIdentity, identifiedBy } from '../turn/identity.js'
+import type { Turns } from '../turn/turns.js'
+import { activityIdentity, missingFields } from './activity.js'
+import { type EndingOptions, TurnRequest, isThenable, kTurnRequest } from './turn-request.js'
+
+/** What the option `identify` may answer; `null` counts as `undefined`. */
+export type Identified = TurnIdentity | null | undefined
+
+/** The option `identify`. */
+export type Identify = (request: FastifyRequest) => Identified | Promise<Identified>
+
+/** A promise that kept a turn open was rejected. */
+export const REJECTED = 'a promise given to waitUntil was rejected: the turn is not saved'
+
+/** Whether it is settled whose turn a request is. */
+export const kAsked = Symbol('fastify-botas-state.asked')
+
+/** What is kept on a request. */
+interface Marked {
+  /** made when the state is first used or loaded */
+  [kTurnRequest]: TurnRequest | null
+  [kAsked]: boolean
+}
+
+/** What the turns of requests depend on. */
+export interface RequestTurnsOptions extends EndingOptions {
+  /** by default the body is asked, as an activity */
+  identify: Identify | undefined
+  /** makes sure that the handler and the hooks of a request's route are watched */
+  completeRoute(request: FastifyRequest): void
+}
+
+/** The turns of the requests of one server: whose turn a request is, and its state. */
+export class RequestTurns {
+  readonly #turns: Turns
+  readonly #options: RequestTurnsOptions
+
+  constructor (turns: Turns, options: RequestTurnsOptions) {
+    this.#turns = turns
+    this.#options = options
+  }
+
+  /** The turn of a request, be it identified or not. */
+  of (request: FastifyRequest): TurnRequest {
+    const mark = marked(request)
+    mark[kTurnRequest] ??= this.#make(request)
+    return mark[kTurnRequest]
+  }
+
+  /**
+   * Asks whose turn a request is, if that is not settled, and loads its state if the answer is there.
+   *
+   * @param isLast whether nobody asks again
+   * @returns a promise where that takes time
+   * @throws FST_BOTAS_STATE_INVALID_ID, and what `identify` throws
+   */
+  begin (request: FastifyRequest, reply: FastifyReply, isLast: boolean): Promise<void> | undefined {
+    if (marked(request)[kAsked] || request.is404) return undefined
+    const { identify } = this.#options
+    if (identify === undefined) return this.#load(request, reply, activityIdentity(request.body), isLast)
+    const answer = identify(request)
+    const load = (identified: Identified): Promise<void> | undefined => this.#load(request, reply, identifiedBy(identified), isLast)
+    return isThenable<Identified>(answer) ? Promise.resolve(answer).then(load) : load(answer)
+  }
+
+  #load (request: FastifyRequest, reply: FastifyReply, identity: TurnIdentity | undefined, isLast: boolean): Promise<void> | undefined {
+    marked(request)[kAsked] = isLast || identity !== undefined
+    if (identity === undefined) return undefined
+    this.#options.completeRoute(request)
+    const turnRequest = this.of(request)
+    turnRequest.watch(reply)
+    return turnRequest.turn.load(identity)
+  }
+
+  #make (request: FastifyRequest): TurnRequest {
+    const turn = this.#turns.make({
+      unavailable: (scope) => this.#unavailable(request, scope),
+      rejected: (err) => request.log.error({ err }, REJECTED),
+      isAnswered: () => turnRequest.isAnswered
+    })
+    const turnRequest: TurnRequest = new TurnRequest(turn, request, this.#options)
+    return turnRequest
+  }
+
+  #unavailable (request: FastifyRequest, scope: PersistedScope): Error {
+    if (request.is404) return new FST_BOTAS_STATE_NOT_A_TURN(scope, 'no route matched this request')
+    if (!marked(request)[kAsked]) return new FST_BOTAS_STATE_NOT_LOADED(scope)
+    return new FST_BOTAS_STATE_NOT_A_TURN(scope, this.#options.identify === undefined
+      ? missingInActivity(scope, request.body)
+      : 'what "identify" gave lacks an id')
+  }
+}
+
+/** Says what an activity lacks, by the fields that it has now. */
+function missingInActivity (scope: PersistedScope, body: unknown): string {
+  const missing = missingFields(scope, body)
+  return missing.length > 0
+    ? `the activity lacks ${missing.join(', ')}`
+    : 'the body was no activity yet in the preValidation hook of fastify-botas-state; add what completes it, such as a hook that ' +
+      'reads a multipart body, before fastify-botas-state is registered'
+}
+
+function marked (request: FastifyRequest): Marked {
+  return request as unknown as Marked
+}
