@@ -1,6 +1,6 @@
 import Fastify from 'fastify'
 import t from 'tap'
-import botasState from '../../lib/index.js'
+import botasState, { MemoryStorage } from '../../lib/index.js'
 import { CONVERSATION_KEY } from '../helpers/activities.js'
 import { RecordingStorage } from '../helpers/recording-storage.js'
 
@@ -33,17 +33,18 @@ t.test('what a storage of others gives, and this one could not store, is read as
     { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE' })
 })
 
-t.test('an update in a storage of others begins anew where another turn has deleted the key', async (t) => {
-  const storage = new RecordingStorage()
-  await storage.store(CONVERSATION_KEY, { n: 5, kept: true })
-  const app = Fastify()
-  t.teardown(() => app.close())
-  await app.register(botasState, storage)
-  await app.botasState.run(identity, async ({ conversation }) => {
-    conversation.update<number>('n', (n) => (n ?? 0) + 1)
-    await app.botasState.run(identity, ({ conversation }) => { conversation.delete('n') })
-  })
-  t.strictSame(await storage.stored(CONVERSATION_KEY), { n: 1, kept: true })
+t.test('an update begins anew where another turn has deleted the key, in a storage of this package or of others', async (t) => {
+  for (const storage of [new RecordingStorage(), new MemoryStorage()]) {
+    await storage.write({ [CONVERSATION_KEY]: { n: 5, kept: true } })
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(botasState, storage)
+    await app.botasState.run(identity, async ({ conversation }) => {
+      conversation.update<number>('n', (n) => (n ?? 0) + 1)
+      await app.botasState.run(identity, ({ conversation }) => { conversation.delete('n') })
+    })
+    t.strictSame(await storage.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { n: 1, kept: true } })
+  }
 })
 
 t.test('an object that fails to turn into JSON only at the end of the turn fails its save', async (t) => {
