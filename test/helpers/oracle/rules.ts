@@ -175,7 +175,10 @@ class Story {
   #standing (index: number): 'open' | 'unclear' | 'over' {
     const event = this.#events[index]
     const by = event !== undefined && 'by' in event ? event.by : 'handler'
-    if (by !== 'handler' && by !== 'work') return this.#isOfSecondReply(index, by) || this.#isAfterTakeover(index) ? 'unclear' : 'open'
+    if (by !== 'handler' && by !== 'work') {
+      return this.#isOfSecondReply(index, by) || this.#isAfterTakeover(index) || this.#isAfterAnswer(index, by) ? 'unclear' : 'open'
+    }
+    if (this.#hasLeftBefore(index) && this.#program.hooks.some(({ act }) => act.startsWith('takes over'))) return 'unclear'
     if (this.#hasLeftBefore(index) && this.#isCalledAfterAnswer) return 'unclear'
     if (this.#isKeptOpen(index)) return 'open'
     const handed = this.#before(index, ({ is }) => is === 'handed over' || is === 'headers')
@@ -189,6 +192,11 @@ class Story {
   #isAfterTakeover (index: number): boolean {
     return this.#program.hooks.some(({ act }) => act.startsWith('takes over')) &&
       this.#before(index, ({ is }) => is === 'headers' || is === 'the client left')
+  }
+
+  /** A hook that answers ends the turn with its reply; Fastify calls the next ones as long as that waits for hooks. */
+  #isAfterAnswer (index: number, by: By): boolean {
+    return ['preValidation', 'preHandler'].includes(by) && this.#before(index, ({ is }) => is === 'headers')
   }
 
   /** Fastify goes on with a second reply where the client left before the first was sent. */
