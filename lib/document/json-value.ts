@@ -46,7 +46,9 @@ export function encodeStored (value: unknown): string | undefined {
 function encodeLeniently (value: unknown): string | undefined {
   try {
     return JSON.stringify(value)
-  } catch {}
+  } catch {
+    // A BigInt or a cycle: no JSON text, which says that nothing that can be compared is stored.
+  }
 }
 
 /** Sets an own member whatever its name is: a plain assignment to `__proto__` would not. */

@@ -101,7 +101,9 @@ function nameIn (text: string): string | undefined {
   if (!SPECIAL.test(text)) return text.slice(1, -1)
   try {
     return JSON.parse(text)
-  } catch {}
+  } catch {
+    // Not a name: the caller says that the text is corrupt.
+  }
 }
 
 /** A search is faster than a loop where a string is long, and slower where it is short, as most names are. */
