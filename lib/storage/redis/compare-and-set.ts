@@ -3,18 +3,18 @@ import type { RedisClient } from './client.js'
 
 /**
  * Replaces a document if it is still the expected one, in a single step. Gives 1, or else what is stored now.
- * ARGV: the text of the expected document, and of the one to store, '' for none, which holds no document; the seconds that
- * it is to live, left out for ever.
+ * ARGV: the SHA-1 digest of the expected document, '' for none: to send the document itself once more takes longer, from some
+ * KB on; the text of the document to store, '' for none; the seconds that it is to live, left out for ever.
  */
 const SCRIPT = `
 local stored = redis.call('GET', KEYS[1])
-if (stored or '') ~= ARGV[1] then return stored end
+if (stored and redis.sha1hex(stored) or '') ~= ARGV[1] then return stored end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1])
 elseif ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 else redis.call('SET', KEYS[1], ARGV[2]) end
 return 1
 `
-const SCRIPT_SHA = createHash('sha1').update(SCRIPT).digest('hex')
+const SCRIPT_SHA = sha1(SCRIPT)
 
 /** What the script gives: the stored text or `null` where it stored nothing, otherwise 1, as a client likes its numbers. */
 type ScriptResult = Buffer | null | number | string
@@ -36,14 +36,18 @@ export type Comparison = { replaced: true } | { replaced: false, stored: Buffer 
  * @param ttl in seconds, 0 for ever
  */
 export function compareAndSet (
-  client: RedisClient, key: string, expected: Buffer | string = '', next: Buffer | string = '', ttl = 0
+  client: RedisClient, key: string, expected: Buffer | string | undefined, next: Buffer | string = '', ttl = 0
 ): Promise<Comparison> {
   const scripts = client as unknown as ScriptRunner
-  const args = [key, expected, next, ...(ttl === 0 ? [] : [String(ttl)])] as const
+  const args = [key, expected === undefined ? '' : sha1(expected), next, ...(ttl === 0 ? [] : [String(ttl)])] as const
   return scripts.evalshaBuffer(SCRIPT_SHA, 1, ...args).then(comparisonOf, (error: Error) => {
     if (!error.message.startsWith('NOSCRIPT')) throw forbidden(error) ?? error
     return scripts.evalBuffer(SCRIPT, 1, ...args).then(comparisonOf, (error) => { throw forbidden(error) ?? error })
   })
+}
+
+function sha1 (content: Buffer | string): string {
+  return createHash('sha1').update(content).digest('hex')
 }
 
 function comparisonOf (result: ScriptResult): Comparison {
