@@ -3,22 +3,25 @@ import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } fr
 import { describeType, isObject } from './describe-type.js'
 import { type ChangeDocument, type Document, type EditDocument, type StateDocument, notAnObject } from './document.js'
 import { encodeValue, hasPlainPrototype, placeOf, setMember } from './json-value.js'
-import { memberTexts } from './member-texts.js'
+import { type MemberText, memberTexts } from './member-texts.js'
 import { isAs, snapshotOfStored } from './snapshot.js'
+
+/** The JSON text of a member: as it was made here, or where it stands in what came out of a storage. */
+type Text = string | MemberText
 
 /**
  * A document as the JSON texts of its members. Immutable: who has one may share it. What came out of a storage is looked at
- * when it is first asked for, and a member is parsed when that is asked for.
+ * when it is first asked for; a member is decoded and parsed when that is asked for, and otherwise copied as it is.
  */
 export class TextDocument implements Document {
   readonly #key: string
-  /** as it is stored; an error where it could not even be read */
+  /** bytes as they are stored, or a text that was made here; an error where it could not even be read */
   readonly #content: Buffer | string | Error | undefined
   /** by which its storage tells it from what is stored later, if it does */
   readonly version: unknown
-  #members: ReadonlyMap<string, string> | undefined
+  #members: ReadonlyMap<string, Text> | undefined
 
-  private constructor (key: string, content: Buffer | string | Error | undefined, members?: ReadonlyMap<string, string>, version?: unknown) {
+  private constructor (key: string, content: Buffer | string | Error | undefined, members?: ReadonlyMap<string, Text>, version?: unknown) {
     this.#key = key
     this.#content = content
     this.#members = members
@@ -32,7 +35,7 @@ export class TextDocument implements Document {
    * @param key names the document in errors
    * @param version by which the storage tells it from what is stored later
    */
-  static stored (content: Buffer | string | Error, key: string, version?: unknown): TextDocument {
+  static stored (content: Buffer | Error, key: string, version?: unknown): TextDocument {
     return new TextDocument(key, content, undefined, version)
   }
 
@@ -47,9 +50,9 @@ export class TextDocument implements Document {
   static of (object: unknown, key: string, stored?: TextDocument): TextDocument {
     if (!isObject(object)) throw notStorable(key, `${describeType(object)} in place of an object`)
     if (!hasPlainPrototype(object) || 'toJSON' in object) return TextDocument.#encoded(object, key)
-    const members = new Map<string, string>()
+    const members = new Map<string, Text>()
     for (const [name, value] of Object.entries(object)) {
-      const before = stored?.textOf(name)
+      const before = stored === undefined ? undefined : stored.#texts.get(name)
       const isUnchanged = before !== undefined && isAs(value, snapshotOfStored(stored?.valueOf(name)))
       const text = isUnchanged ? before : encodeValue(value, key)
       if (text !== undefined) members.set(name, text)
@@ -60,16 +63,14 @@ export class TextDocument implements Document {
   static #encoded (object: object, key: string): TextDocument {
     const text = encodeValue(object, key)
     if (text?.startsWith('{') !== true) throw notStorable(key, 'what is not an object in JSON')
-    return TextDocument.stored(text, key)
+    return new TextDocument(key, text)
   }
 
   /** What is stored, or to be stored. */
   get content (): Buffer | string {
     if (this.#content instanceof Error) throw this.#content
     if (this.#content !== undefined) return this.#content
-    let text = ''
-    for (const [name, member] of this.#texts) text += `${text === '' ? '{' : ','}${JSON.stringify(name)}:${member}`
-    return text === '' ? '{}' : `${text}}`
+    return joined(this.#texts)
   }
 
   names (): Iterable<string> {
@@ -81,11 +82,12 @@ export class TextDocument implements Document {
   }
 
   textOf (name: string): string | undefined {
-    return this.#texts.get(name)
+    const text = this.#texts.get(name)
+    return text && decoded(text)
   }
 
   valueOf (name: string): unknown {
-    const text = this.#texts.get(name)
+    const text = this.textOf(name)
     if (text === undefined) return undefined
     try {
       return JSON.parse(text)
@@ -97,7 +99,8 @@ export class TextDocument implements Document {
 
   /** All of it as an object. */
   toObject (): StateDocument {
-    return parseDocument(this.#decoded, this.#key)
+    const { content } = this
+    return parseDocument(typeof content === 'string' ? content : this.#bytes(content).toString(), this.#key)
   }
 
   /**
@@ -121,24 +124,48 @@ export class TextDocument implements Document {
     return object === undefined ? undefined : TextDocument.of(object, key, stored)
   }
 
-  get #texts (): ReadonlyMap<string, string> {
+  get #texts (): ReadonlyMap<string, Text> {
     this.#members ??= this.#cut()
     return this.#members
   }
 
-  #cut (): ReadonlyMap<string, string> {
-    const text = this.#decoded
-    const members = memberTexts(text)
-    if (members === undefined) throw notAnObject(parseDocument(text, this.#key), this.#key)
+  #cut (): ReadonlyMap<string, Text> {
+    const { content } = this
+    const bytes = typeof content === 'string' ? Buffer.from(content) : this.#bytes(content)
+    const members = memberTexts(bytes)
+    if (members === undefined) throw notAnObject(parseDocument(bytes.toString(), this.#key), this.#key)
     return members
   }
 
-  get #decoded (): string {
-    const { content } = this
-    if (typeof content === 'string') return withoutByteOrderMark(content)
-    if (!isUtf8(content)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(this.#key, 'not valid UTF-8')
-    return withoutByteOrderMark(content.toString())
+  /** What came out of a storage, without a byte order mark. */
+  #bytes (bytes: Buffer): Buffer {
+    if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(this.#key, 'not valid UTF-8')
+    return BYTE_ORDER_MARK.every((byte, index) => bytes[index] === byte) ? bytes.subarray(BYTE_ORDER_MARK.length) : bytes
   }
+}
+
+const BYTE_ORDER_MARK = [0xEF, 0xBB, 0xBF]
+
+function decoded (text: Text): string {
+  return typeof text === 'string' ? text : text.bytes.toString('utf8', text.start, text.end)
+}
+
+/** The text of a document of these members, in bytes where some of it comes from bytes. */
+function joined (members: ReadonlyMap<string, Text>): string | Buffer {
+  if (members.size === 0) return '{}'
+  const pieces: Array<string | Buffer> = []
+  let text = '{'
+  for (const [name, member] of members) {
+    text += `${text === '{' ? '' : ','}${JSON.stringify(name)}:`
+    if (typeof member === 'string') text += member
+    else {
+      pieces.push(text, member.bytes.subarray(member.start, member.end))
+      text = ''
+    }
+  }
+  text += '}'
+  if (pieces.length === 0) return text
+  return Buffer.concat([...pieces, text].map((piece) => typeof piece === 'string' ? Buffer.from(piece) : piece))
 }
 
 /**
@@ -173,8 +200,4 @@ function parseDocument (text: string, key: string): StateDocument {
 
 function notStorable (key: string, reason: string): Error {
   return new FST_BOTAS_STATE_NOT_SERIALIZABLE(placeOf(key), reason)
-}
-
-function withoutByteOrderMark (text: string): string {
-  return text.charCodeAt(0) === 0xFEFF ? text.slice(1) : text
 }

@@ -13,9 +13,8 @@ const NO_UPDATES: readonly Change[] = []
 /** What this turn does with one member. Its value is the handler's, who may change it in place. */
 interface Entry {
   readonly name: string
-  /** what the turn began with, and its text */
+  /** what the turn began with */
   readonly loaded: Snapshot
-  readonly loadedText: string | undefined
   /** as the handler sees it; `undefined` where there is none */
   value: unknown
   /** of `value`, when the handler got or gave it */
@@ -165,10 +164,9 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     this.#entries ??= new Map()
     let entry = this.#entries.get(name)
     if (entry === undefined) {
-      const loadedText = this.#touch((document) => document.textOf(name))
-      const value = loadedText === undefined ? undefined : this.#touch((document) => document.valueOf(name))
+      const value = this.#touch((document) => document.valueOf(name))
       const loaded = snapshotOfStored(value)
-      entry = { name, loaded, loadedText, value, recorded: loaded, updates: NO_UPDATES, text: undefined }
+      entry = { name, loaded, value, recorded: loaded, updates: NO_UPDATES, text: undefined }
       this.#entries.set(name, entry)
     }
     return entry
@@ -192,9 +190,13 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     const isAsRecorded = isAs(value, recorded)
     // An object that was changed in place after its updates is what the handler made it.
     if (!isAsRecorded) entry.updates = undefined
-    // Nothing in a listed value has to be looked at once more.
-    entry.text = isAsRecorded && !isEncoded(recorded) ? encodePlain(value) : encodeValue(value, name, this.#name)
-    return entry.text !== entry.loadedText && !(isEncoded(recorded) && entry.text !== undefined && isAs(JSON.parse(entry.text), loaded))
+    if (isAsRecorded && !isEncoded(recorded)) {
+      // Nothing in a listed value has to be looked at once more.
+      entry.text = encodePlain(value)
+      return true
+    }
+    entry.text = encodeValue(value, name, this.#name)
+    return entry.text !== this.#loaded?.textOf(name) && !(isEncoded(recorded) && entry.text !== undefined && isAs(JSON.parse(entry.text), loaded))
   }
 
   #edit (current: Document | undefined, changed: Entry[]): Edit {
@@ -208,8 +210,8 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   }
 
   /** What the updates of a member make of its stored value, which another turn may have changed. */
-  #replay ({ name, loadedText, text }: Entry, updates: readonly Change[], stored: Document | undefined): string | undefined {
-    if (stored?.textOf(name) === loadedText) return text
+  #replay ({ name, text }: Entry, updates: readonly Change[], stored: Document | undefined): string | undefined {
+    if (stored === this.#loaded || stored?.textOf(name) === this.#loaded?.textOf(name)) return text
     let value = stored?.valueOf(name)
     try {
       for (const change of updates) value = change(value)
