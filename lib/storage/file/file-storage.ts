@@ -89,7 +89,7 @@ export class FileStorage implements Storage {
    */
   async write (changes: Record<string, unknown>): Promise<void> {
     await Promise.all(documentsOf(changes).map(([key, document]) =>
-      this.#inTurn(key, async (path) => this.#write(path, document.content, await modeOf(path, key)))))
+      this.#inTurn(key, async (path) => this.#write(path, bytesOf(document), await modeOf(path, key)))))
   }
 
   /** Deletes documents; a key that is not stored is no error. */
@@ -167,7 +167,7 @@ export class FileStorage implements Storage {
       await this.#unlinkExpired(path)
       const stored = await isStored(path, loaded) ? loaded : await readDocument(path, key)
       const next = change(stored)
-      if (next !== undefined) await this.#write(path, next.content, permissionsOf(stored))
+      if (next !== undefined) await this.#write(path, bytesOf(next), permissionsOf(stored))
       else if (stored !== undefined) await ifThere(unlink(path))
     })
   }
@@ -181,7 +181,7 @@ export class FileStorage implements Storage {
   }
 
   /** @param mode of the file that is replaced; without one the system decides */
-  async #write (path: string, content: string | Buffer, mode: number | undefined): Promise<void> {
+  async #write (path: string, content: Buffer, mode: number | undefined): Promise<void> {
     const aside = join(dirname(path), `${ASIDE}${asideCount++}.tmp`)
     try {
       await writeSynced(await create(aside, mode), content, mode)
@@ -259,6 +259,11 @@ async function isStored (path: string, loaded: TextDocument | undefined): Promis
   return now !== undefined && now.ino === before.ino && now.ctimeNs === before.ctimeNs && now.size === before.size
 }
 
+/** Encoded at once: the garbage collector copies a text around that waits for the file system. */
+function bytesOf ({ content }: TextDocument): Buffer {
+  return typeof content === 'string' ? Buffer.from(content) : content
+}
+
 /** The permissions of the file of a document, if that is one. */
 function permissionsOf (document: TextDocument | undefined): number | undefined {
   const stats = document?.version as fs.BigIntStats | undefined
@@ -296,7 +301,7 @@ async function create (path: string, mode: number | undefined): Promise<number> 
 }
 
 /** The umask took permissions from the new file: until it has them back, it has fewer than the one that it replaces. */
-async function writeSynced (file: number, content: string | Buffer, mode: number | undefined): Promise<void> {
+async function writeSynced (file: number, content: Buffer, mode: number | undefined): Promise<void> {
   try {
     await writeFile(file, content)
     if (mode !== undefined && (fs.fstatSync(file).mode & PERMISSIONS) !== mode) await fchmod(file, mode)
