@@ -1,43 +1,20 @@
-import { randomUUID } from 'node:crypto'
-import * as fs from 'node:fs'
-import { mkdir, opendir, unlink } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
-import { promisify } from 'node:util'
+import { opendir, unlink } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { describeType } from '../../document/describe-type.js'
 import { assertKnownOptions, assertWholeNumber, describeUrl, invalidOption, schemeOf } from '../option-checks.js'
 import { provideDocumentStore, saveEach } from '../document-store.js'
 import { type Expiry, pruneRegularly } from '../expiry.js'
+import { isStored, permissionsAt, permissionsOf, readDocument, removeLeftovers, savedAt, writeDocument } from './document-file.js'
 import { fileName, isDocumentName } from './file-name.js'
 import { ifThere } from './if-there.js'
 import { realPath } from './real-path.js'
 import type { Storage } from '../storage.js'
 
-/** What every turn needs: of `node:fs/promises` these cost up to three times as much. */
-const open = promisify(fs.open)
-const fchmod = promisify(fs.fchmod)
-const read = promisify(fs.read)
-const writeFile = promisify(fs.writeFile)
-const fsync = promisify(fs.fsync)
-const close = promisify(fs.close)
-const rename = promisify(fs.rename)
-const stat = promisify(fs.stat)
-
-/** Begins the names of the temporary files of this process; `=` keeps them apart from every document, see fileName. */
-const ASIDE = `=${randomUUID()}-`
-let asideCount = 0
-
 /** The files that this process changes, by path: several storages may be open on one directory. */
 const files = new KeyedQueue()
-
-/** A FIFO is opened without waiting for somebody who writes to it. */
-const READ_ONLY = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK
-/** What systems say when something that is no file, a socket for instance, is opened. */
-const NO_FILE = new Set<string | undefined>(['ENXIO', 'EOPNOTSUPP', 'ENODEV', 'EISDIR'])
-const PERMISSIONS = 0o7777
 
 /** The options of `FileStorage`. */
 export interface FileStorageOptions extends Expiry {}
@@ -89,7 +66,7 @@ export class FileStorage implements Storage {
    */
   async write (changes: Record<string, unknown>): Promise<void> {
     await Promise.all(documentsOf(changes).map(([key, document]) =>
-      this.#inTurn(key, async (path) => this.#write(path, bytesOf(document), await modeOf(path, key)))))
+      this.#inTurn(key, async (path) => writeDocument(path, document, await permissionsAt(path, key)))))
   }
 
   /** Deletes documents; a key that is not stored is no error. */
@@ -134,7 +111,7 @@ export class FileStorage implements Storage {
   /** The first use cleans up behind a process that was killed, on the side. */
   async #use (): Promise<string> {
     const directory = await this.#locate()
-    this.#sweep ??= sweep(directory)
+    this.#sweep ??= removeLeftovers(directory)
     // What is not removed is not read either: the next time may succeed.
     if (this.#ttl !== undefined) this.#pruning ??= pruneRegularly(() => this.prune().catch(() => {}), this.#ttl)
     return directory
@@ -167,7 +144,7 @@ export class FileStorage implements Storage {
       await this.#unlinkExpired(path)
       const stored = await isStored(path, loaded) ? loaded : await readDocument(path, key)
       const next = change(stored)
-      if (next !== undefined) await this.#write(path, bytesOf(next), permissionsOf(stored))
+      if (next !== undefined) await writeDocument(path, next, permissionsOf(stored))
       else if (stored !== undefined) await ifThere(unlink(path))
     })
   }
@@ -178,19 +155,6 @@ export class FileStorage implements Storage {
       await turn
       await work(path)
     })
-  }
-
-  /** @param mode of the file that is replaced; without one the system decides */
-  async #write (path: string, content: Buffer, mode: number | undefined): Promise<void> {
-    const aside = join(dirname(path), `${ASIDE}${asideCount++}.tmp`)
-    try {
-      await writeSynced(await create(aside, mode), content, mode)
-      await rename(aside, path)
-    } catch (error) {
-      // The first error is the one to report, whatever the clean-up does.
-      await ifThere(unlink(aside)).catch(() => {})
-      throw error
-    }
   }
 
   /** A file that is expired now may be replaced in a moment: it is looked at again when it is its turn. */
@@ -206,107 +170,13 @@ export class FileStorage implements Storage {
     if (await this.#isExpired(path)) await ifThere(unlink(path))
   }
 
-  /** Every save renames a new file into place, so the time of its last change is that of the save. */
   async #isExpired (path: string): Promise<boolean> {
     if (this.#ttl === undefined) return false
-    const found = await ifThere(stat(path))
-    return found !== undefined && found.isFile() && found.mtimeMs + this.#ttl * 1000 <= Date.now()
+    const saved = await savedAt(path)
+    return saved !== undefined && saved + this.#ttl * 1000 <= Date.now()
   }
 }
 
 function invalidDirectory (got: string): Error {
   return invalidOption('directory', 'a path', got)
-}
-
-/** Removes the temporary files of earlier processes. What cannot be removed is no reason to fail: it is never read. */
-async function sweep (directory: string): Promise<void> {
-  try {
-    for await (const { name } of await opendir(directory)) {
-      if (/^=.+\.tmp$/.test(name) && !name.startsWith(ASIDE)) await unlink(join(directory, name))
-    }
-  } catch {}
-}
-
-async function readDocument (path: string, key: string): Promise<TextDocument | undefined> {
-  try {
-    return await readFile(path, key)
-  } catch (error) {
-    if (error instanceof FST_BOTAS_STATE_CORRUPT_DOCUMENT) return TextDocument.stored(error, key)
-    throw error
-  }
-}
-
-/** fstatSync does not block: the system has looked that up to open the file. */
-async function readFile (path: string, key: string): Promise<TextDocument | undefined> {
-  const file = await ifThere(open(path, READ_ONLY).catch((error: NodeJS.ErrnoException) => {
-    throw NO_FILE.has(error.code) ? notAFile(key) : error
-  }))
-  if (file === undefined) return undefined
-  try {
-    const stats = fs.fstatSync(file, { bigint: true })
-    if (!stats.isFile()) throw notAFile(key)
-    return TextDocument.stored(await readAll(file, Number(stats.size)), key, stats)
-  } finally {
-    await close(file)
-  }
-}
-
-/** Whether a document that was loaded is stored still, by what the system says of its file. */
-async function isStored (path: string, loaded: TextDocument | undefined): Promise<boolean> {
-  const before = loaded?.version as fs.BigIntStats | undefined
-  if (before === undefined) return false
-  const now = await ifThere(stat(path, { bigint: true }))
-  return now !== undefined && now.ino === before.ino && now.ctimeNs === before.ctimeNs && now.size === before.size
-}
-
-/** Encoded at once: the garbage collector copies a text around that waits for the file system. */
-function bytesOf ({ content }: TextDocument): Buffer {
-  return typeof content === 'string' ? Buffer.from(content) : content
-}
-
-/** The permissions of the file of a document, if that is one. */
-function permissionsOf (document: TextDocument | undefined): number | undefined {
-  const stats = document?.version as fs.BigIntStats | undefined
-  return stats && Number(stats.mode) & PERMISSIONS
-}
-
-/** @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where what is there is no regular file */
-async function modeOf (path: string, key: string): Promise<number | undefined> {
-  const stats = await ifThere(stat(path))
-  if (stats?.isFile() === false) throw notAFile(key)
-  return stats && stats.mode & PERMISSIONS
-}
-
-function notAFile (key: string): Error {
-  return new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'not a regular file')
-}
-
-async function readAll (file: number, size: number): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafe(size)
-  let length = 0
-  let bytesRead: number
-  do {
-    ({ bytesRead } = await read(file, bytes, length, size - length, null))
-    length += bytesRead
-  } while (bytesRead > 0 && length < size)
-  return bytes.subarray(0, length)
-}
-
-/** Opens a new file, and makes its directory where that is not there yet, or no longer. */
-async function create (path: string, mode: number | undefined): Promise<number> {
-  const file = await ifThere(open(path, 'wx', mode))
-  if (file !== undefined) return file
-  await mkdir(dirname(path), { recursive: true })
-  return open(path, 'wx', mode)
-}
-
-/** The umask took permissions from the new file: until it has them back, it has fewer than the one that it replaces. */
-async function writeSynced (file: number, content: Buffer, mode: number | undefined): Promise<void> {
-  try {
-    await writeFile(file, content)
-    if (mode !== undefined && (fs.fstatSync(file).mode & PERMISSIONS) !== mode) await fchmod(file, mode)
-    await fsync(file)
-  } finally {
-    await close(file)
-  }
 }
