@@ -1,0 +1,144 @@
+import { describeType } from '../document/describe-type.js'
+import type { Document, StateDocument } from '../document/document.js'
+import { encodePlain, encodeValue, setMember } from '../document/json-value.js'
+import { type Snapshot, isAs, isEncoded, snapshotOf, snapshotOfStored, valueOf } from '../document/snapshot.js'
+
+type Change = (current: unknown) => unknown
+
+const NO_UPDATES: readonly Change[] = []
+
+/** One member of a scope, as a turn uses it. Its value is the handler's, who may change it in place. */
+export class TrackedMember {
+  readonly name: string
+  readonly #scope: string
+  /** what the turn began with */
+  readonly #loaded: Snapshot
+  /** as the handler sees it; `undefined` where there is none */
+  #value: unknown
+  /** of `value`, when the handler got or gave it */
+  #recorded: Snapshot
+  /** what leads from `loaded` to `recorded`; `undefined` where a set, a delete or a change in place decided the value */
+  #updates: readonly Change[] | undefined = NO_UPDATES
+  /** what is to be stored, once the turn is over */
+  #text: string | undefined
+
+  /**
+   * @param value as it was loaded, the handler's own
+   * @param scope names the scope in errors
+   */
+  constructor (name: string, value: unknown, scope: string) {
+    this.name = name
+    this.#scope = scope
+    this.#value = value
+    this.#loaded = this.#recorded = snapshotOfStored(value)
+  }
+
+  get value (): unknown {
+    return this.#value
+  }
+
+  /** @throws FST_BOTAS_STATE_NOT_SERIALIZABLE */
+  set (value: unknown): void {
+    this.#record(value, undefined)
+  }
+
+  /**
+   * Changes the value, now and again where another turn has changed what is stored.
+   *
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and what `change` throws; the value is then what it was
+   */
+  update<Value> (change: (current: Value | undefined) => Value): Value {
+    const isAsRecorded = isAs(this.#value, this.#recorded)
+    const before = isAsRecorded ? this.#recorded : this.#snapshotOf(this.#value)
+    const updates = isAsRecorded ? this.#updates : undefined
+    try {
+      const next = change(this.#value as Value | undefined)
+      this.#record(next, updates && [...updates, change as Change])
+      return next
+    } catch (error) {
+      this.#restore(before)
+      throw error
+    }
+  }
+
+  /** A new value, as JSON would give it back. */
+  copy (): unknown {
+    return valueOf(isAs(this.#value, this.#loaded) ? this.#loaded : this.#snapshotOf(this.#value))
+  }
+
+  /**
+   * Whether the value is not what is stored. Encodes it then.
+   *
+   * @param stored gives the text that was loaded
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE
+   */
+  isChanged (stored: Document | undefined): boolean {
+    if (isAs(this.#value, this.#loaded)) return false
+    const isAsRecorded = isAs(this.#value, this.#recorded)
+    // An object that was changed in place after its updates is what the handler made it.
+    if (!isAsRecorded) this.#updates = undefined
+    const isChecked = isAsRecorded && !isEncoded(this.#recorded)
+    this.#text = isChecked ? encodePlain(this.#value) : encodeValue(this.#value, this.name, this.#scope)
+    return isChecked || !this.#isTextOf(stored)
+  }
+
+  /** Whether what was encoded says what is stored, as a Buffer and the text of its bytes do. */
+  #isTextOf (stored: Document | undefined): boolean {
+    if (this.#text === stored?.textOf(this.name)) return true
+    return isEncoded(this.#recorded) && this.#text !== undefined && isAs(JSON.parse(this.#text), this.#loaded)
+  }
+
+  /**
+   * The text to store.
+   *
+   * @param current gives the value that is stored now, where another turn has changed it since this one was loaded
+   */
+  edited (current: (() => unknown) | undefined): string | undefined {
+    if (current === undefined || this.#updates === undefined) return this.#text
+    let value = current()
+    try {
+      for (const change of this.#updates) value = change(value)
+    } catch (error) {
+      // The engine's own messages quote values, and this error reaches the log.
+      throw new Error(`an update of "${this.name}" in the ${this.#scope} state threw ${nameOf(error)} when it was applied again, ` +
+        'to what another turn stored: it must accept every value that the key can have')
+    }
+    return encodeValue(value, this.name, this.#scope)
+  }
+
+  #record (value: unknown, updates: readonly Change[] | undefined): void {
+    const recorded = this.#snapshotOf(value)
+    // An object whose toJSON gives undefined is as good as no value.
+    this.#value = isEncoded(recorded) && recorded.text === undefined ? undefined : value
+    this.#recorded = recorded
+    this.#updates = updates
+  }
+
+  /** Puts back what a change did in place to the value that it was given, before it threw. */
+  #restore (before: Snapshot): void {
+    if (isAs(this.#value, before)) return
+    const restored = valueOf(before)
+    if (isPlainContainer(this.#value)) replaceMembers(this.#value, restored as object)
+    else this.#value = restored
+  }
+
+  #snapshotOf (value: unknown): Snapshot {
+    return snapshotOf(value, this.name, this.#scope)
+  }
+}
+
+/** The handler may hold a reference, which stays good. */
+function replaceMembers (value: Record<string, unknown> | unknown[], members: object): void {
+  if (Array.isArray(value)) value.length = 0
+  for (const name of Object.keys(value)) Reflect.deleteProperty(value, name)
+  for (const [name, member] of Object.entries(members)) setMember(value as StateDocument, name, member)
+}
+
+function isPlainContainer (value: unknown): value is Record<string, unknown> | unknown[] {
+  return typeof value === 'object' && value !== null && (Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype)
+}
+
+/** The name of an error's kind, which says nothing of values. */
+function nameOf (error: unknown): string {
+  return error instanceof Error ? `a ${error.name}` : describeType(error)
+}
