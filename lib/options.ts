@@ -25,7 +25,8 @@ export interface BotasStateOptions {
   flush?: 'onResponse' | 'onSend' | undefined
   /** Milliseconds after which a load fails the turn. Default 5000. */
   loadTimeout?: number | undefined
-  /** Milliseconds after which a flush is given up and reported. Default 30000. */
+  /** Milliseconds after which a save is given up and reported. It also bounds the other waits at the end of a turn, and of the
+   * server: for a handler that may never reply, and for open turns. Default 30000. */
   flushTimeout?: number | undefined
 }
 

@@ -45,16 +45,16 @@ declare module 'fastify' {
 }
 
 const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, options) => {
-  const { identify, flush, ...turnOptions } = checkOptions(options)
+  const { storage, identify, flush, loadTimeout, flushTimeout } = checkOptions(options)
   // First, for it may fail: nothing has been done with the storage then.
   decorate(fastify, {
-    storage: turnOptions.storage,
+    storage,
     get stats () { return turns.stats },
     run: (identity, work) => turns.run(identity, work)
   }, (request) => requestTurns.of(request).turn.state)
-  const turns = new Turns(turnOptions, observerOf(fastify))
+  const turns = new Turns({ storage, loadTimeout, saveTimeout: flushTimeout, closeTimeout: flushTimeout }, observerOf(fastify))
   const completeRoute = routeCompletion(fastify, routeAdditions)
-  const requestTurns = new RequestTurns(turns, { identify, flush, flushTimeout: turnOptions.flushTimeout, completeRoute })
+  const requestTurns = new RequestTurns(turns, { identify, flush, handlerPatience: flushTimeout, holdTimeout: flushTimeout, completeRoute })
   addTurnHooks(fastify, requestTurns, identify !== undefined)
   fastify.addHook('preClose', async () => turns.abort())
   fastify.addHook('onClose', async () => {

@@ -10,7 +10,9 @@ import { errorOfServer, isGone, onceClosed, onceEnded, watchConnection } from '.
 export interface EndingOptions {
   flush: 'onResponse' | 'onSend'
   /** how long after its call a handler without promise may reply to a client that left, in milliseconds */
-  flushTimeout: number
+  handlerPatience: number
+  /** how long a reply waits for a handler that goes on, in milliseconds */
+  holdTimeout: number
 }
 
 /**
@@ -209,7 +211,7 @@ export class TurnRequest implements ReplyWatcher {
 
   /** A callback handler may never call reply.send() after its client disconnected. */
   #giveUpInTime (): void {
-    const left = this.#handlerCalledAt + this.#options.flushTimeout - performance.now()
+    const left = this.#handlerCalledAt + this.#options.handlerPatience - performance.now()
     this.#givingUp ??= setTimeout(() => {
       this.#handler = 'done'
       this.#settle()
@@ -275,7 +277,7 @@ export class TurnRequest implements ReplyWatcher {
   #wait (held: HeldReply): void {
     held.countAsSent()
     if (this.#lettingGo !== undefined) return
-    this.#lettingGo = setTimeout(() => this.#letGo(held), this.#options.flushTimeout).unref()
+    this.#lettingGo = setTimeout(() => this.#letGo(held), this.#options.holdTimeout).unref()
     held.reply.raw.on('newListener', (event) => {
       if (event === 'finish' || event === 'close') queueMicrotask(() => this.#letGo(held))
     })

@@ -44,7 +44,7 @@ export interface StateScope<Shape extends object = object> {
 
   /**
    * Changes the value of a key in a way that survives concurrent turns: `change` is applied now, and once more to the
-   * stored value at the flush where another turn has moved that meanwhile.
+   * stored value at the save where another turn has changed that meanwhile.
    *
    * @example
    * const turn = conversation.update<number>('turnCount', (n) => (n ?? 0) + 1)
@@ -65,7 +65,7 @@ export interface StateScope<Shape extends object = object> {
   /** Deletes a key. Returns whether it had a value. */
   delete(key: AnyKey<Shape>): boolean
 
-  /** Deletes every key, those included that other turns add before this one is flushed. */
+  /** Deletes every key, those included that other turns add before this one is saved. */
   clear(): void
 
   /** The keys that have a value: those that were loaded, then those that this turn added. */

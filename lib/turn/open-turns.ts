@@ -14,7 +14,7 @@ export class OpenTurns {
     this.#count++
   }
 
-  /** The turn is over, and its flush, successful or not, is done. */
+  /** The turn is over, and its save, successful or not, is done. */
   over (): void {
     this.#count--
     if (this.#count > 0) return

@@ -21,7 +21,7 @@ export interface StateEvent {
 export interface BotasStateStats {
   /** Turns that are identified and not over. */
   openTurns: number
-  /** Flushes that wait for their turn or for the storage. */
+  /** Saves that wait for their turn or for the storage. */
   pendingFlushes: number
   /** Loads that were begun, those under way included. */
   loads: number
@@ -29,13 +29,13 @@ export interface BotasStateStats {
   loadFailures: number
   /** How often a storage had to read again, because a connection broke for instance. */
   loadRetries: number
-  /** Flushes that were begun, those under way included. A turn that changed nothing has none. */
+  /** Saves that were begun, those under way included. A turn that changed nothing has none. */
   flushes: number
-  /** Flushes that failed: turns that were not saved, or only in part. */
+  /** Saves that failed: turns that were not saved, or only in part. */
   flushFailures: number
   /** How often a storage had to write again, because another turn was faster for instance. */
   flushRetries: number
-  /** The last load or flush that failed; `null` while none has. */
+  /** The last load or save that failed; `null` while none has. */
   lastError: {
     /** When it failed, in milliseconds since 1970. */
     at: number
@@ -53,7 +53,7 @@ export interface BotasStateStats {
   } | null
 }
 
-/** What the loads, or the flushes, of one server have in common. */
+/** What the loads, or the saves, of one server have in common. */
 interface Kind {
   readonly channel: Channel
   /** milliseconds */
@@ -65,43 +65,43 @@ interface Kind {
   readonly noteError: (error: BotasStateStats['lastError']) => void
 }
 
-const channels = { load: channel('botas-state:load'), flush: channel('botas-state:flush') }
+const channels = { load: channel('botas-state:load'), save: channel('botas-state:flush') }
 
-/** The loads and flushes of one server: counted, and published for whoever listens. */
+/** The loads and saves of one server: counted, and published for whoever listens. */
 export class Operations {
-  readonly #kinds: Record<'load' | 'flush', Kind>
+  readonly #kinds: Record<'load' | 'save', Kind>
   #lastError: BotasStateStats['lastError'] = null
 
-  /** @param timeouts in milliseconds */
-  constructor (timeouts: { loadTimeout: number, flushTimeout: number }) {
+  /** Both times in milliseconds. */
+  constructor ({ loadTimeout, saveTimeout }: { loadTimeout: number, saveTimeout: number }) {
     const counts = { begun: 0, succeeded: 0, failed: 0, retried: 0 }
     const noteError = (error: BotasStateStats['lastError']): void => { this.#lastError = error }
     this.#kinds = {
-      load: { channel: channels.load, timeout: timeouts.loadTimeout, ...counts, noteError },
-      flush: { channel: channels.flush, timeout: timeouts.flushTimeout, ...counts, noteError }
+      load: { channel: channels.load, timeout: loadTimeout, ...counts, noteError },
+      save: { channel: channels.save, timeout: saveTimeout, ...counts, noteError }
     }
   }
 
   get stats (): Omit<BotasStateStats, 'openTurns' | 'outage'> {
-    const { load, flush } = this.#kinds
+    const { load, save } = this.#kinds
     return {
-      pendingFlushes: flush.begun - flush.succeeded - flush.failed,
+      pendingFlushes: save.begun - save.succeeded - save.failed,
       loads: load.begun,
       loadFailures: load.failed,
       loadRetries: load.retried,
-      flushes: flush.begun,
-      flushFailures: flush.failed,
-      flushRetries: flush.retried,
+      flushes: save.begun,
+      flushFailures: save.failed,
+      flushRetries: save.retried,
       lastError: this.#lastError && { ...this.#lastError }
     }
   }
 
-  begin (kind: 'load' | 'flush', keys: string[]): Operation {
+  begin (kind: 'load' | 'save', keys: string[]): Operation {
     return new Operation(this.#kinds[kind], keys)
   }
 }
 
-/** One load or flush: counted, published, and given up in time. It is what a storage knows of who waits for it. */
+/** One load or save: counted, published, and given up in time. It is what a storage knows of who waits for it. */
 export class Operation implements StorageCall {
   readonly #kind: Kind
   /** of the documents that it is about */

@@ -35,7 +35,7 @@ export interface TurnOwner {
   isAnswered?(): boolean
 }
 
-/** One turn: identified and loaded, succeeded or failed, flushed. */
+/** One turn: identified and loaded, succeeded or failed, saved. */
 export class Turn implements TurnControl, AnswerableTurn {
   readonly state: TurnScopes
   readonly #context: TurnContext
@@ -219,12 +219,12 @@ export class Turn implements TurnControl, AnswerableTurn {
     try {
       edits = this.#edits()
     } catch (error) {
-      operations.begin('flush', this.#keys).failed(error)
+      operations.begin('save', this.#keys).failed(error)
       return Promise.reject(error)
     }
     if (edits.length === 0) return
     const keys = edits.length === this.#keys.length ? this.#keys : edits.map(({ key }) => key)
-    return save(store, saves, edits, operations.begin('flush', keys))
+    return save(store, saves, edits, operations.begin('save', keys))
   }
 
   /** All scopes are encoded here, before any is saved. */

@@ -28,33 +28,39 @@ export interface TurnsObserver extends OutageObserver {
   rejected(error: unknown): void
 }
 
+/** What the turns of a server depend on; times in milliseconds. */
+export interface TurnsOptions {
+  storage: Storage
+  loadTimeout: number
+  saveTimeout: number
+  /** how long closing waits for open turns, and then for the storage */
+  closeTimeout: number
+}
+
 /** All turns of one server. */
 export class Turns {
   readonly #context: TurnContext
   readonly #shared: SharedStorage
   readonly #storage: Storage
-  readonly #flushTimeout: number
+  readonly #closeTimeout: number
   readonly #observer: TurnsObserver
   readonly #unwatch: (() => void) | undefined
   #outage: BotasStateStats['outage'] = null
 
   /** @param observer is told when the storage cannot be reached and when it can again */
-  constructor (
-    { storage, loadTimeout, flushTimeout }: { storage: Storage, loadTimeout: number, flushTimeout: number },
-    observer: TurnsObserver
-  ) {
+  constructor ({ storage, loadTimeout, saveTimeout, closeTimeout }: TurnsOptions, observer: TurnsObserver) {
     this.#observer = observer
     this.#storage = storage
     this.#shared = sharedStorages.get(storage) ?? { saves: new KeyedQueue(), answered: new AnsweredTurns(), users: 0 }
     this.#shared.users++
     sharedStorages.set(storage, this.#shared)
-    this.#flushTimeout = flushTimeout
+    this.#closeTimeout = closeTimeout
     this.#context = {
       store: documentStoreOf(storage),
       saves: this.#shared.saves,
       answered: this.#shared.answered,
       patience: loadTimeout / 2,
-      operations: new Operations({ loadTimeout, flushTimeout }),
+      operations: new Operations({ loadTimeout, saveTimeout }),
       open: new OpenTurns()
     }
     this.#unwatch = storage.watch?.({
@@ -79,7 +85,7 @@ export class Turns {
     return new Turn(this.#context, owner)
   }
 
-  /** One turn from its identity to its flush. */
+  /** One turn from its identity to its save. */
   async run<Result> (
     identity: TurnIdentity, work: (state: TurnState) => Result | Promise<Result>
   ): Promise<Result> {
@@ -116,18 +122,17 @@ export class Turns {
   }
 
   /**
-   * Waits for the turns that are open, but not longer than a flush may take, and closes the storage if nobody else
-   * uses it.
+   * Waits for the turns that are open, and closes the storage if nobody else uses it, each within the time to close.
    *
    * @returns how many turns were still open then
    */
   async close (): Promise<number> {
     const { open } = this.#context
-    await withDeadline(open.none(), this.#flushTimeout).catch(() => {})
+    await withDeadline(open.none(), this.#closeTimeout).catch(() => {})
     const left = open.count
     this.#unwatch?.()
     this.#shared.users--
-    if (this.#shared.users === 0 && this.#storage.close !== undefined) await withDeadline(this.#storage.close(), this.#flushTimeout)
+    if (this.#shared.users === 0 && this.#storage.close !== undefined) await withDeadline(this.#storage.close(), this.#closeTimeout)
     return left
   }
 }
