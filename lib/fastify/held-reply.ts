@@ -116,7 +116,7 @@ export function restoreSent (reply: FastifyReply): void {
 
 /**
  * Whether Fastify's timer for the handler is about to fire. It does nothing where `reply.sent` is true, and is cleared, with
- * the signal aborted, once the body was read: https://github.com/fastify/fastify/blob/v5.12.0/lib/route.js
+ * the signal aborted, once the body was read: https://github.com/fastify/fastify/pull/6725
  */
 function isTimedOut ({ request, elapsedTime }: FastifyReply): boolean {
   const { handlerTimeout = 0 } = request.routeOptions as { handlerTimeout?: number }

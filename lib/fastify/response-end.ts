@@ -30,7 +30,7 @@ export function errorOfServer ({ raw }: FastifyReply, isConnectionBroken: () => 
   return error?.code === 'ERR_HTTP2_STREAM_ERROR' || isConnectionBroken() ? undefined : error
 }
 
-/** Calls back when somebody ends a response whose client is gone: Node has no event for that. */
+/** Calls back when somebody ends a response whose client is gone: Node has no event for that, see https://github.com/nodejs/node/issues/7436 */
 export function onceEnded ({ raw }: FastifyReply, ended: () => void): void {
   const end = raw.end as (...args: unknown[]) => unknown
   Object.assign(raw, {

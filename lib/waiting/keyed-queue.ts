@@ -2,7 +2,8 @@
 interface Entry {
   /**
    * Resolves when it is over; nothing from then on. A Map or Set that changes all the time leaves its former tables to the
-   * garbage collector, each of which keeps the next one and all that was in it, until all are collected together.
+   * garbage collector, each of which keeps the next one and all that was in it, until all are collected together:
+   * https://github.com/v8/v8/blob/13.6.1/src/objects/ordered-hash-table.h
    */
   over: Promise<unknown> | undefined
 }

@@ -228,7 +228,7 @@ export class RedisConnection {
 
 /**
  * What is asked for until the next turn of the event loop is sent in one go. (With `enableAutoPipelining` ioredis does
- * that, too, but by way of objects which the garbage collector copies around for long.)
+ * that, too, but slower where few commands are in flight: https://github.com/redis/ioredis/issues/1239)
  */
 function corkUntilImmediate ({ stream }: Partial<Redis>): void {
   // A client that has never been connected has none.
