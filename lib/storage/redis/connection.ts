@@ -3,7 +3,7 @@ import { setImmediate } from 'node:timers'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
 import type { RedisClient } from './client.js'
-import { SILENT, isLost, isRedirected, isRefusedForNow, reasonOf, withoutArguments, withoutNumbers } from './errors.js'
+import { SILENT, failureOf, reasonOf, withoutArguments, withoutNumbers } from './errors.js'
 import { MAX_SILENCE, RedisNodes } from './nodes.js'
 import type { OutageObserver, StorageCall } from '../storage.js'
 
@@ -219,7 +219,8 @@ export class RedisConnection {
   /** Whether a command that was lost or refused may succeed a little later. */
   #isPassing (error: Error): boolean {
     if (this.client.status === 'end') return false
-    const isPassing = isLost(error) || isRefusedForNow(error) || (this.client.isCluster && isRedirected(error))
+    const failure = failureOf(error)
+    const isPassing = failure !== 'final' && (failure !== 'redirected' || this.client.isCluster)
     // Another node may be the one to ask by now; a pipeline leaves it to its user to find that out.
     if (isPassing && this.client.isCluster) (this.client as Cluster).refreshSlotsCache()
     return isPassing

@@ -12,19 +12,16 @@ const REFUSED = /\b(BUSY|LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READ
 /** Replies of a node, and an error of ioredis: the map of the Cluster has changed. */
 const REDIRECTED = /^(MOVED |ASK |All keys in the pipeline should belong to the same slots)/
 
-/** Whether a server does not want the command now, and may want it later. It has not executed it. */
-export function isRefusedForNow ({ message }: Error): boolean {
-  return REFUSED.test(message)
-}
+/**
+ * What the error of a command says of it: it was `'refused'` for now, or, by a node of a Cluster that has not the key any
+ * more, `'redirected'`, and not executed; it was `'lost'`, and may have been executed; `'final'`: trying again is no use.
+ */
+export type Failure = 'refused' | 'redirected' | 'lost' | 'final'
 
-/** Whether another node of a Cluster is to be asked. */
-export function isRedirected ({ message }: Error): boolean {
-  return REDIRECTED.test(message)
-}
-
-/** Whether it is not known what became of a command. A server that refused it has not executed it. */
-export function isLost ({ name, message }: Error): boolean {
-  return LOST_NAMES.has(name) || LOST.test(message)
+export function failureOf ({ name, message }: Error): Failure {
+  if (LOST_NAMES.has(name) || LOST.test(message)) return 'lost'
+  if (REFUSED.test(message)) return 'refused'
+  return REDIRECTED.test(message) ? 'redirected' : 'final'
 }
 
 /** An error of ioredis has the arguments of its command, which are private, and may quote them: the rest is passed on. */

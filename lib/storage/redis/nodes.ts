@@ -36,8 +36,8 @@ export class RedisNodes {
   }
 
   /**
-   * A node that hangs keeps its connections, see https://github.com/redis/ioredis/issues/559. Once the others have put a replica in its place, a client that asks them
-   * closes the connection, and what waits for an answer is sent again.
+   * A node that hangs keeps its connections: https://github.com/redis/ioredis/issues/559. Once the others have put a replica in
+   * its place, a client that asks them closes the connection, and what waits for an answer is sent again.
    */
   #lookForHungNode (): void {
     const [oldest] = this.#unanswered

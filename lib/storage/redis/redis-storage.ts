@@ -9,7 +9,7 @@ import { provideDocumentStore, saveEach } from '../document-store.js'
 import type { Expiry } from '../expiry.js'
 import { type RedisClient, assertClient, openClient } from './client.js'
 import { type RedisConnection, connectionOf } from './connection.js'
-import { isLost } from './errors.js'
+import { failureOf } from './errors.js'
 import type { OutageObserver, Storage, StorageCall } from '../storage.js'
 
 /** The options of `RedisStorage`. */
@@ -169,7 +169,7 @@ export class RedisStorage implements Storage {
         if (outcome.replaced || !isDoubtful) return outcome
         throw new Error('the connection was lost before the answer came, and the document was changed meanwhile')
       }, (error) => {
-        if (interruptions !== connection.interruptions || isLost(error)) isDoubtful = true
+        if (interruptions !== connection.interruptions || failureOf(error) === 'lost') isDoubtful = true
         throw error
       })
     }, call)
