@@ -1,0 +1,46 @@
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { shellEnvironment } from '../helpers/node-process.js'
+
+const run = promisify(execFile)
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
+/** Runs a script as a user's, in a process of its own that knows nothing of the test runner. */
+async function node (script: string, ...args: string[]): Promise<string> {
+  const { stdout, stderr } = await run(process.execPath, [...args, '-e', script], { cwd: root, env: shellEnvironment })
+  t.equal(stderr, '')
+  return stdout.trim()
+}
+
+t.test('the main entry exports what the README names, and does not load ioredis', async (t) => {
+  const output = await node(`
+    import * as entry from 'fastify-botas-state'
+    import { createRequire } from 'node:module'
+    const loaded = Object.keys(createRequire(import.meta.url).cache).filter((path) => path.includes('ioredis'))
+    console.log(JSON.stringify([Object.keys(entry).sort(), entry.default === entry.botasState, loaded]))
+  `, '--input-type=module')
+  t.strictSame(JSON.parse(output), [
+    ['FileStorage', 'MemoryStorage', 'activityIdentity', 'botasState', 'conversationKey', 'default', 'errorCodes', 'userKey'], true, []
+  ])
+})
+
+t.test('the Redis entry exports RedisStorage', async (t) => {
+  t.equal(await node('console.log(Object.keys(await import("fastify-botas-state/redis")).join())', '--input-type=module'), 'RedisStorage')
+})
+
+t.test('a CommonJS user requires and registers it', async (t) => {
+  const output = await node(`
+    const Fastify = require('fastify')
+    const { botasState, MemoryStorage } = require('fastify-botas-state')
+    const { RedisStorage } = require('fastify-botas-state/redis')
+    const app = Fastify()
+    app.register(botasState, { storage: new MemoryStorage() })
+    app.register(async (scope) => {
+      scope.get('/', async (request) => { request.state.temp.set('n', 1); return request.state.temp.toJSON() })
+    })
+    app.inject('/').then((reply) => { console.log(reply.body, typeof RedisStorage); return app.close() })
+  `, '--no-warnings')
+  t.equal(output, '{"n":1} function')
+})

@@ -1,0 +1,65 @@
+import t from 'tap'
+import Fastify from 'fastify'
+import botasState, { type TurnState } from '../../lib/index.js'
+
+const app = Fastify()
+await app.register(botasState)
+t.teardown(() => app.close())
+
+const identity = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1', userId: 'user-1' }
+const inTurn = (work: (state: TurnState) => void) => app.botasState.run(identity, work)
+
+t.test('a path leads to the scope that it names, in any case', async (t) => {
+  await inTurn((state) => {
+    state.setValue('conversation.count', 5)
+    state.setValue('USER.name', 'Ada')
+    state.setValue('Temp.requestId', 'r1')
+    t.strictSame(state.conversation.toJSON(), { count: 5 })
+    t.strictSame(state.user.toJSON(), { name: 'Ada' })
+    t.strictSame(state.temp.toJSON(), { requestId: 'r1' })
+    t.equal(state.getValue('Conversation.count'), 5)
+    t.equal(state.getValue<string>('user.name'), 'Ada')
+    t.equal(state.getValue('temp.requestId'), 'r1')
+    state.deleteConversationState()
+    state.deleteUserState()
+  })
+})
+
+t.test('a bare key is in temp', async (t) => {
+  await inTurn((state) => {
+    state.setValue('foo', 'bar')
+    t.equal(state.temp.get('foo'), 'bar')
+    t.equal(state.getValue('foo'), 'bar')
+    state.setValue('conversation', 1)
+    t.equal(state.temp.get('conversation'), 1)
+  })
+})
+
+t.test('every method of a scope works by path', async (t) => {
+  await inTurn((state) => {
+    t.equal(state.hasValue('conversation.n'), false)
+    t.equal(state.updateValue<number>('conversation.n', (n) => (n ?? 0) + 1), 1)
+    t.equal(state.hasValue('conversation.n'), true)
+    t.equal(state.deleteValue('conversation.n'), true)
+    t.equal(state.deleteValue('conversation.n'), false)
+    t.equal(state.getValue('conversation.n'), undefined)
+  })
+})
+
+t.test('a path that leads nowhere is refused and named', async (t) => {
+  await inTurn((state) => {
+    const paths: Array<[string, RegExp]> = [
+      ['conversation.a.b', /"conversation.a.b" has more than one dot/], ['dialog.a', /unknown scope/],
+      ['', /empty part/], ['.a', /empty part/], ['user.', /empty part/], ['.', /empty part/], ['a..b', /empty part/],
+      ['__proto__.a', /unknown scope/], [7 as unknown as string, /must be a string, got a number/], [undefined as unknown as string, /must be a string, got undefined/]
+    ]
+    for (const [path, message] of paths) {
+      const expected = { code: 'FST_BOTAS_STATE_INVALID_PATH', statusCode: 500, message }
+      t.match(t.throws(() => state.getValue(path)), expected)
+      t.match(t.throws(() => state.setValue(path, 1)), expected)
+      t.match(t.throws(() => state.updateValue(path, () => 1)), expected)
+      t.match(t.throws(() => state.hasValue(path)), expected)
+      t.match(t.throws(() => state.deleteValue(path)), expected)
+    }
+  })
+})

@@ -1,0 +1,351 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import type { BotasStateOptions, StateDocument } from '../../../../lib/index.js'
+import { RedisStorage } from '../../../../lib/storage/redis/redis-storage.js'
+import { CONVERSATION_KEY, message } from '../../../helpers/activities.js'
+import { type TestServer, buildFastify, post, settled } from '../../../helpers/build-fastify.js'
+import { startProcess } from '../../../helpers/node-process.js'
+import { freePort } from '../../../helpers/free-port.js'
+import { type RedisServer, startRedis } from '../../../helpers/redis-server.js'
+
+/** The long outage: in seconds, and turns a second. More of it in `npm run soak`. */
+const OUTAGE_SECONDS = Number(process.env.OUTAGE_SECONDS ?? 8)
+const TURNS_A_SECOND = 500
+
+/** A Redis that can be stopped and started again, with all that it confirmed. */
+async function restartable (t: Test) {
+  const directory = await mkdtemp(join(tmpdir(), 'botas-redis-'))
+  t.teardown(() => rm(directory, { recursive: true, force: true }))
+  const args = ['--port', String(await freePort()), '--dir', directory, '--appendonly', 'yes', '--appendfsync', 'always']
+  let server: RedisServer | undefined
+  return {
+    url: `redis://127.0.0.1:${args[1]}`,
+    start: async () => { server = await startRedis(t, args) },
+    signal: (signal: NodeJS.Signals) => server?.process.kill(signal),
+    stop: async (signal: NodeJS.Signals = 'SIGTERM') => {
+      const exit = once((server as RedisServer).process, 'exit')
+      server?.process.kill(signal)
+      await exit
+    }
+  }
+}
+
+/** A bot that counts, on Redis, with the health route of the README. */
+async function startBot (t: Test, options: BotasStateOptions): Promise<TestServer> {
+  return buildFastify(t, options, (app) => {
+    app.get('/health', async (_request, reply) => {
+      const { outage, openTurns, pendingFlushes, flushFailures } = app.botasState.stats
+      return reply.code(outage === null ? 200 : 503).send({ redis: outage === null, openTurns, pendingFlushes, flushFailures })
+    })
+    app.post<{ Body: { id: string } }>('/', async ({ id, state: { conversation }, body }) => {
+      conversation.update<number>('count', (count) => (count ?? 0) + 1)
+      conversation.set(body.id, true)
+      return { reqId: id }
+    })
+  })
+}
+
+t.test('while Redis is down a turn fails in time, everything else goes on, and it recovers by itself', async (t) => {
+  const redis = await restartable(t)
+  const { app, url, log } = await startBot(t, { storage: redis.url, loadTimeout: 300 })
+  const before = performance.now()
+  const replies = await Promise.all(Array.from({ length: 50 }, () => post(url, message())))
+  t.ok(performance.now() - before < 2000, 'nobody waits longer than loadTimeout')
+  for (const { status, body } of replies) t.match({ status, body }, { status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
+  const health = await fetch(`${url}/health`)
+  t.match({ status: health.status, body: await health.json() }, { status: 503, body: { redis: false, openTurns: 0 } })
+  t.equal(log.filter((line) => JSON.stringify(line).includes('ECONNREFUSED')).length, 1, 'the cause is logged once')
+  t.match(log.find(({ msg }) => msg.includes('cannot be reached')), { level: 50, err: { message: /^Redis: connect ECONNREFUSED/ } })
+  t.match(app.botasState.stats, { outage: { reason: /ECONNREFUSED/ }, loadFailures: 50, lastError: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
+
+  await redis.start()
+  const back = performance.now()
+  await settled(async () => (await post(url, message({ id: 'first' }))).status === 200)
+  t.ok(performance.now() - back < 1000, 'it works again within a second')
+  t.match(app.botasState.stats, { outage: null })
+  t.equal((await fetch(`${url}/health`)).status, 200)
+  await redis.stop()
+  await settled(() => app.botasState.stats.outage !== null)
+  t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, 2, 'another outage is logged once more')
+})
+
+t.test('a server that joins while a client is down is told of it, too, and one that has left is not', async (t) => {
+  const redis = await restartable(t)
+  const storage = new RedisStorage(redis.url)
+  const first = await startBot(t, { storage, loadTimeout: 100 })
+  t.equal((await post(first.url, message())).status, 500)
+  const second = await startBot(t, { storage })
+  t.match(second.app.botasState.stats.outage, { reason: /ECONNREFUSED/, since: Number })
+  t.equal(second.log.length, 1)
+  await first.app.close()
+  await redis.start()
+  await settled(() => second.app.botasState.stats.outage === null)
+  t.match(first.app.botasState.stats.outage, { reason: /ECONNREFUSED/ })
+})
+
+/** Turns of several clients at once, through an outage of three seconds. */
+async function underLoad (t: Test, { app, url }: TestServer, outage: () => Promise<void>) {
+  const answered = new Map<string, string>()
+  const refused = new Set<string>()
+  const conversations = 20
+  const over = new AbortController()
+  let next = 0
+  let longest = 0
+  const client = async (client: number) => {
+    while (!over.signal.aborted) {
+      const id = `turn-${next++}`
+      const before = performance.now()
+      const { status, body } = await post(url, message({ conversation: String(client % conversations), id }))
+      longest = Math.max(longest, performance.now() - before)
+      if (status === 200) answered.set(id, body.reqId)
+      else refused.add(id)
+    }
+  }
+  const clients = Promise.all(Array.from({ length: 2 * conversations }, (_, index) => client(index)))
+  await wait(500)
+  await outage()
+  await wait(500)
+  over.abort()
+  await clients
+  await settled(() => app.botasState.stats.pendingFlushes === 0)
+  const keys = Array.from({ length: conversations }, (_, index) => `test/bot/conversations/${index}`)
+  const documents = Object.values(await app.botasState.storage.read(keys)) as StateDocument[]
+  const stored = new Set(documents.flatMap((document) => Object.keys(document).filter((name) => name !== 'count')))
+  t.comment(`${answered.size} turns answered, ${refused.size} refused, the longest took ${Math.round(longest)} ms; ${JSON.stringify(app.botasState.stats)}`)
+  for (const document of documents) t.equal(document.count, Object.keys(document).length - 1, 'no turn is counted twice')
+  return { answered, refused, stored }
+}
+
+t.test('no turn is lost without a word when Redis restarts', { jobs: 4 }, async (t) => {
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    for (const flush of ['onSend', 'onResponse'] as const) {
+      t.test(`after a ${signal}, flush: ${flush}`, { buffered: true }, async (t) => {
+        const redis = await restartable(t)
+        await redis.start()
+        const bot = await startBot(t, { storage: redis.url, flush })
+        const { answered, refused, stored } = await underLoad(t, bot, async () => {
+          await redis.stop(signal)
+          await wait(3000)
+          await redis.start()
+        })
+        const reported = new Set(bot.log.filter(({ code }) => code === 'FST_BOTAS_STATE_SAVE_FAILED').map(({ reqId }) => reqId))
+        const lost = [...answered].filter(([id, reqId]) => !stored.has(id) && !(flush === 'onResponse' && reported.has(reqId)))
+        t.strictSame(lost, [], 'every answered turn is stored, or, after its answer, reported')
+        t.strictSame([...stored].filter((id) => !answered.has(id) && !refused.has(id)), [])
+      })
+    }
+  }
+})
+
+t.test('a server that hangs is like one that is down, and turns go on when it does', { jobs: 2 }, async (t) => {
+  for (const whose of ['ours', 'a user\'s'] as const) {
+    t.test(`with a client that is ${whose}`, { buffered: true }, async (t) => {
+      const redis = await restartable(t)
+      await redis.start()
+      const theirs = new Redis(redis.url, { lazyConnect: true })
+      t.teardown(() => theirs.disconnect())
+      const storage = whose === 'ours' ? redis.url : new RedisStorage(theirs)
+      const { app, url, log } = await startBot(t, { storage, loadTimeout: 400 })
+      t.equal((await post(url, message({ id: 'before' }))).status, 200)
+      await settled(() => app.botasState.stats.pendingFlushes === 0)
+      redis.signal('SIGSTOP')
+      const before = performance.now()
+      t.match(await post(url, message()), { status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
+      t.ok(performance.now() - before < 1000)
+      await wait(1000)
+      t.match(await post(url, message()), { status: 500 })
+      t.match(app.botasState.stats.outage, { reason: 'Redis: the server does not answer' })
+      // Long enough that a connection of ours is made anew, to a server that accepts it and says nothing.
+      await wait(6000)
+      t.equal((await fetch(`${url}/health`)).status, 503)
+      redis.signal('SIGCONT')
+      const back = performance.now()
+      await settled(async () => (await post(url, message({ id: 'after' }))).status === 200)
+      t.ok(performance.now() - back < 1000, 'it works again within a second')
+      t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, 1)
+    })
+  }
+})
+
+t.test('a server that hangs is noticed though the client itself gives up waiting, and gets no burst afterwards', { jobs: 2 }, async (t) => {
+  for (const commandTimeout of [300, 2000]) {
+    t.test(`after ${commandTimeout} ms`, { buffered: true }, async (t) => {
+      const redis = await restartable(t)
+      await redis.start()
+      const theirs = new Redis(redis.url, { commandTimeout })
+      t.teardown(() => theirs.disconnect())
+      const { app, url, log } = await startBot(t, { storage: new RedisStorage(theirs), loadTimeout: 500 })
+      t.equal((await post(url, message({ id: 'before' }))).status, 200)
+      await settled(() => app.botasState.stats.pendingFlushes === 0)
+      await theirs.config('RESETSTAT')
+      redis.signal('SIGSTOP')
+      const begun = performance.now()
+      while (performance.now() - begun < 4000) {
+        await Promise.all(Array.from({ length: 50 }, (_, n) => post(url, message({ conversation: String(n) }))))
+      }
+      t.match(app.botasState.stats, { outage: { reason: 'Redis: the server does not answer' } })
+      redis.signal('SIGCONT')
+      await settled(async () => (await post(url, message({ id: 'after' }))).status === 200)
+      t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, 1)
+      const [, gets] = /cmdstat_get:calls=(\d+)/.exec(await theirs.info('commandstats')) ?? []
+      // In the second before the silence counts up to four rounds of 100 begin; then come the probes.
+      t.ok(Number(gets) < 500, `${gets} GETs for ${app.botasState.stats.loadFailures} turns that failed, two each`)
+    })
+  }
+})
+
+t.test('a save waits for a server that hangs for a while, and is done once', async (t) => {
+  const redis = await restartable(t)
+  await redis.start()
+  const { app } = await startBot(t, { storage: redis.url })
+  const count = () => app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }, async ({ conversation }) => {
+    redis.signal('SIGSTOP')
+    conversation.update<number>('count', (count) => (count ?? 0) + 1)
+  })
+  for (let turn = 1; turn <= 3; turn++) {
+    const saved = count()
+    await settled(() => app.botasState.stats.pendingFlushes === 1)
+    await wait(300)
+    t.equal(app.botasState.stats.pendingFlushes, 1)
+    redis.signal('SIGCONT')
+    await saved
+    t.strictSame(await app.botasState.storage.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { count: turn } })
+  }
+})
+
+/** A way to a server on which everything can be lost in one direction, together with the connection. */
+async function lossyWay (t: Test, to: number) {
+  let lost: 'nothing' | 'requests' | 'answers' = 'nothing'
+  const proxy = createServer((socket) => {
+    const upstream = connect(to, '127.0.0.1')
+    const both = [socket, upstream] as const
+    for (const one of both) one.on('error', () => {}).on('close', () => { for (const other of both) other.destroy() })
+    socket.on('data', (chunk) => lost === 'requests' ? cut() : upstream.write(chunk))
+    upstream.on('data', (chunk) => lost === 'answers' ? cut() : socket.write(chunk))
+    const cut = () => {
+      lost = 'nothing'
+      socket.destroy()
+    }
+  }).listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  t.teardown(() => proxy.close())
+  return {
+    url: `redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+    lose: (what: 'requests' | 'answers') => { lost = what }
+  }
+}
+
+t.test('a save that was lost on its way is done once, and one whose answer was lost is reported, whoever made the client', async (t) => {
+  const redis = await startRedis(t)
+  for (const whose of ['ours', 'a user\'s'] as const) {
+    for (const lost of ['requests', 'answers'] as const) {
+      const way = await lossyWay(t, redis.port)
+      const theirs = new Redis(way.url, { lazyConnect: true })
+      t.teardown(() => theirs.disconnect())
+      const { app } = await startBot(t, { storage: whose === 'ours' ? way.url : new RedisStorage(theirs) })
+      const conversation = { channelId: 'test', botId: 'bot', conversationId: `${whose} ${lost}` }
+      const count = (meanwhile?: 'requests' | 'answers') => app.botasState.run(conversation, (state) => {
+        if (meanwhile !== undefined) way.lose(meanwhile)
+        return state.conversation.update<number>('count', (count) => (count ?? 0) + 1)
+      })
+      await count()
+      if (lost === 'requests') t.equal(await count(lost), 2)
+      else {
+        await t.rejects(count(lost), {
+          code: 'FST_BOTAS_STATE_SAVE_FAILED',
+          message: /saved: none; not known to be saved: "test/,
+          cause: { message: /the connection was lost before the answer came, and the document was changed meanwhile/ }
+        })
+      }
+      t.equal(await count(), 3, `${lost} of a client that is ${whose}`)
+    }
+  }
+})
+
+t.test('commands of turns that were given up are not sent when a server is back, whoever made the client', async (t) => {
+  const redis = await restartable(t)
+  const theirs = new Redis(redis.url)
+  t.teardown(() => theirs.disconnect())
+  for (const storage of [redis.url, new RedisStorage(theirs)]) {
+    const { app, url } = await startBot(t, { storage, loadTimeout: 200 })
+    await Promise.all(Array.from({ length: 500 }, () => post(url, message())))
+    t.equal(app.botasState.stats.loadFailures, 500)
+    await redis.start()
+    await settled(() => app.botasState.stats.outage === null)
+    await wait(200)
+    const client = new Redis(redis.url)
+    t.notMatch(await client.info('commandstats'), /cmdstat_get:/)
+    client.disconnect()
+    await redis.stop()
+  }
+})
+
+t.test('a client of ours is closed within a second, whatever the server does', async (t) => {
+  for (const state of ['up', 'down', 'hung'] as const) {
+    const redis = await restartable(t)
+    await redis.start()
+    const { app, url } = await startBot(t, { storage: redis.url, loadTimeout: 500 })
+    t.equal((await post(url, message({ id: 'first' }))).status, 200)
+    await settled(() => app.botasState.stats.pendingFlushes === 0)
+    if (state === 'down') await redis.stop()
+    if (state === 'hung') redis.signal('SIGSTOP')
+    if (state !== 'up') t.equal((await post(url, message({ id: 'second' }))).status, 500)
+    const before = performance.now()
+    await app.close()
+    t.ok(performance.now() - before < 1000, `${state}: ${Math.round(performance.now() - before)} ms`)
+  }
+})
+
+t.test('a process ends after its server was closed, whatever Redis does', async (t) => {
+  for (const state of ['up', 'down from the start', 'gone', 'hung'] as const) {
+    const redis = await restartable(t)
+    if (state !== 'down from the start') await redis.start()
+    // One turn at the beginning: it is over, or waits for its load, when the process is to end.
+    const { child, lines, exited } = startProcess('bot-in-outage.js', redis.url, '0.1')
+    await lines.next()
+    if (state === 'gone') await redis.stop()
+    if (state === 'hung') redis.signal('SIGSTOP')
+    const before = performance.now()
+    child.kill('SIGTERM')
+    t.strictSame(await exited, { code: 0, signal: null, errors: '' }, state)
+    // A turn that is open is waited for.
+    t.ok(performance.now() - before < (state === 'down from the start' ? 6000 : 1000), state)
+  }
+})
+
+t.test(`an outage of ${OUTAGE_SECONDS} s at ${TURNS_A_SECOND} turns a second takes no more memory than its beginning`, async (t) => {
+  const redis = await restartable(t)
+  await redis.start()
+  const { child, lines, exited } = startProcess('bot-in-outage.js', redis.url, String(TURNS_A_SECOND))
+  const report = async () => JSON.parse((await lines.next()).value) as { sent: number, succeeded: number, failed: number, latest: number, openTurns: number, heap: number }
+  for (let second = 0; second < 3; second++) await report()
+  t.ok((await report()).succeeded > TURNS_A_SECOND)
+  await redis.stop()
+  const heaps: number[] = []
+  for (let second = 0; second < OUTAGE_SECONDS; second++) heaps.push((await report()).heap)
+  const before = await report()
+  await redis.start()
+  let after = await report()
+  for (let second = 0; second < 2; second++) after = await report()
+  const client = new Redis(redis.url)
+  const calls = (stats: string, command: string) => Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0)
+  const stats = await client.info('commandstats')
+  // The script that saves reads, too.
+  const loads = calls(stats, 'get') - calls(stats, 'evalsha') - calls(stats, 'eval')
+  client.disconnect()
+  child.kill('SIGTERM')
+  t.match(await exited, { code: 0, errors: '' })
+  const megabytes = heaps.map((heap) => Math.round(heap / 1e6))
+  t.comment(`heap by the second, in MB: ${megabytes.join(' ')}; ${before.failed} turns failed, ${after.succeeded - before.succeeded} succeeded afterwards with ${loads} GETs`)
+  // Turns that wait pile up until the first of them are given up, after 5 seconds.
+  const settledHeap = Math.max(...heaps.slice(5, 7))
+  t.ok((heaps.at(-1) as number) < settledHeap * 1.2, 'memory stays flat')
+  t.ok(after.succeeded > before.succeeded, 'turns work again')
+  t.ok(loads <= after.sent - before.sent + before.openTurns, 'nothing is sent for turns that were given up')
+})
