@@ -2,13 +2,36 @@ import { Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import t from 'tap'
-import { FileStorage, MemoryStorage, type Storage } from '../../lib/index.js'
+import { type Storage, FileStorage, MemoryStorage } from '../../lib/index.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { message } from '../helpers/activities.js'
 import { buildFastify } from '../helpers/build-fastify.js'
 import { protocols } from '../helpers/client.js'
+import { RecordingStorage } from '../helpers/recording-storage.js'
 import { startRedis } from '../helpers/redis-server.js'
 import { slowStorage } from '../helpers/slow-storage.js'
+
+t.test('a client that saw the reply finds what its turn wrote', { jobs: 4 }, async (t) => {
+  const latencies = [{ update: 2 }, { read: 1, update: 3 }]
+  const settings = Object.entries(protocols).flatMap((protocol) => latencies.map((latency) => [...protocol, latency] as const))
+  for (const [name, { serverOptions, connect }, latency] of settings) {
+    t.test(`${name}, ${JSON.stringify(latency)}`, { buffered: true }, async (t) => {
+      const storage = new RecordingStorage()
+      Object.assign(storage.latency, latency)
+      const { port } = await buildFastify(t, { storage }, (app) => {
+        // Another plugin's hook, which must not hold up the save.
+        app.addHook('onResponse', () => wait(10))
+        app.post('/', async ({ state }) => ({ n: state.conversation.update<number>('n', (n = 0) => n + 1) }))
+      }, serverOptions)
+      const client = await connect(t, port)
+      for (let n = 1; n <= 1000; n++) {
+        const reply = JSON.parse((await client.say(message())).body)
+        if (reply.n !== n) return t.equal(reply.n, n)
+      }
+      t.pass('1,000 turns, each with its predecessor\'s write')
+    })
+  }
+})
 
 const TURNS = 15
 

@@ -29,3 +29,10 @@ type Recorded = 'personal-message' | 'personal-conversation-update' | 'channel-c
 export function recorded (name: Recorded) {
   return JSON.parse(readFileSync(new URL(`../activities/${name}.json`, import.meta.url), 'utf8'))
 }
+
+/** What cannot be an id, and what an error says of it. */
+export const badIds: Array<[unknown, RegExp]> = [
+  [7, /a number/], [true, /a boolean/], [['a'], /an array/], [{}, /an object/], ['a'.repeat(1025), /1025 characters/],
+  ['a'.repeat(2 ** 21), /2097152 characters/], ['\ud800', /surrogate/], ['a\udc00b', /surrogate/], ['a\nb', /control/],
+  ['\0', /control/], ['\x7f', /control/], ['\x85', /control/]
+]

@@ -64,6 +64,9 @@ export const sendHttp2: SendRequest = async (port, activity) => {
   }
 }
 
+/** The protocols, each with its client and the options of its server. */
+export const senders = { 'HTTP/1.1': { send: sendHttp1, options: {} }, 'HTTP/2': { send: sendHttp2, options: { http2: true } as object } }
+
 /** A promise and what resolves it. */
 export function gate (): { opened: Promise<void>, open: () => void } {
   let open = () => {}

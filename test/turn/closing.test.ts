@@ -85,6 +85,29 @@ t.test('a storage that does not close is given up and said', async (t) => {
   await t.rejects(app.close(), { message: /no answer within 50 ms/ })
 })
 
+t.test('a storage that two instances share is closed by the last of them, after its turns', async (t) => {
+  const storage = new RecordingStorage()
+  const app = Fastify()
+  for (const name of ['one', 'two']) {
+    app.register(async (scope) => {
+      await scope.register(botasState, { storage })
+      scope.post(`/${name}`, async ({ state }) => {
+        await new Promise((resolve) => setTimeout(resolve, 50))
+        state.conversation.set(name, true)
+        return {}
+      })
+    })
+  }
+  await app.ready()
+  const turns = ['one', 'two'].map((name) => app.inject({ method: 'POST', url: `/${name}`, payload: message() }))
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  await app.close()
+  await Promise.all(turns)
+  t.strictSame(await storage.stored(CONVERSATION_KEY), { one: true, two: true })
+  t.equal(storage.count('close'), 1)
+  t.strictSame(storage.calls.at(-1), ['close', []])
+})
+
 t.test('a server that never had a turn closes at once', async (t) => {
   const storage = new RecordingStorage()
   const { app } = await buildFastify(t, { storage }, () => {})

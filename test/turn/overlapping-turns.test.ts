@@ -1,12 +1,11 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
-import { FileStorage, MemoryStorage, type StateScope, type Storage } from '../../lib/index.js'
+import { type StateScope, type Storage, FileStorage, MemoryStorage } from '../../lib/index.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { CONVERSATION_KEY, USER_KEY, message } from '../helpers/activities.js'
 import { buildFastify, post, settled } from '../helpers/build-fastify.js'
-import { protocols } from '../helpers/client.js'
-import { RecordingStorage, wholeDocuments } from '../helpers/recording-storage.js'
+import { RecordingStorage } from '../helpers/recording-storage.js'
 import { startRedis } from '../helpers/redis-server.js'
 
 const redis = await startRedis(t)
@@ -215,89 +214,4 @@ t.test('a writer that loses every race gives up at flushTimeout, says so, and wr
   t.equal(rounds, settledRounds, 'it does not go on')
   t.ok(rounds > 3, 'it tried')
   t.strictSame(await inner.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { round: rounds - 1 } })
-})
-
-t.test('a storage without update holds whole documents, and the last write wins', async (t) => {
-  const storage = new RecordingStorage()
-  await storage.store(CONVERSATION_KEY, { kept: 1 })
-  await storage.store(USER_KEY, { gone: 1 })
-  const { app, url } = await buildFastify(t, { storage: wholeDocuments(storage), flush: 'onSend' }, (app) => {
-    app.post('/', async ({ state: { conversation, user } }) => {
-      conversation.set('n', 1)
-      user.clear()
-      return {}
-    })
-  })
-  t.equal((await post(url, message())).status, 200)
-  t.strictSame(await storage.stored(CONVERSATION_KEY), { kept: 1, n: 1 })
-  t.equal(await storage.stored(USER_KEY), undefined)
-  t.strictSame(storage.calls.map(([method]) => method), ['read', 'write', 'delete'])
-  await app.close()
-})
-
-t.test('a storage without update that fails half-way says what was saved', async (t) => {
-  const storage = new RecordingStorage()
-  await storage.store(USER_KEY, { gone: 1 })
-  storage.failures.delete = new Error('disk full')
-  const { url } = await buildFastify(t, { storage: wholeDocuments(storage), flush: 'onSend' }, (app) => {
-    app.post('/', async ({ state: { conversation, user } }) => {
-      conversation.set('n', 1)
-      user.clear()
-    })
-  })
-  t.match((await post(url, message())).body, {
-    code: 'FST_BOTAS_STATE_SAVE_FAILED', message: `saved: "${CONVERSATION_KEY}"; not known to be saved: "${USER_KEY}"`
-  })
-})
-
-t.test('a given-up flush of whole documents does not go on later', async (t) => {
-  const storage = new RecordingStorage()
-  await storage.store(USER_KEY, { gone: 1 })
-  storage.latency.write = 60
-  const { url } = await buildFastify(t, { storage: wholeDocuments(storage), flush: 'onSend', flushTimeout: 20 }, (app) => {
-    app.post('/', async ({ state: { conversation, user } }) => {
-      conversation.set('n', 1)
-      user.clear()
-    })
-  })
-  t.match((await post(url, message())).body, { code: 'FST_BOTAS_STATE_SAVE_FAILED' })
-  await wait(100)
-  t.equal(storage.count('delete'), 0)
-})
-
-t.test('a flush that waited too long behind another one is not begun', async (t) => {
-  const storage = new RecordingStorage()
-  storage.latency.update = 60
-  const { app, url, log } = await buildFastify(t, { storage, flushTimeout: 90 }, (app) => {
-    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
-      await wait(20)
-      conversation.set(text, true)
-    })
-  })
-  await Promise.all(['1', '2', '3'].map((text) => post(url, message({ text }))))
-  await app.close()
-  t.ok(log.length >= 1)
-  t.equal(Object.keys(await storage.stored(CONVERSATION_KEY) ?? {}).length, 3 - log.length)
-})
-
-t.test('a client that saw the reply finds what its turn wrote', { jobs: 4 }, async (t) => {
-  const latencies = [{ update: 2 }, { read: 1, update: 3 }]
-  const settings = Object.entries(protocols).flatMap((protocol) => latencies.map((latency) => [...protocol, latency] as const))
-  for (const [name, { serverOptions, connect }, latency] of settings) {
-    t.test(`${name}, ${JSON.stringify(latency)}`, { buffered: true }, async (t) => {
-      const storage = new RecordingStorage()
-      Object.assign(storage.latency, latency)
-      const { port } = await buildFastify(t, { storage }, (app) => {
-        // Another plugin's hook, which must not hold up the save.
-        app.addHook('onResponse', () => wait(10))
-        app.post('/', async ({ state }) => ({ n: state.conversation.update<number>('n', (n = 0) => n + 1) }))
-      }, serverOptions)
-      const client = await connect(t, port)
-      for (let n = 1; n <= 1000; n++) {
-        const reply = JSON.parse((await client.say(message())).body)
-        if (reply.n !== n) return t.equal(reply.n, n)
-      }
-      t.pass('1,000 turns, each with its predecessor\'s write')
-    })
-  }
 })

@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import t from 'tap'
 import { FileStorage } from '../../../lib/index.js'
+import { message } from '../../helpers/activities.js'
+import { buildFastify, post } from '../../helpers/build-fastify.js'
 
 const names: Array<[key: string, name: string]> = [
   ['plain', 'plain.json'],
@@ -51,4 +54,17 @@ t.test('keys that begin alike have different files', async (t) => {
 t.test('a key that UTF-8 cannot encode is refused', async (t) => {
   const storage = new FileStorage(t.testdir())
   await t.rejects(storage.read(['\ud800']), { code: 'FST_BOTAS_STATE_INVALID_ID', message: /surrogate/ })
+})
+
+t.test('an id with path traversal stays inside the directory', async (t) => {
+  const root = t.testdir()
+  const directory = join(root, 'state')
+  const { url } = await buildFastify(t, { storage: new FileStorage(directory), flush: 'onSend' }, (app) => {
+    app.post('/', async ({ state }) => { state.conversation.set('n', 1) })
+  })
+  for (const conversation of ['../../../etc/passwd', '..', '/etc/passwd', '..\\..\\windows']) {
+    t.equal((await post(url, message({ conversation }))).status, 200)
+  }
+  t.strictSame(await readdir(root), ['state'])
+  t.equal((await readdir(directory)).length, 4)
 })

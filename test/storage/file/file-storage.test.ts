@@ -4,9 +4,11 @@ import { mkdirSync } from 'node:fs'
 import { chmod, lstat, readFile, readdir, stat, symlink, unlink, utimes, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { FileStorage } from '../../../lib/index.js'
-import { settled } from '../../helpers/build-fastify.js'
+import botasState, { FileStorage } from '../../../lib/index.js'
+import { message } from '../../helpers/activities.js'
+import { listen, post, settled } from '../../helpers/build-fastify.js'
 import { storageSuite } from '../../helpers/storage-suite.js'
 
 /** Makes a directory the working directory of a test. */
@@ -290,4 +292,25 @@ t.test('the directory is ./bot-state by default', async (t) => {
   enter(t, t.testdir())
   await new FileStorage().write({ key: { n: 1 } })
   t.strictSame(await readdir('bot-state'), ['key.json'])
+})
+
+t.test('two storages on one directory find each other\'s writes', async (t) => {
+  const directory = t.testdir()
+  const app = Fastify({ forceCloseConnections: true })
+  t.teardown(() => app.close())
+  for (const name of ['one', 'two']) {
+    app.register(async (scope) => {
+      await scope.register(botasState, { storage: `file:${directory}` })
+      scope.post(`/${name}`, async ({ state }) => {
+        const n = (state.conversation.get<number>('n') ?? 0) + 1
+        state.conversation.set('n', n)
+        return { n }
+      })
+    })
+  }
+  const { url } = await listen(app)
+  for (let n = 1; n <= 20; n++) {
+    t.strictSame((await post(`${url}/${n % 2 === 0 ? 'one' : 'two'}`, message())).body, { n })
+  }
+  await app.close()
 })
