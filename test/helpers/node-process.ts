@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { createInterface } from 'node:readline'
+import type { Test } from 'tap'
 
 const { PATH, HOME } = process.env
 /** The environment of a person's shell: nothing of the test runner's. */
@@ -14,10 +15,11 @@ export interface NodeProcess {
   exited: Promise<{ code: number | null, signal: NodeJS.Signals | null, errors: string }>
 }
 
-/** Starts a script of `test/processes` on the built package, as a user's process. */
-export function startProcess (script: string, ...args: string[]): NodeProcess {
+/** Starts a script of `test/processes` on the built package, as a user's process. With the test it ends at the latest. */
+export function startProcess (t: Test, script: string, ...args: string[]): NodeProcess {
   const path = fileURLToPath(new URL(`../processes/${script}`, import.meta.url))
   const child = spawn(process.execPath, ['--expose-gc', path, ...args], { env: shellEnvironment, stdio: ['ignore', 'pipe', 'pipe'] })
+  t.teardown(() => child.kill('SIGKILL'))
   let errors = ''
   child.stderr.on('data', (chunk) => { errors += chunk })
   return {

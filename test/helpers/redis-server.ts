@@ -24,6 +24,23 @@ export async function startRedis (
   return { port, url: `redis://127.0.0.1:${port}`, process: child }
 }
 
+/** A Redis that can be stopped and started again, with all that it confirmed. */
+export async function restartableRedis (t: Test) {
+  const directory = temporaryDirectory(t)
+  const args = ['--port', String(await freePort()), '--dir', directory, '--appendonly', 'yes', '--appendfsync', 'always']
+  let server: RedisServer | undefined
+  return {
+    url: `redis://127.0.0.1:${args[1]}`,
+    start: async () => { server = await startRedis(t, args) },
+    signal: (signal: NodeJS.Signals) => server?.process.kill(signal),
+    stop: async (signal: NodeJS.Signals = 'SIGTERM') => {
+      const exit = once((server as RedisServer).process, 'exit')
+      server?.process.kill(signal)
+      await exit
+    }
+  }
+}
+
 /** Starts a Sentinel that watches a master named `bot` and finds within a second that it is gone. Gives its port. */
 export async function startSentinel (t: Test, master: RedisServer): Promise<number> {
   const port = await freePort()

@@ -4,32 +4,12 @@ import { type IncomingMessage, createServer } from 'node:http'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { recorded } from '../helpers/activities.js'
-import { type BotProcess, spawnExample, startExample } from '../helpers/bot-process.js'
+import { spawnExample, startExample } from '../helpers/bot-process.js'
 import { post } from '../helpers/build-fastify.js'
+import { message, say } from '../helpers/counter-bot.js'
 import { openSocket } from '../helpers/raw-client.js'
-import { startRedis } from '../helpers/redis-server.js'
 
 const COUNTER_BOT = 'counter-bot/main.js'
-
-function message (text: unknown, rest: object = {}) {
-  return {
-    type: 'message',
-    id: 'activity-1',
-    text,
-    channelId: 'test',
-    from: { id: 'user-123' },
-    recipient: { id: 'bot' },
-    conversation: { id: 'conversation-1' },
-    deliveryMode: 'expectReplies',
-    ...rest
-  }
-}
-
-/** Says something and gives the text of the reply. */
-async function say (bot: BotProcess, text: string, rest: object = {}): Promise<string> {
-  const { body } = await post(bot.url, message(text, rest))
-  return body.activities[0].text
-}
 
 interface Delivery {
   path: string | undefined
@@ -196,20 +176,4 @@ t.test('a port that is taken is said in one line', async (t) => {
   t.strictSame(await once(second, 'exit'), [1, null])
   t.match(output, /^The bot cannot listen on HOST=127.0.0.1 PORT=\d+: .*EADDRINUSE.*\n$/)
   await bot.stop()
-})
-
-t.test('the bot on Redis starts while Redis is down, and stops', async (t) => {
-  const bot = await startExample(t, 'redis/main.js', t.testdir())
-  t.equal(await bot.stop(), 0)
-})
-
-t.test('the bot on Redis remembers over a restart', async (t) => {
-  const redis = await startRedis(t)
-  const env = { STATE_STORAGE: redis.url }
-  let bot = await startExample(t, 'redis/main.js', t.testdir(), env)
-  t.equal(await say(bot, 'Hello'), 'Turn #1 | Your message #1: Hello')
-  t.equal(await bot.stop(), 0)
-  bot = await startExample(t, 'redis/main.js', t.testdir(), env)
-  t.equal(await say(bot, 'Again'), 'Turn #2 | Your message #2: Again')
-  t.equal(await bot.stop(), 0)
 })

@@ -6,7 +6,7 @@ const TURNS = Number(process.env.TURNS ?? 30_000)
 const CONVERSATIONS = TURNS / 20
 
 t.test(`${TURNS} turns in ${CONVERSATIONS} conversations take no more memory than the first tenth of them`, async (t) => {
-  const { lines, exited } = startProcess('many-turns.js', String(TURNS), String(CONVERSATIONS))
+  const { lines, exited } = startProcess(t, 'many-turns.js', String(TURNS), String(CONVERSATIONS))
   const tenths: Array<{ heap: number, resident: number }> = []
   for (let line = await lines.next(); line.done !== true; line = await lines.next()) tenths.push(JSON.parse(line.value))
   t.match(await exited, { code: 0, errors: '' })

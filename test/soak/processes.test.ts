@@ -4,9 +4,8 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { FileStorage } from '../../lib/index.js'
-import { CONVERSATION_KEY, message } from '../helpers/activities.js'
+import { CONVERSATION_KEY } from '../helpers/activities.js'
 import { startProcess } from '../helpers/node-process.js'
-import { httpPost, openSocket } from '../helpers/raw-client.js'
 import { startRedis } from '../helpers/redis-server.js'
 
 /** `npm run soak` sets these higher. */
@@ -22,7 +21,7 @@ async function runProcesses (t: Test, { processes, turns, conversations, concurr
   const { url } = await startRedis(t)
   const names = Array.from({ length: processes as number }, (_, index) => `p${index}`)
   const longest = await Promise.all(names.map(async (name) => {
-    const { lines, exited } = startProcess('hot-conversations.js', url, name, String(turns), String(conversations), String(concurrency))
+    const { lines, exited } = startProcess(t, 'hot-conversations.js', url, name, String(turns), String(conversations), String(concurrency))
     const { value } = await lines.next()
     t.strictSame(await exited, { code: 0, signal: null, errors: '' })
     return Number(value)
@@ -64,7 +63,7 @@ t.test(`a bot on files that is killed ${KILLS} times leaves complete files and e
   let answered = 0
   let leftovers = 0
   for (let kill = 0; kill < KILLS; kill++) {
-    const { child, lines, exited } = startProcess('save-without-end.js', directory)
+    const { child, lines, exited } = startProcess(t, 'save-without-end.js', directory)
     answered = Number((await lines.next()).value)
     await wait(Math.random() * 60)
     child.kill('SIGKILL')
@@ -83,20 +82,3 @@ t.test(`a bot on files that is killed ${KILLS} times leaves complete files and e
   t.strictSame(await readdir(directory), [`${encodeURIComponent(CONVERSATION_KEY)}.json`], 'temporary files are gone')
   t.comment(`${answered} turns, ${leftovers} times a temporary file was left`)
 })
-
-for (const force of [false, true]) {
-  for (const phase of ['load', 'handler', 'flush']) {
-    t.test(`SIGTERM in the middle of a ${phase} does not lose the turn, forceCloseConnections: ${force}`, async (t) => {
-      const directory = t.testdir()
-      const { child, lines, exited } = startProcess('slow-bot.js', directory, phase, String(force))
-      const socket = await openSocket(Number((await lines.next()).value))
-      socket.write(httpPost('/', message(), 'close'))
-      t.equal((await lines.next()).value, phase)
-      await wait(50)
-      child.kill('SIGTERM')
-      t.strictSame(await exited, { code: 0, signal: null, errors: '' })
-      t.strictSame(await new FileStorage(directory).read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { kept: true } })
-      socket.destroy()
-    })
-  }
-}

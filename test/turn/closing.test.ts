@@ -2,10 +2,11 @@ import type { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify from 'fastify'
 import t from 'tap'
-import botasState from '../../lib/index.js'
+import botasState, { FileStorage } from '../../lib/index.js'
 import { CONVERSATION_KEY, message } from '../helpers/activities.js'
 import { buildFastify, post } from '../helpers/build-fastify.js'
 import { protocols } from '../helpers/client.js'
+import { startProcess } from '../helpers/node-process.js'
 import { gate, httpPost, openSocket } from '../helpers/raw-client.js'
 import { RecordingStorage } from '../helpers/recording-storage.js'
 
@@ -144,3 +145,20 @@ t.test('nothing is open when the last turn is over', async (t) => {
   await app.close()
   t.ok(Date.now() - before < 1000)
 })
+
+for (const force of [false, true]) {
+  for (const phase of ['load', 'handler', 'flush']) {
+    t.test(`SIGTERM in the middle of a ${phase} does not lose the turn, forceCloseConnections: ${force}`, async (t) => {
+      const directory = t.testdir()
+      const { child, lines, exited } = startProcess(t, 'slow-bot.js', directory, phase, String(force))
+      const socket = await openSocket(Number((await lines.next()).value))
+      socket.write(httpPost('/', message(), 'close'))
+      t.equal((await lines.next()).value, phase)
+      await wait(50)
+      child.kill('SIGTERM')
+      t.strictSame(await exited, { code: 0, signal: null, errors: '' })
+      t.strictSame(await new FileStorage(directory).read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { kept: true } })
+      socket.destroy()
+    })
+  }
+}

@@ -1,8 +1,5 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
@@ -11,30 +8,7 @@ import { RedisStorage } from '../../../../lib/storage/redis/redis-storage.js'
 import { CONVERSATION_KEY, message } from '../../../helpers/activities.js'
 import { type TestServer, buildFastify, post, settled } from '../../../helpers/build-fastify.js'
 import { startProcess } from '../../../helpers/node-process.js'
-import { freePort } from '../../../helpers/free-port.js'
-import { type RedisServer, startRedis } from '../../../helpers/redis-server.js'
-
-/** The long outage: in seconds, and turns a second. More of it in `npm run soak`. */
-const OUTAGE_SECONDS = Number(process.env.OUTAGE_SECONDS ?? 8)
-const TURNS_A_SECOND = 500
-
-/** A Redis that can be stopped and started again, with all that it confirmed. */
-async function restartable (t: Test) {
-  const directory = await mkdtemp(join(tmpdir(), 'botas-redis-'))
-  t.teardown(() => rm(directory, { recursive: true, force: true }))
-  const args = ['--port', String(await freePort()), '--dir', directory, '--appendonly', 'yes', '--appendfsync', 'always']
-  let server: RedisServer | undefined
-  return {
-    url: `redis://127.0.0.1:${args[1]}`,
-    start: async () => { server = await startRedis(t, args) },
-    signal: (signal: NodeJS.Signals) => server?.process.kill(signal),
-    stop: async (signal: NodeJS.Signals = 'SIGTERM') => {
-      const exit = once((server as RedisServer).process, 'exit')
-      server?.process.kill(signal)
-      await exit
-    }
-  }
-}
+import { restartableRedis, startRedis } from '../../../helpers/redis-server.js'
 
 /** A bot that counts, on Redis, with the health route of the README. */
 async function startBot (t: Test, options: BotasStateOptions): Promise<TestServer> {
@@ -52,7 +26,7 @@ async function startBot (t: Test, options: BotasStateOptions): Promise<TestServe
 }
 
 t.test('while Redis is down a turn fails in time, everything else goes on, and it recovers by itself', async (t) => {
-  const redis = await restartable(t)
+  const redis = await restartableRedis(t)
   const { app, url, log } = await startBot(t, { storage: redis.url, loadTimeout: 300 })
   const before = performance.now()
   const replies = await Promise.all(Array.from({ length: 50 }, () => post(url, message())))
@@ -76,7 +50,7 @@ t.test('while Redis is down a turn fails in time, everything else goes on, and i
 })
 
 t.test('a server that joins while a client is down is told of it, too, and one that has left is not', async (t) => {
-  const redis = await restartable(t)
+  const redis = await restartableRedis(t)
   const storage = new RedisStorage(redis.url)
   const first = await startBot(t, { storage, loadTimeout: 100 })
   t.equal((await post(first.url, message())).status, 500)
@@ -126,7 +100,7 @@ t.test('no turn is lost without a word when Redis restarts', { jobs: 4 }, async 
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     for (const flush of ['onSend', 'onResponse'] as const) {
       t.test(`after a ${signal}, flush: ${flush}`, { buffered: true }, async (t) => {
-        const redis = await restartable(t)
+        const redis = await restartableRedis(t)
         await redis.start()
         const bot = await startBot(t, { storage: redis.url, flush })
         const { answered, refused, stored } = await underLoad(t, bot, async () => {
@@ -146,7 +120,7 @@ t.test('no turn is lost without a word when Redis restarts', { jobs: 4 }, async 
 t.test('a server that hangs is like one that is down, and turns go on when it does', { jobs: 2 }, async (t) => {
   for (const whose of ['ours', 'a user\'s'] as const) {
     t.test(`with a client that is ${whose}`, { buffered: true }, async (t) => {
-      const redis = await restartable(t)
+      const redis = await restartableRedis(t)
       await redis.start()
       const theirs = new Redis(redis.url, { lazyConnect: true })
       t.teardown(() => theirs.disconnect())
@@ -176,7 +150,7 @@ t.test('a server that hangs is like one that is down, and turns go on when it do
 t.test('a server that hangs is noticed though the client itself gives up waiting, and gets no burst afterwards', { jobs: 2 }, async (t) => {
   for (const commandTimeout of [300, 2000]) {
     t.test(`after ${commandTimeout} ms`, { buffered: true }, async (t) => {
-      const redis = await restartable(t)
+      const redis = await restartableRedis(t)
       await redis.start()
       const theirs = new Redis(redis.url, { commandTimeout })
       t.teardown(() => theirs.disconnect())
@@ -201,7 +175,7 @@ t.test('a server that hangs is noticed though the client itself gives up waiting
 })
 
 t.test('a save waits for a server that hangs for a while, and is done once', async (t) => {
-  const redis = await restartable(t)
+  const redis = await restartableRedis(t)
   await redis.start()
   const { app } = await startBot(t, { storage: redis.url })
   const count = () => app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }, async ({ conversation }) => {
@@ -269,7 +243,7 @@ t.test('a save that was lost on its way is done once, and one whose answer was l
 })
 
 t.test('commands of turns that were given up are not sent when a server is back, whoever made the client', async (t) => {
-  const redis = await restartable(t)
+  const redis = await restartableRedis(t)
   const theirs = new Redis(redis.url)
   t.teardown(() => theirs.disconnect())
   for (const storage of [redis.url, new RedisStorage(theirs)]) {
@@ -288,7 +262,7 @@ t.test('commands of turns that were given up are not sent when a server is back,
 
 t.test('a client of ours is closed within a second, whatever the server does', async (t) => {
   for (const state of ['up', 'down', 'hung'] as const) {
-    const redis = await restartable(t)
+    const redis = await restartableRedis(t)
     await redis.start()
     const { app, url } = await startBot(t, { storage: redis.url, loadTimeout: 500 })
     t.equal((await post(url, message({ id: 'first' }))).status, 200)
@@ -304,10 +278,10 @@ t.test('a client of ours is closed within a second, whatever the server does', a
 
 t.test('a process ends after its server was closed, whatever Redis does', async (t) => {
   for (const state of ['up', 'down from the start', 'gone', 'hung'] as const) {
-    const redis = await restartable(t)
+    const redis = await restartableRedis(t)
     if (state !== 'down from the start') await redis.start()
     // One turn at the beginning: it is over, or waits for its load, when the process is to end.
-    const { child, lines, exited } = startProcess('bot-in-outage.js', redis.url, '0.1')
+    const { child, lines, exited } = startProcess(t, 'bot-in-outage.js', redis.url, '0.1')
     await lines.next()
     if (state === 'gone') await redis.stop()
     if (state === 'hung') redis.signal('SIGSTOP')
@@ -317,35 +291,4 @@ t.test('a process ends after its server was closed, whatever Redis does', async 
     // A turn that is open is waited for.
     t.ok(performance.now() - before < (state === 'down from the start' ? 6000 : 1000), state)
   }
-})
-
-t.test(`an outage of ${OUTAGE_SECONDS} s at ${TURNS_A_SECOND} turns a second takes no more memory than its beginning`, async (t) => {
-  const redis = await restartable(t)
-  await redis.start()
-  const { child, lines, exited } = startProcess('bot-in-outage.js', redis.url, String(TURNS_A_SECOND))
-  const report = async () => JSON.parse((await lines.next()).value) as { sent: number, succeeded: number, failed: number, latest: number, openTurns: number, heap: number }
-  for (let second = 0; second < 3; second++) await report()
-  t.ok((await report()).succeeded > TURNS_A_SECOND)
-  await redis.stop()
-  const heaps: number[] = []
-  for (let second = 0; second < OUTAGE_SECONDS; second++) heaps.push((await report()).heap)
-  const before = await report()
-  await redis.start()
-  let after = await report()
-  for (let second = 0; second < 2; second++) after = await report()
-  const client = new Redis(redis.url)
-  const calls = (stats: string, command: string) => Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0)
-  const stats = await client.info('commandstats')
-  // The script that saves reads, too.
-  const loads = calls(stats, 'get') - calls(stats, 'evalsha') - calls(stats, 'eval')
-  client.disconnect()
-  child.kill('SIGTERM')
-  t.match(await exited, { code: 0, errors: '' })
-  const megabytes = heaps.map((heap) => Math.round(heap / 1e6))
-  t.comment(`heap by the second, in MB: ${megabytes.join(' ')}; ${before.failed} turns failed, ${after.succeeded - before.succeeded} succeeded afterwards with ${loads} GETs`)
-  // Turns that wait pile up until the first of them are given up, after 5 seconds.
-  const settledHeap = Math.max(...heaps.slice(5, 7))
-  t.ok((heaps.at(-1) as number) < settledHeap * 1.2, 'memory stays flat')
-  t.ok(after.succeeded > before.succeeded, 'turns work again')
-  t.ok(loads <= after.sent - before.sent + before.openTurns, 'nothing is sent for turns that were given up')
 })
