@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { buildFastify, settled } from '../helpers/build-fastify.js'
 import { type Open, connect, openers } from '../helpers/cluster-storages.js'
 import { type ClusterNode, type RedisCluster, startCluster } from '../helpers/redis-cluster.js'
+import { spawned } from '../helpers/server-process.js'
 
 /** A soak sets these higher. */
 const SLOTS = Number(process.env.CLUSTER_SLOTS ?? 1000)
@@ -111,6 +112,7 @@ async function reshard (from: ClusterNode, to: ClusterNode): Promise<void> {
     // As slowly as can be, so that clients meet slots on their way.
     '--cluster-pipeline', '1'], { stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
+  await spawned('redis-cli', child)
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => { output += chunk })
   const [code] = await once(child, 'close')
   if (code !== 0) throw new Error(`redis-cli: ${output.slice(-1000)}`)

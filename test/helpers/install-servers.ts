@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { installation, isInstalled, serverPrograms } from './server-programs.js'
 
-const missing = ['redis-server', 'valkey-server'].filter((program) => !isInstalled(program))
+const missing = serverPrograms.filter((program) => !isInstalled(program))
 if (missing.length > 0) {
   if (process.getuid?.() === 0) {
     apt('update')
@@ -13,15 +14,15 @@ if (missing.length > 0) {
       if (!isInstalled(program)) installFromBackports(program)
     }
   }
-  if (!missing.every(isInstalled)) {
-    console.error('The tests need redis-server and valkey-server: install both first, on Debian 13 for instance with ' +
-      '"sudo apt-get install redis-server valkey-server".')
+  const stillMissing = missing.filter((program) => !isInstalled(program))
+  if (stillMissing.length > 0) {
+    console.error(installation(...stillMissing))
     process.exit(1)
   }
 }
 
 /** Debian 12 has valkey-server in its backports only. The machine's own sources and lists stay as they are. */
-function installFromBackports (program) {
+function installFromBackports (program: string): void {
   const codename = run('sh', '-c', '. /etc/os-release && echo "$VERSION_CODENAME"')
   const [mirror] = apt('indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages', 'Origin: Debian', `Codename: ${codename}`).split('\n')
   if (mirror === '') return
@@ -40,15 +41,11 @@ function installFromBackports (program) {
   rmSync(directory, { recursive: true, force: true })
 }
 
-function isInstalled (program) {
-  return spawnSync(program, ['--version']).status === 0
-}
-
-function apt (...args) {
+function apt (...args: string[]): string {
   return run('apt-get', ...args)
 }
 
-function run (command, ...args) {
+function run (command: string, ...args: string[]): string {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
   return (spawnSync(command, args, { stdio: ['ignore', 'pipe', 'inherit'], env, encoding: 'utf8' }).stdout ?? '').trim()
 }
