@@ -4,12 +4,15 @@ import { Clients } from '../helpers/oracle/clients.js'
 import { type Outcome, type Surroundings, play, strays, watchUncaught } from '../helpers/oracle/play.js'
 import { type Program, type StorageKind, programs } from '../helpers/oracle/program.js'
 import { complaints, needsErrorReply } from '../helpers/oracle/rules.js'
+import { promptProperty } from '../helpers/property.js'
 import { startRedis } from '../helpers/redis-server.js'
 
 // How many programs are tried; `npm run soak` tries more, on Redis as well. To see a failure again, give the seed, the path
-// and the title that it was reported with.
+// and the lane that it was reported with.
 const RUNS = Number(process.env.ORACLE_RUNS ?? 400)
 const { ORACLE_SEED: SEED, ORACLE_PATH: PATH, ORACLE_ONLY: ONLY } = process.env
+/** The milliseconds that a program may take, which is played up to three times while others are. */
+const LIMIT = 60_000
 /** The short run tries the same programs each time: what it finds is new. */
 const FIRST_SEED = RUNS <= 400 ? 20261125 : undefined
 const storages: StorageKind[] = RUNS >= 2000 ? ['memory', 'file', 'delayed', 'redis'] : ['memory', 'file', 'delayed']
@@ -19,14 +22,14 @@ t.test('an app answers as without the plugin, and a turn is stored if and only i
   t.teardown(watchUncaught())
   const surroundings = { clients: new Clients(), redisUrl: storages.includes('redis') ? (await startRedis(t)).url : '' }
   t.teardown(() => surroundings.clients.close())
-  const titles = storages.flatMap((storage) => flushes.flatMap((flush) => [1, 2].map((lane) => ({ storage, flush, title: `${storage}, ${flush}, ${lane}` }))))
-  const lanes = titles.filter(({ title }) => ONLY === undefined || title === ONLY)
-  await Promise.all(lanes.map(async ({ storage, flush, title }, index) => {
+  const all = storages.flatMap((storage) => flushes.flatMap((flush) => [1, 2].map((number) => ({ storage, flush, lane: `${storage}, ${flush}, ${number}` }))))
+  const lanes = all.filter(({ lane }) => ONLY === undefined || lane === ONLY)
+  await Promise.all(lanes.map(async ({ storage, flush, lane }, index) => {
     const seed = SEED ?? (FIRST_SEED && FIRST_SEED + index)
     const result = await fc.check(
-      fc.asyncProperty(programs(storage, flush), (program) => judge(program, surroundings)),
+      promptProperty(programs(storage, flush), (program) => judge(program, surroundings), LIMIT),
       { numRuns: Math.ceil(RUNS / lanes.length), ...seed !== undefined && { seed: Number(seed) }, ...PATH !== undefined && { path: PATH } })
-    report(t, title, result)
+    report(t, lane, result)
   }))
   t.strictSame(strays, [], 'nothing is left that nobody catches')
 })
@@ -40,24 +43,23 @@ async function judge (program: Program, surroundings: Surroundings): Promise<voi
   fc.pre(!withPlugin.isMixedUp || (program.broken === 'nothing' && withPlugin.answer !== undefined))
   const nothingSent = needsErrorReply(program, withPlugin) ? await play(program, 'bare, nothing sent', surroundings) : undefined
   const found = complaints(program, bare, withPlugin, nothingSent)
-  if (found.length > 0) throw new Error([...found, ...account('bare', bare), ...account('with the plugin', withPlugin)].join('\n'))
+  if (found.length > 0) throw new Error([...found, 'bare:', ...account(bare), 'with the plugin:', ...account(withPlugin), `  stored: ${JSON.stringify(withPlugin.stored)}`].join('\n'))
 }
 
-function account (title: string, { answer, next, stored, events }: Outcome): string[] {
-  const lines = { answer, ...next && { next }, ...title !== 'bare' && { stored } }
+function account ({ answer, next, events }: Outcome): string[] {
+  const lines = { answer, ...next && { next } }
   return [
-    `${title}:`,
     ...Object.entries(lines).map(([name, value]) => `  ${name}: ${JSON.stringify(value)?.replace(/x{50,}/, 'x…').slice(0, 400)}`),
     ...events.map((event) => `  - ${Object.values(event).join(' ')}`)
   ]
 }
 
-function report (t: Test, title: string, { failed, numRuns, numSkips, ...result }: fc.RunDetails<[Program]>): void {
+function report (t: Test, lane: string, { failed, numRuns, numSkips, ...result }: fc.RunDetails<[Program]>): void {
   if (!failed) {
-    t.pass(`${title}: ${numRuns} programs, and ${numSkips} that bare Fastify mixes up`)
+    t.pass(`${lane}: ${numRuns} programs, and ${numSkips} that bare Fastify mixes up`)
     return
   }
   const error = result.errorInstance instanceof Error ? result.errorInstance.message : ''
   t.comment(`${fc.stringify(result.counterexample?.[0])}\n${error}`)
-  t.fail(`${title}: ORACLE_SEED=${result.seed} ORACLE_PATH=${result.counterexamplePath} ORACLE_ONLY='${title}'`, { at: null, stack: '' })
+  t.fail(`${lane}: ORACLE_SEED=${result.seed} ORACLE_PATH=${result.counterexamplePath} ORACLE_ONLY='${lane}'`, { at: null, stack: '' })
 }

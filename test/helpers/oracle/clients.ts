@@ -7,14 +7,17 @@ import type { Answers, Order } from './client.js'
 /** The process of the clients, as the servers see it. */
 export class Clients {
   readonly #process = fork(fileURLToPath(new URL('client.ts', import.meta.url)), { execArgv: ['--import=tsx'], env: shellEnvironment })
-  readonly #waiting = new Map<number, (answers: Answers) => void>()
+  readonly #waiting = new Map<number, { resolve: (answers: Answers) => void, reject: (error: Error) => void }>()
   #opened = 0
 
   constructor () {
     this.#process.on('message', (message) => {
       const answers = message as Answers
-      this.#waiting.get(answers.id)?.(answers)
+      this.#waiting.get(answers.id)?.resolve(answers)
       this.#waiting.delete(answers.id)
+    })
+    this.#process.once('exit', () => {
+      for (const { reject } of this.#waiting.values()) reject(new Error('the process of the clients has ended'))
     })
   }
 
@@ -24,7 +27,7 @@ export class Clients {
     const tell = (told: Order): void => { this.#process.send(told) }
     tell({ id, do: 'talk', ...order })
     return {
-      answers: new Promise<Answers>((resolve) => this.#waiting.set(id, resolve)),
+      answers: new Promise<Answers>((resolve, reject) => this.#waiting.set(id, { resolve, reject })),
       leave: () => tell({ id, do: 'leave' }),
       close: () => tell({ id, do: 'close' })
     }

@@ -55,13 +55,16 @@ export async function play (program: Program, mode: Run['mode'], { clients, redi
   return current.run(run, async () => {
     await run.consume()
     // Without the plugin nobody would close it.
-    const storage = openStorage(mode === 'plugin' ? program : { ...program, storage: 'memory' }, redisUrl)
-    const app = await serve(run, storage.storage)
+    const { storage, remove } = openStorage(mode === 'plugin' ? program : { ...program, storage: 'memory' }, redisUrl)
+    let app: FastifyInstance | undefined
     try {
-      return await converse(run, app, storage.storage, clients)
+      app = await serve(run, storage)
+      return await converse(run, app, storage, clients)
     } finally {
-      await app.close()
-      storage.remove()
+      await app?.close()
+      // A server that did not start has not closed it.
+      await storage.close?.()
+      remove()
     }
   })
 }

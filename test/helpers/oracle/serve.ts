@@ -25,6 +25,17 @@ export async function serve (run: Run, storage: Storage): Promise<FastifyInstanc
   const app = Fastify({
     logger: { level: 'warn', stream }, forceCloseConnections: true, ...protocolOptions(program.protocol)
   } as FastifyServerOptions) as FastifyInstance
+  try {
+    await start(run, app, storage)
+    return app
+  } catch (error) {
+    await app.close()
+    throw error
+  }
+}
+
+async function start (run: Run, app: FastifyInstance, storage: Storage): Promise<void> {
+  const { program } = run
   addProbes(run, app)
   addErrorHandler(program, app)
   addHooks(run, app, 'before')
@@ -48,7 +59,6 @@ export async function serve (run: Run, storage: Storage): Promise<FastifyInstanc
       app.register(plugin, options)
   }
   await app.listen({ host: '127.0.0.1', port: 0 })
-  return app
 }
 
 /** A storage that takes its time makes the handler run a little later, which decides some of Fastify's own races. */
