@@ -5,7 +5,7 @@ import t from 'tap'
 import { type Storage, FileStorage, MemoryStorage } from '../../lib/index.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { message } from '../helpers/activities.js'
-import { buildFastify } from '../helpers/build-fastify.js'
+import { buildFastify, settled } from '../helpers/build-fastify.js'
 import { protocols } from '../helpers/client.js'
 import { RecordingStorage } from '../helpers/recording-storage.js'
 import { startRedis } from '../helpers/redis-server.js'
@@ -119,7 +119,7 @@ for (const [protocol, { serverOptions, connect }] of Object.entries(protocols)) 
           const client = await connect(t, port)
           for (let turn = 0; turn < TURNS; turn++) await client.say(message({ user: `user-${turn % 3}` }))
           client.leave()
-          while (app.botasState.stats.openTurns > 0) await wait(1)
+          await settled(() => app.botasState.stats.openTurns === 0)
           t.match((await storage.read(['test/bot/conversations/conversation-1'])), { 'test/bot/conversations/conversation-1': { n: TURNS } })
           await app.close()
         })

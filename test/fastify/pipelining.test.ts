@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
 import { CONVERSATION_KEY, message } from '../helpers/activities.js'
-import { buildFastify } from '../helpers/build-fastify.js'
+import { buildFastify, settled } from '../helpers/build-fastify.js'
 import { gate, httpPost, openSocket } from '../helpers/raw-client.js'
 import { RecordingStorage } from '../helpers/recording-storage.js'
 
@@ -28,7 +28,7 @@ t.test('pipelined requests whose client disconnects are all saved, in one listen
   const socket = await openSocket(port)
   const texts = Array.from({ length: 20 }, (_, index) => String(index))
   socket.write(texts.map((text) => httpPost('/', message({ text, conversation: text, user: text }))).join(''))
-  while (seen.size < texts.length) await wait(5)
+  await settled(() => seen.size === texts.length)
   socket.destroy()
   await closed.opened
   goOn.open()

@@ -48,12 +48,18 @@ for (const [name, file] of entries) {
 
 t.test('at a call an editor shows what the method of a turn does, whether the key is declared or not', async (t) => {
   const file = `${root}test/types/hovered.ts`
-  const calls = ['conversation.get', 'conversation.set', 'conversation.update', 'getValue', 'setValue', 'hasValue', 'deleteValue', 'updateValue']
+  const ofScope = /key/
+  const byPath = /`conversation\.key`.*`temp`/s
+  const calls: Array<[call: string, more: string, documented: RegExp]> = [
+    ['conversation.get', '', ofScope], ['conversation.set', ', 1 as any', ofScope], ['conversation.update', ', (() => 1) as any', ofScope],
+    ['getValue', '', byPath], ['setValue', ', 1 as any', byPath], ['hasValue', '', byPath], ['deleteValue', '', byPath],
+    ['updateValue', ', (() => 1) as any', byPath]
+  ]
   const text = `
     import type { TurnState } from '../../lib/index.js'
     declare module '../../lib/index.js' { interface TempState { declared: number } interface ConversationState { declared: number } }
     declare const state: TurnState
-    ${calls.flatMap((call) => ['declared', 'other'].map((key) => `state.${call}('${key}'${/set|update/.test(call) ? ', (() => 1) as any' : ''})`)).join('\n')}`
+    ${calls.flatMap(([call, more]) => ['declared', 'other'].map((key) => `state.${call}('${key}'${more})`)).join('\n')}`
   const service = ts.createLanguageService({
     ...ts.sys,
     useCaseSensitiveFileNames: () => ts.sys.useCaseSensitiveFileNames,
@@ -67,11 +73,10 @@ t.test('at a call an editor shows what the method of a turn does, whether the ke
       return content === undefined ? undefined : ts.ScriptSnapshot.fromString(content)
     }
   })
-  for (const call of calls) {
+  for (const [call, , documented] of calls) {
     for (const key of ['declared', 'other']) {
       const { documentation, displayParts } = service.getQuickInfoAtPosition(file, text.indexOf(`${call}('${key}'`) + call.length - 1) as ts.QuickInfo
-      t.match(ts.displayPartsToString(documentation), call.startsWith('conversation') ? /key/ : /`conversation\.key`.*`temp`/s,
-        ts.displayPartsToString(displayParts))
+      t.match(ts.displayPartsToString(documentation), documented, ts.displayPartsToString(displayParts))
     }
   }
 })

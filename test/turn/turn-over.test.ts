@@ -20,7 +20,7 @@ t.test('a turn that is over refuses writes instead of losing them', async (t) =>
   })
   let kept: FastifyRequest['state'] | undefined
   t.equal((await post(url, message())).status, 200)
-  while (storage.count('update') === 0) await wait(1)
+  await settled(() => storage.count('update') > 0)
   const { conversation, user, temp } = kept as FastifyRequest['state']
   await settled(() => storage.count('update') === 1)
   const ended = { code: 'FST_BOTAS_STATE_TURN_ENDED', statusCode: 500 }
@@ -52,7 +52,7 @@ t.test('a handler that goes on after its timeout cannot write any more', async (
     })
   })
   t.equal((await fetch(url)).status, 503)
-  while (late.length === 0) await wait(5)
+  await settled(() => late.length > 0)
   t.match(late, [{ code: 'FST_BOTAS_STATE_FAILED', statusCode: 500, message: /botasState\.run/, cause: { code: 'FST_ERR_HANDLER_TIMEOUT' } }])
   await app.close()
   t.equal(storage.count('update'), 0)
