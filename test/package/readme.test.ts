@@ -4,14 +4,14 @@ import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { setTimeout as wait } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { errorCodes } from '../../lib/index.js'
+import { settled } from '../helpers/build-fastify.js'
+import { freePort } from '../helpers/free-port.js'
 import { shellEnvironment } from '../helpers/node-process.js'
 import { readme, snippet, snippets } from '../helpers/readme.js'
-import { freePort } from '../helpers/free-port.js'
 import { startRedis } from '../helpers/redis-server.js'
 
 const run = promisify(execFile)
@@ -65,13 +65,12 @@ const handler = (name: string): string => `
 /** Does what a "curl" command says, once somebody listens there. */
 async function curl (command: string): Promise<string> {
   const [, url, name, value, body] = /^curl (\S+) -H '(\S+): (\S+)' -d '(.*)'$/.exec(command.trim()) as unknown as [string, string, string, string, string]
-  for (;;) {
-    try {
-      return await (await fetch(`http://${url}`, { method: 'POST', headers: { [name]: value }, body })).text()
-    } catch {
-      await wait(20)
-    }
-  }
+  let answer: string | undefined
+  await settled(async () => {
+    answer = await fetch(`http://${url}`, { method: 'POST', headers: { [name]: value }, body }).then((reply) => reply.text(), () => undefined)
+    return answer !== undefined
+  }, 20_000)
+  return answer as string
 }
 
 t.test('the first bot prints what it is said to, also after a restart', async (t) => {
@@ -88,7 +87,7 @@ t.test('the first bot prints what it is said to, also after a restart', async (t
       answers.push(await curl(use('first-bot-curl').replace('3978', port)))
     }
     // The reply comes before the save.
-    while (await stateOf('conversations%2F1') !== `{"turnCount":${answers.length}}` || await stateOf('users%2Fada') === '') await wait(5)
+    await settled(async () => await stateOf('conversations%2F1') === `{"turnCount":${answers.length}}` && await stateOf('users%2Fada') !== '')
     const exit = once(child, 'exit')
     child.kill()
     await exit
@@ -321,8 +320,8 @@ t.test('the picture of a turn says of every box once what it is', async (t) => {
 
 t.test('commands are those of the package', async (t) => {
   const { scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
-  t.equal(use('test'), 'npm ci && npm test\n')
-  for (const [, script] of readme.matchAll(/npm (?:ci && npm )?(?:run )?(start[:\w]*|test|bench|soak)/g) as Iterable<[string, string]>) {
+  t.equal(use('test'), 'npm ci && npm test\nnpm run test:all\n')
+  for (const [, script] of readme.matchAll(/npm (?:ci && npm )?(?:run )?(start[:\w]*|test[:\w]*|bench|soak)/g) as Iterable<[string, string]>) {
     t.ok(scripts[script], script)
   }
 })
