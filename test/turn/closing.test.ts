@@ -146,19 +146,21 @@ t.test('nothing is open when the last turn is over', async (t) => {
   t.ok(Date.now() - before < 1000)
 })
 
-for (const force of [false, true]) {
-  for (const phase of ['load', 'handler', 'flush']) {
-    t.test(`SIGTERM in the middle of a ${phase} does not lose the turn, forceCloseConnections: ${force}`, async (t) => {
-      const directory = t.testdir()
-      const { child, lines, exited } = startProcess(t, 'slow-bot.js', directory, phase, String(force))
-      const socket = await openSocket(Number((await lines.next()).value))
-      socket.write(httpPost('/', message(), 'close'))
-      t.equal((await lines.next()).value, phase)
-      await wait(50)
-      child.kill('SIGTERM')
-      t.strictSame(await exited, { code: 0, signal: null, errors: '' })
-      t.strictSame(await new FileStorage(directory).read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { kept: true } })
-      socket.destroy()
-    })
+t.test('SIGTERM in the middle of a turn does not lose it', { jobs: 3 }, async (t) => {
+  for (const force of [false, true]) {
+    for (const phase of ['load', 'handler', 'flush']) {
+      t.test(`in the middle of a ${phase}, forceCloseConnections: ${force}`, { buffered: true }, async (t) => {
+        const directory = t.testdir()
+        const { child, lines, exited } = startProcess(t, 'slow-bot.js', directory, phase, String(force))
+        const socket = await openSocket(Number((await lines.next()).value))
+        socket.write(httpPost('/', message(), 'close'))
+        t.equal((await lines.next()).value, phase)
+        await wait(50)
+        child.kill('SIGTERM')
+        t.strictSame(await exited, { code: 0, signal: null, errors: '' })
+        t.strictSame(await new FileStorage(directory).read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { kept: true } })
+        socket.destroy()
+      })
+    }
   }
-}
+})
