@@ -15,13 +15,13 @@ type Text = string | MemberText
  */
 export class TextDocument implements Document {
   readonly #key: string
-  /** bytes as they are stored, or a text that was made here; an error where it could not even be read */
-  readonly #content: Buffer | string | Error | undefined
+  /** as it is stored; an error where it could not even be read; left out where it was made here, of members */
+  readonly #content: Buffer | Error | undefined
   /** by which its storage tells it from what is stored later, if it does */
   readonly version: unknown
   #members: ReadonlyMap<string, Text> | undefined
 
-  private constructor (key: string, content: Buffer | string | Error | undefined, members?: ReadonlyMap<string, Text>, version?: unknown) {
+  private constructor (key: string, content: Buffer | Error | undefined, members?: ReadonlyMap<string, Text>, version?: unknown) {
     this.#key = key
     this.#content = content
     this.#members = members
@@ -63,7 +63,7 @@ export class TextDocument implements Document {
   static #encoded (object: object, key: string): TextDocument {
     const text = encodeValue(object, key)
     if (text?.startsWith('{') !== true) throw notStorable(key, 'what is not an object in JSON')
-    return new TextDocument(key, text)
+    return TextDocument.stored(Buffer.from(text), key)
   }
 
   /** What is stored, or to be stored. */
@@ -100,7 +100,7 @@ export class TextDocument implements Document {
   /** All of it as an object. */
   toObject (): StateDocument {
     const { content } = this
-    return parseDocument(typeof content === 'string' ? content : this.#bytes(content).toString(), this.#key)
+    return parseDocument(typeof content === 'string' ? content : this.#checked(content).toString(), this.#key)
   }
 
   /**
@@ -130,15 +130,14 @@ export class TextDocument implements Document {
   }
 
   #cut (): ReadonlyMap<string, Text> {
-    const { content } = this
-    const bytes = typeof content === 'string' ? Buffer.from(content) : this.#bytes(content)
+    const bytes = this.#checked(this.content as Buffer)
     const members = memberTexts(bytes)
     if (members === undefined) throw notAnObject(parseDocument(bytes.toString(), this.#key), this.#key)
     return members
   }
 
   /** What came out of a storage, without a byte order mark. */
-  #bytes (bytes: Buffer): Buffer {
+  #checked (bytes: Buffer): Buffer {
     if (!isUtf8(bytes)) throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(this.#key, 'not valid UTF-8')
     return BYTE_ORDER_MARK.every((byte, index) => bytes[index] === byte) ? bytes.subarray(BYTE_ORDER_MARK.length) : bytes
   }
