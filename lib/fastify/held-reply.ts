@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyReply } from 'fastify'
 import { awaitFailure, discard, isDestroyed, isStream } from './payload.js'
+import { overrideSent, restoreSent } from './reply-watch.js'
 
 /** Ends an onSend hook, as Fastify's `done` does. */
 export type Done = (error: Error | null, payload?: unknown) => void
@@ -102,16 +103,6 @@ export class HeldReply {
   #letGo (): void {
     if (this.#countsAsSent) restoreSent(this.reply)
   }
-}
-
-/** `reply.sent` is what Fastify goes by. */
-function overrideSent (reply: FastifyReply, get: () => boolean): void {
-  Object.defineProperty(reply, 'sent', { configurable: true, get })
-}
-
-/** The reply counts as sent no more: where it could not be written, Fastify sends an error in its place. */
-export function restoreSent (reply: FastifyReply): void {
-  Reflect.deleteProperty(reply, 'sent')
 }
 
 /**

@@ -49,3 +49,35 @@ export function watchReplies (reply: FastifyReply, watcherOf: (reply: FastifyRep
     }
   })
 }
+
+/** What `reply.sent` says in place of Fastify, if anything. */
+const kSent = Symbol('fastify-botas-state.sent')
+
+interface OverridableReply extends FastifyReply {
+  [kSent]?: (() => boolean) | undefined
+}
+
+/** One getter for all replies, which is never removed: V8 would give each reply a hidden class of its own. */
+const SENT: PropertyDescriptor = {
+  configurable: true,
+  enumerable: true,
+  get (this: OverridableReply) {
+    const isSent = this[kSent]
+    return isSent === undefined ? Reflect.get(Object.getPrototypeOf(this), 'sent', this) : isSent()
+  }
+}
+
+/** `reply.sent` is what Fastify goes by. */
+export function overrideSent (reply: OverridableReply, isSent: () => boolean): void {
+  if (!Object.hasOwn(reply, 'sent')) Object.defineProperty(reply, 'sent', SENT)
+  reply[kSent] = isSent
+}
+
+/** The reply counts as sent no more: where it could not be written, Fastify sends an error in its place. */
+export function restoreSent (reply: OverridableReply): void {
+  if (isSentOverridden(reply)) reply[kSent] = undefined
+}
+
+export function isSentOverridden (reply: OverridableReply): boolean {
+  return reply[kSent] !== undefined
+}

@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import type { Turn } from '../turn/turn.js'
-import { type Done, HeldReply, type ReplySnapshot, restoreSent, snapshotOf } from './held-reply.js'
+import { type Done, HeldReply, type ReplySnapshot, snapshotOf } from './held-reply.js'
 import { discard, isResponse, isStream, isWebResponse, isWritable, readAtHand, watchStream } from './payload.js'
-import { type ReplyWatcher, watchReplies } from './reply-watch.js'
+import { type ReplyWatcher, isSentOverridden, restoreSent, watchReplies } from './reply-watch.js'
 import { errorOfServer, isGone, onceClosed, onceEnded, watchConnection } from './response-end.js'
 
 /** The options of the plugin on which the end of a turn depends. */
@@ -131,7 +131,7 @@ export class TurnRequest implements ReplyWatcher {
     this.#awaiting.push(fulfilled)
     if (this.#held !== undefined) this.#saveOrWait(this.#held)
     // A reply that counts as sent would be taken for one that has left.
-    else if (!Object.hasOwn(this.#reply as FastifyReply, 'sent')) proceed()
+    else if (!isSentOverridden(this.#reply as FastifyReply)) proceed()
   }
 
   /**
