@@ -1,30 +1,40 @@
 import neostandard from 'neostandard'
 
-/** The arrows of the house, see CONTRIBUTING.md: from where a folder imports, beside its own files and `errors.ts`. */
+/**
+ * The arrows of the house, see CONTRIBUTING.md: what the files of a folder may import beside each other and `errors.ts`, a
+ * folder, a file or a package. The last one that fits a file counts; a new folder may import nothing.
+ */
 const arrows = {
-  'lib/fastify': ['turn/', 'state/', 'document/'],
-  'lib/turn': ['state/', 'document/', 'waiting/', 'storage/storage.js', 'storage/document-store.js'],
-  'lib/state': ['document/'],
-  'lib/document': [],
-  'lib/waiting': [],
-  'lib/storage': ['document/', 'waiting/', 'memory/', 'file/', 'redis/'],
-  'lib/storage/memory': ['document/', 'waiting/'],
-  'lib/storage/file': ['document/', 'waiting/'],
-  'lib/storage/redis': ['document/', 'waiting/'],
-  'lib/conformance': ['document/', 'storage/storage.js']
+  'lib/**/*.ts': [],
+  'lib/{index,plugin,options}.ts': ['./fastify/', './turn/', './state/', './document/', './storage/', './storage/(memory|file)/', 'fastify'],
+  'lib/fastify/**/*.ts': ['../turn/', '../state/', '../document/', 'fastify', 'node:https?', 'node:http2'],
+  'lib/turn/**/*.ts': ['../state/', '../document/', '../waiting/', '../storage/storage.js', '../storage/document-store.js'],
+  'lib/state/**/*.ts': ['../document/'],
+  'lib/storage/*.ts': ['../document/'],
+  'lib/storage/open-storage.ts': ['./(memory|file|redis)/'],
+  'lib/storage/*/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|option-checks|expiry).js'],
+  'lib/storage/redis/**/*.ts': ['../../document/', '../(storage|document-store|option-checks|expiry).js', 'ioredis'],
+  'lib/conformance/**/*.ts': ['../document/', '../storage/storage.js']
 }
 
-const noArrow = ([folder, targets]) => {
-  const allowed = ['errors.js', ...targets].map((target) => target.replaceAll('.', '\\.')).join('|')
-  // A storage may import what stands in lib/storage, but nothing of another storage.
-  const regex = folder.startsWith('lib/storage/') ? `^\\.\\./\\.\\./(?!${allowed})|^\\.\\./\\w+/` : `^\\.\\./(?!${allowed})`
+/** Packages that are for some folders only. */
+const GUARDED = ['fastify', 'ioredis', 'node:https?', 'node:http2', 'fastify-botas-state(/.*)?']
+
+function arrow ([files, targets]) {
+  const allowed = targets.map((target) => target.endsWith('/') ? `${target}[\\w-]+\\.js` : target.replaceAll('.js', '\\.js'))
+  const packages = GUARDED.filter((name) => !targets.includes(name))
+  const regex = `^(?!(?:\\./[\\w-]+\\.js|(?:\\.\\./)+errors\\.js|${[...allowed, '[^.].*'].join('|')})$)|^(?:${packages.join('|')})$`
+  const message = 'There is no arrow from here to there: see CONTRIBUTING.md.'
   return {
-    files: [`${folder}/*.ts`],
-    rules: { 'no-restricted-imports': ['error', { patterns: [{ regex, message: 'There is no arrow from here to there: see CONTRIBUTING.md.' }] }] }
+    files: [files],
+    rules: {
+      'no-restricted-imports': ['error', { patterns: [{ regex, message }] }],
+      'no-restricted-syntax': ['error', ...['ImportExpression', 'TSImportType'].map((selector) => ({ selector, message: 'Import it above.' }))]
+    }
   }
 }
 
 export default [
   ...neostandard({ ts: true, ignores: ['dist', 'build', '.tap'] }),
-  ...Object.entries(arrows).map(noArrow)
+  ...Object.entries(arrows).map(arrow)
 ]

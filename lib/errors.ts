@@ -21,8 +21,8 @@ export const FST_BOTAS_STATE_NOT_A_TURN = createError<[scope: string, reason: st
 /** A persisted scope was used before the state was loaded: use a later hook, or let `identify` answer in onRequest. 500. */
 export const FST_BOTAS_STATE_NOT_LOADED = createError<[scope: string]>(
   'FST_BOTAS_STATE_NOT_LOADED',
-  'the %s state is not loaded yet: it is there from the preValidation hook on, once this plugin\'s own has run, ' +
-  'or from onRequest on where "identify" can tell the turn without the body', 500)
+  'the %s state is not loaded yet: use it in a preValidation hook added after this plugin, or later; ' +
+  'or return the identity from "identify" in onRequest', 500)
 
 /** State was changed after the turn was over: await all work in the handler, `waitUntil` it, or use `fastify.botasState.run`. 500. */
 export const FST_BOTAS_STATE_TURN_ENDED = createError<[scope: string]>(

@@ -19,7 +19,7 @@ export interface BotasStateOptions {
    */
   identify?: Identify | undefined
   /**
-   * When changes are written: `'onResponse'`, after the response has left, or `'onSend'`, before it, so that a failed
+   * When changes are saved: `'onResponse'`, after the response has left, or `'onSend'`, before it, so that a failed
    * save becomes a 500 and the channel can deliver the activity again. Default `'onResponse'`.
    */
   flush?: 'onResponse' | 'onSend' | undefined
@@ -69,7 +69,7 @@ export function checkOptions (options: BotasStateOptions | Storage): CheckedOpti
 }
 
 const OWN_OPTIONS = ['storage', 'identify', 'flush', 'loadTimeout', 'flushTimeout']
-/** What Fastify's `register` takes for itself from the options of any plugin. */
+/** Options that Fastify's `register` itself reads. */
 const FASTIFY_OPTIONS = ['prefix', 'logLevel', 'logSerializers']
 
 function assertMilliseconds (name: string, value: unknown): void {

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
-import { REJECTED, RequestTurns, kAsked } from './fastify/request-turns.js'
+import { REJECTED, RequestTurns, kAsked, kIdentified } from './fastify/request-turns.js'
 import { type RouteAdditions, routeCompletion } from './fastify/route-context.js'
 import { kTurnRequest, turnRequestOf } from './fastify/turn-request.js'
 import type { TurnIdentity } from './turn/identity.js'
@@ -11,11 +11,11 @@ import type { Storage } from './storage/storage.js'
 import type { TurnState } from './state/turn-state.js'
 import { Turns, type TurnsObserver } from './turn/turns.js'
 
-/** `fastify.botasState`: state outside a request, and how it is going. */
+/** `fastify.botasState`: state outside a request, and statistics. */
 export interface BotasState {
   /** The storage that the plugin uses. */
   readonly storage: Storage
-  /** What an operator asks first, as it is now: a new plain object each time, fit for JSON. */
+  /** Current figures for operators; a new JSON-serializable object each time. */
   readonly stats: BotasStateStats
   /**
    * Runs one turn without a request, for a proactive message or a scheduled job: loads the state, runs `work`, saves
@@ -46,7 +46,7 @@ declare module 'fastify' {
 
 const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, options) => {
   const { storage, identify, flush, loadTimeout, flushTimeout } = checkOptions(options)
-  // First, for it may fail: nothing has been done with the storage then.
+  // Decorate first: it may throw, and the storage must then be untouched.
   decorate(fastify, {
     storage,
     get stats () { return turns.stats },
@@ -72,7 +72,7 @@ function observerOf ({ log }: FastifyInstance): TurnsObserver {
   }
 }
 
-/** The turn of a request is told of its handler, and of its reply behind all other hooks. */
+/** Calls the handler through the turn of its request, and shows the turn the reply after all other hooks. */
 const routeAdditions: RouteAdditions = {
   callHandler (handler, server, request, reply) {
     const turnRequest = turnRequestOf(request)
@@ -86,8 +86,7 @@ const routeAdditions: RouteAdditions = {
 }
 
 /**
- * Hooks that finish synchronously call done(); the others return a promise: Fastify guards that against what the rest of the
- * request throws.
+ * Hooks that finish synchronously call done(); the others return a promise, so that Fastify catches what later stages throw.
  *
  * @param isAskedEarly whether somebody may know the turn without the body, which is not there in onRequest
  */
@@ -95,7 +94,7 @@ function addTurnHooks (fastify: FastifyInstance, requestTurns: RequestTurns, isA
   if (isAskedEarly) fastify.addHook('onRequest', (request, reply, done) => requestTurns.begin(request, reply, false) ?? done())
   fastify.addHook('preValidation', (request, reply, done) => requestTurns.begin(request, reply, true) ?? done())
   fastify.addHook('onError', (request, _reply, error, done) => {
-    // A hook may fail for a reply that is on its way when the turn begins.
+    // The reply may already be on its way when the turn begins.
     requestTurns.of(request).onError(error)
     done()
   })
@@ -107,6 +106,7 @@ function decorate (fastify: FastifyInstance, botasState: BotasState, stateOf: (r
     fastify.decorate('botasState', botasState)
     fastify.decorateRequest(kTurnRequest, null)
     fastify.decorateRequest(kAsked, false)
+    fastify.decorateRequest(kIdentified, null)
     fastify.decorateRequest('state', {
       getter (this: FastifyRequest) {
         return stateOf(this)

@@ -5,8 +5,7 @@ import { describeType, isObject } from './describe-type.js'
 export type StateDocument = Record<string, unknown>
 
 /**
- * From a stored document to what it becomes; `undefined` stands for no document. It changes nothing that it is given, and
- * a storage may call it more than once.
+ * From a stored document to what it becomes; `undefined` stands for no document. A storage may call it more than once.
  */
 export type ChangeDocument = (current: StateDocument | undefined) => StateDocument | undefined
 
@@ -22,9 +21,9 @@ export interface Document {
 
 /** What a turn makes of a document. */
 export interface Edit {
-  /** Whether all members go that are not among these. */
+  /** Whether members not listed here are removed. */
   readonly clears: boolean
-  /** The JSON text of each member that changes, by its name; `undefined` where it goes. */
+  /** The JSON text of each member that changes, by its name; `undefined` removes it. */
   readonly members: ReadonlyMap<string, string | undefined>
 }
 

@@ -30,11 +30,11 @@ export function encodeValue (value: unknown, key: string, scope?: string): strin
 
 /** The JSON text of a value that JSON holds as it is. */
 export function encodePlain (value: unknown): string | undefined {
-  // Counters are what a state is full of.
+  // Fast path: most values are counters.
   return typeof value === 'number' ? String(value) : JSON.stringify(value)
 }
 
-/** The JSON text of what is stored, which may be what this process could not store; nothing where JSON cannot hold it at all. */
+/** The JSON text of a stored value, even one that `encodeValue` would refuse; `undefined` if it has none. */
 export function encodeStored (value: unknown): string | undefined {
   try {
     return encodeValue(value, '')
@@ -47,7 +47,7 @@ function encodeLeniently (value: unknown): string | undefined {
   try {
     return JSON.stringify(value)
   } catch {
-    // A BigInt or a cycle: no JSON text, which says that nothing that can be compared is stored.
+    // A BigInt or a cycle: treated as not stored.
   }
 }
 
@@ -65,7 +65,7 @@ export function placeOf (key: string, scope?: string): string {
 /** How deep `isPlain` looks; a cycle ends there as well. */
 const MAX_PLAIN_DEPTH = 100
 
-/** Whether a value is what `JSON.parse` gives, of which JSON.stringify loses nothing: it is much faster unobserved. */
+/** Whether JSON.stringify loses nothing of a value, so that no replacer is needed, which is much slower. */
 function isPlain (value: unknown, depth: number): boolean {
   switch (typeof value) {
     case 'string':
@@ -99,7 +99,7 @@ function base64 (value: ArrayBufferView | ArrayBufferLike): string {
   return bytes.toString('base64')
 }
 
-/** Why JSON cannot hold a value; JSON.stringify itself would drop most of these without a word. */
+/** Why JSON cannot hold a value; JSON.stringify itself silently drops most of these. */
 function refusal (value: unknown): string | undefined {
   switch (typeof value) {
     case 'bigint': return 'a BigInt'

@@ -45,10 +45,10 @@ const BACKSLASH = 0x5C
 const OPENING_BRACE = 0x7B
 const CLOSING_BRACE = 0x7D
 
-/** In place of a position: the text is no JSON. In place of a byte: there is none. */
+/** As a position: not JSON. As a byte: end of input. */
 const NOWHERE = -1
 
-/** Where the value that begins here ends. A loop, for JSON may be nested deeper than calls. */
+/** Where the value that begins here ends. Iterative: JSON may nest deeper than the call stack. */
 function endOfValue (bytes: Buffer, start: number): number {
   /** the marks that close what is open */
   const closing: number[] = []
@@ -102,7 +102,7 @@ function afterColon (bytes: Buffer, nameEnd: number): number {
   return byteAt(bytes, colon) === COLON ? skipSpace(bytes, colon + 1) : NOWHERE
 }
 
-/** What is not to be taken as it stands in a name. */
+/** Characters in a name that need JSON.parse. */
 const SPECIAL = /[\\\p{Cc}]/u
 
 function nameIn (text: string): string | undefined {

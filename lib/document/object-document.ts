@@ -1,20 +1,29 @@
+import { isObject } from './describe-type.js'
 import { type Document, type Edit, type StateDocument, assertDocument } from './document.js'
 import { encodeStored, setMember } from './json-value.js'
 import { snapshotOfStored, valueOf } from './snapshot.js'
 
-/** A document that a storage knows as an object, which is left as it is. */
+/** A document of a storage that stores objects. Read-only. */
 export class ObjectDocument implements Document {
   readonly #key: string
   readonly #object: unknown
 
-  /** @param key names the document in errors */
+  /**
+   * @param object what the storage gave; or the FST_BOTAS_STATE_CORRUPT_DOCUMENT that says why there is none
+   * @param key names the document in errors
+   */
   constructor (object: unknown, key: string) {
     this.#object = object
     this.#key = key
   }
 
+  get isCorrupt (): boolean {
+    return this.#object instanceof Error || !isObject(this.#object)
+  }
+
   /** The very object that the storage gave. */
   get object (): StateDocument {
+    if (this.#object instanceof Error) throw this.#object
     assertDocument(this.#object, this.#key)
     return this.#object
   }

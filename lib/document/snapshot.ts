@@ -1,9 +1,8 @@
 import { encodeStored, encodeValue, setMember } from './json-value.js'
 
 /**
- * What a value is at some moment, to tell later whether it was changed in place. A scalar stands for itself, a container
- * of what JSON holds as it is for the list of all that is in it, which takes no JSON. Anything else, such as a Buffer or an
- * object with `toJSON`, is told by its JSON text.
+ * A value at one moment, to detect later changes in place: scalars as they are, plain containers flattened into a list,
+ * anything else, such as a Buffer or an object with `toJSON`, as JSON text.
  */
 export type Snapshot = Scalar | Listed | Encoded
 
@@ -69,7 +68,7 @@ function listed (value: unknown, isStored: boolean): Exclude<Snapshot, Encoded |
   try {
     if (!append(value, list, isStored, 0)) return undefined
   } catch {
-    // Encoding it makes the error of a getter that throws.
+    // encodeValue reports the getter's error.
     return undefined
   }
   // A date is a string by then.
@@ -98,7 +97,7 @@ function append (value: unknown, list: Listed, isStored: boolean, depth: number)
 }
 
 function appendObject (value: object, list: Listed, isStored: boolean, depth: number): boolean {
-  switch (kindOf(value)) {
+  switch (markOf(value)) {
     case ARRAY:
       list.push(ARRAY)
       for (const item of value as unknown[]) if (!append(item, list, isStored, depth)) return false
@@ -121,15 +120,15 @@ function appendObject (value: object, list: Listed, isStored: boolean, depth: nu
   }
 }
 
-/** The position after a value in a list; nowhere where it is another value. */
+/** The position after a value in a list, or NOWHERE if the list has another value there. */
 function follow (value: unknown, list: Listed, at: number): number {
   const expected = list[at]
   if (typeof value !== 'object' || value === null) return (value ?? null) === expected ? at + 1 : NOWHERE
-  const kind = kindOf(value)
-  if (kind === DATE) return (value as Date).toISOString() === expected ? at + 1 : NOWHERE
-  if (kind !== expected) return NOWHERE
+  const mark = markOf(value)
+  if (mark === DATE) return (value as Date).toISOString() === expected ? at + 1 : NOWHERE
+  if (mark !== expected) return NOWHERE
   let next = at + 1
-  if (kind === ARRAY) {
+  if (mark === ARRAY) {
     for (const item of value as unknown[]) {
       next = follow(item, list, next)
       if (next < 0) return NOWHERE
@@ -149,7 +148,7 @@ const NOWHERE = -1
 const DATE = Symbol('date')
 
 /** What an object is listed as, if it can be. */
-function kindOf (value: object): symbol | undefined {
+function markOf (value: object): symbol | undefined {
   const prototype: unknown = Object.getPrototypeOf(value)
   if (prototype === Date.prototype) return Number.isNaN((value as Date).getTime()) ? undefined : DATE
   if ('toJSON' in value) return undefined
@@ -158,7 +157,7 @@ function kindOf (value: object): symbol | undefined {
 }
 
 function isDateOf (value: unknown, snapshot: Snapshot): boolean {
-  return typeof value === 'object' && value !== null && kindOf(value) === DATE && (value as Date).toISOString() === snapshot
+  return typeof value === 'object' && value !== null && markOf(value) === DATE && (value as Date).toISOString() === snapshot
 }
 
 function rebuild (list: Listed): unknown {

@@ -10,8 +10,8 @@ import { isAs, snapshotOfStored } from './snapshot.js'
 type Text = string | MemberText
 
 /**
- * A document as the JSON texts of its members. Immutable: who has one may share it. What came out of a storage is looked at
- * when it is first asked for; a member is decoded and parsed when that is asked for, and otherwise copied as it is.
+ * A document as the JSON texts of its members. Immutable, so it can be shared. What came out of a storage is looked
+ * at when it is first asked for; a member is decoded and parsed when that is asked for, and otherwise copied as it is.
  */
 export class TextDocument implements Document {
   readonly #key: string
@@ -40,7 +40,7 @@ export class TextDocument implements Document {
   }
 
   /**
-   * The document that an object says.
+   * Encodes an object.
    *
    * @param key names the document in the error
    * @param stored what it was made from. Members that did not change keep its very text, for what JavaScript reads as
@@ -64,6 +64,11 @@ export class TextDocument implements Document {
     const text = encodeValue(object, key)
     if (text?.startsWith('{') !== true) throw notStorable(key, 'what is not an object in JSON')
     return TextDocument.stored(Buffer.from(text), key)
+  }
+
+  /** Whether there is any content: what a storage could not even read has none. */
+  get isReadable (): boolean {
+    return !(this.#content instanceof Error)
   }
 
   /** What is stored, or to be stored. */
@@ -104,9 +109,9 @@ export class TextDocument implements Document {
   }
 
   /**
-   * What an edit makes of a stored document.
+   * Applies an edit to a stored document.
    *
-   * @returns nothing where nothing is left
+   * @returns nothing if no member is left
    */
   static edited (stored: TextDocument | undefined, edit: EditDocument, key: string): TextDocument | undefined {
     const { clears, members } = edit(stored)
@@ -118,7 +123,7 @@ export class TextDocument implements Document {
     return texts.size === 0 ? undefined : new TextDocument(key, undefined, texts)
   }
 
-  /** What a change of the object that it is makes of a stored document. */
+  /** Applies a change of the whole object to a stored document. */
   static changed (stored: TextDocument | undefined, change: ChangeDocument, key: string): TextDocument | undefined {
     const object = change(stored?.toObject())
     return object === undefined ? undefined : TextDocument.of(object, key, stored)

@@ -3,7 +3,7 @@ import { type Readable, finished } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { FastifyReply } from 'fastify'
 
-/** Whether a payload is still to be produced when the headers are sent, by the signs that Fastify goes by. */
+/** Whether a payload is still to be produced when the headers are sent, by the same check as Fastify. */
 export function isStream (payload: unknown): boolean {
   return nodeStreamOf(payload) !== undefined || webStreamOf(payload) !== undefined
 }
@@ -105,11 +105,11 @@ export function isDestroyed (payload: unknown): boolean {
 export function discard (payload: unknown): void {
   nodeStreamOf(payload)?.destroy()
   const stream = webStreamOf(payload)
-  // What is being read has a reader that stops it; that of another make may have no way to.
+  // A locked stream is stopped by its reader; foreign ones may lack cancel().
   if (stream?.locked === false && hasMethod(stream, 'cancel')) stream.cancel().catch(() => {})
 }
 
-/** Keeps a Node stream that nobody reads yet from throwing its failure where nobody can catch it. */
+/** Adds an error listener to a Node stream that nobody reads yet, so that a failure is not thrown. */
 export function awaitFailure (payload: unknown): void {
   const stream = nodeStreamOf(payload)
   if (stream !== undefined) finished(stream, () => {})

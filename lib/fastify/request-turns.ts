@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from '../errors.js'
 import type { PersistedScope } from '../state/state-scope.js'
-import { type TurnIdentity, identifiedBy } from '../turn/identity.js'
+import { type TurnIdentity, identifiedBy, missingIds } from '../turn/identity.js'
 import type { Turns } from '../turn/turns.js'
 import { activityIdentity, missingFields } from './activity.js'
 import { type EndingOptions, TurnRequest, isThenable, kTurnRequest } from './turn-request.js'
@@ -18,11 +18,15 @@ export const REJECTED = 'a promise given to waitUntil was rejected: the turn is 
 /** Whether it is settled whose turn a request is. */
 export const kAsked = Symbol('fastify-botas-state.asked')
 
+/** What the option `identify` returned. */
+export const kIdentified = Symbol('fastify-botas-state.identified')
+
 /** What is kept on a request. */
 interface Marked {
   /** made when the state is first used or loaded */
   [kTurnRequest]: TurnRequest | null
   [kAsked]: boolean
+  [kIdentified]: Identified
 }
 
 /** What the turns of requests depend on. */
@@ -62,7 +66,10 @@ export class RequestTurns {
     const { identify } = this.#options
     if (identify === undefined) return this.#load(request, reply, activityIdentity(request.body), isLast)
     const answer = identify(request)
-    const load = (identified: Identified): Promise<void> | undefined => this.#load(request, reply, identifiedBy(identified), isLast)
+    const load = (identified: Identified): Promise<void> | undefined => {
+      marked(request)[kIdentified] = identified
+      return this.#load(request, reply, identifiedBy(identified), isLast)
+    }
     return isThenable<Identified>(answer) ? Promise.resolve(answer).then(load) : load(answer)
   }
 
@@ -90,8 +97,14 @@ export class RequestTurns {
     if (!marked(request)[kAsked]) return new FST_BOTAS_STATE_NOT_LOADED(scope)
     return new FST_BOTAS_STATE_NOT_A_TURN(scope, this.#options.identify === undefined
       ? missingInActivity(scope, request.body)
-      : 'what "identify" gave lacks an id')
+      : missingInIdentity(scope, marked(request)[kIdentified]))
   }
+}
+
+function missingInIdentity (scope: PersistedScope, identified: Identified): string {
+  return identified == null
+    ? '"identify" returned no identity for this request'
+    : `the identity that "identify" returned lacks ${missingIds(scope, identified).join(', ')}`
 }
 
 /** Says what an activity lacks, by the fields that it has now. */

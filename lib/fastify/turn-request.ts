@@ -34,7 +34,7 @@ export class TurnRequest implements ReplyWatcher {
   #held: HeldReply | undefined
   /** no more of the reply can reach the client */
   #isClosed = false
-  /** more than one where a handler calls that of a 404 */
+  /** more than one after reply.callNotFound() */
   #handlersAtWork = 0
   /** 'delegates': the handler returned nothing; a callback may still call reply.send() */
   #handler: 'not called' | 'delegates' | 'done' = 'not called'
@@ -90,7 +90,7 @@ export class TurnRequest implements ReplyWatcher {
         this.#onReturned(reply, result === reply ? undefined : result, false)
         return result
       }
-      // A query that runs when it is awaited must not be awaited twice; a promise is given back as it is.
+      // Await a thenable once only: a query builder runs each time.
       const promise = Promise.resolve(result)
       promise.then((payload) => this.#onReturned(reply, payload, true), (error) => this.#onThrown(error))
       return promise
@@ -221,9 +221,13 @@ export class TurnRequest implements ReplyWatcher {
   #end (): void {
     const { statusCode } = this.#reply as FastifyReply
     if ((this.#status ?? statusCode) >= 500) this.turn.fail()
-    this.#endTurn()?.catch((err: Error & { code?: string }) => {
-      this.#request.log.error({ err, code: err.code, keys: this.turn.keys }, 'the state of a turn was not saved')
-    })
+    else if (this.turn.corruption !== undefined) this.#logUnsaved(this.turn.corruption)
+    this.#endTurn()?.catch((error) => this.#logUnsaved(error))
+  }
+
+  #logUnsaved (error: unknown): void {
+    const { code } = error as { code?: string }
+    this.#request.log.error({ err: error, code, keys: this.turn.keys }, 'the state of a turn was not saved')
   }
 
   #endTurn (): Promise<void> | undefined {
@@ -250,7 +254,7 @@ export class TurnRequest implements ReplyWatcher {
     return this.#held
   }
 
-  /** The body of a Response is a stream also where it is a text: what is at hand is whole. */
+  /** The body of a Response is always a stream; what is already at hand counts as whole. */
   async #holdResponse (reply: FastifyReply, payload: Response, done: Done): Promise<void> {
     const held = this.#hold(reply, payload, done)
     held.isReady = false
@@ -344,7 +348,7 @@ export function turnRequestOf (request: FastifyRequest): TurnRequest | undefined
   return found?.isWatched === true ? found : undefined
 }
 
-/** Whether a value is to be awaited, by the sign that Fastify goes by. */
+/** Whether a value is to be awaited, by the same check as Fastify. */
 export function isThenable<Value> (value: unknown): value is PromiseLike<Value> {
   return typeof (value as PromiseLike<Value> | null | undefined)?.then === 'function'
 }

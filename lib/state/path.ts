@@ -18,7 +18,7 @@ export function parsePath (path: unknown): ParsedPath {
   if (typeof path !== 'string') throw new FST_BOTAS_STATE_INVALID_PATH(`a path must be a string, got ${describeType(path)}`)
   const parts = path.split('.')
   if (parts.includes('')) throw invalid(path, 'has an empty part')
-  if (parts.length > 2) throw invalid(path, 'has more than one dot: it is "scope.key" or "key"')
+  if (parts.length > 2) throw invalid(path, 'has more than one dot; expected "scope.key" or "key"')
   if (parts.length === 1) return { scope: 'temp', key: path }
   const [name, key] = parts as [string, string]
   const scope = SCOPES.find((scope) => scope === name.toLowerCase())

@@ -13,6 +13,6 @@ export function refuseAssignment ({ prototype }: { prototype: object }, advice: 
   for (const [name, { value, get }] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
     Object.defineProperty(prototype, name, { configurable: true, get: get ?? (() => value), set: () => refuse(name) })
   }
-  // What is not found on an instance and its class is looked up, and set, here.
+  // Names found neither on the instance nor its class end up here.
   Object.setPrototypeOf(prototype, new Proxy(Object.create(Object.prototype), { set: (_target, name) => refuse(name) }))
 }

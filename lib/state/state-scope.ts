@@ -27,7 +27,7 @@ export interface StateScope<Shape extends object = object> {
   readonly isAvailable: boolean
 
   /**
-   * The value of a key, `undefined` where there is none. It is the value itself and no copy: changing an object or
+   * The value of a key, `undefined` where there is none. It is the value itself, not a copy: changing an object or
    * array in place changes the state, with no `set` needed.
    */
   get<Key extends keyof Shape & string>(key: Key): Shape[Key] | undefined
@@ -51,7 +51,7 @@ export interface StateScope<Shape extends object = object> {
    *
    * @param change from the current value (`undefined` where there is none) to the new one. Must be pure and
    *   synchronous; returning `undefined` deletes the key.
-   * @returns the new value
+   * @returns the new value. To change it further call `update` again: a change in place decides the whole value, as `set` does.
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE as `set` does
    */
   update<Key extends keyof Shape & string>(
@@ -71,6 +71,6 @@ export interface StateScope<Shape extends object = object> {
   /** The keys that have a value: those that were loaded, then those that this turn added. */
   keys(): string[]
 
-  /** A deep copy of all values as they would be stored, fit for logs of what is no private data. */
+  /** A deep copy of all values as they would be stored. It may contain private data. */
   toJSON(): StateDocument
 }

@@ -75,14 +75,14 @@ export class TrackedMember {
   isChanged (stored: Document | undefined): boolean {
     if (isAs(this.#value, this.#loaded)) return false
     const isAsRecorded = isAs(this.#value, this.#recorded)
-    // An object that was changed in place after its updates is what the handler made it.
+    // A change in place after updates wins; the updates are not replayed.
     if (!isAsRecorded) this.#updates = undefined
     const isChecked = isAsRecorded && !isEncoded(this.#recorded)
     this.#text = isChecked ? encodePlain(this.#value) : encodeValue(this.#value, this.name, this.#scope)
     return isChecked || !this.#isTextOf(stored)
   }
 
-  /** Whether what was encoded says what is stored, as a Buffer and the text of its bytes do. */
+  /** Whether the encoded value equals the stored one, as a Buffer equals its Base64 text. */
   #isTextOf (stored: Document | undefined): boolean {
     if (this.#text === stored?.textOf(this.name)) return true
     return isEncoded(this.#recorded) && this.#text !== undefined && isAs(JSON.parse(this.#text), this.#loaded)
@@ -108,7 +108,7 @@ export class TrackedMember {
 
   #record (value: unknown, updates: readonly Change[] | undefined): void {
     const recorded = this.#snapshotOf(value)
-    // An object whose toJSON gives undefined is as good as no value.
+    // toJSON returned undefined: there is no value.
     this.#value = isEncoded(recorded) && recorded.text === undefined ? undefined : value
     this.#recorded = recorded
     this.#updates = updates
@@ -127,7 +127,7 @@ export class TrackedMember {
   }
 }
 
-/** The handler may hold a reference, which stays good. */
+/** In place: the handler may hold a reference. */
 function replaceMembers (value: Record<string, unknown> | unknown[], members: object): void {
   if (Array.isArray(value)) value.length = 0
   for (const name of Object.keys(value)) Reflect.deleteProperty(value, name)

@@ -12,7 +12,7 @@ export interface DocumentChange {
   isSaved: boolean
 }
 
-/** How turns ask a storage. It gives documents that nobody changes, and gets back the very ones. */
+/** The contract between turns and storages. Documents are immutable; `save` gets those that `load` returned. */
 export interface DocumentStore {
   /** The documents in the order of their keys. */
   load(keys: string[], call: StorageCall): Promise<Array<Document | undefined>>
@@ -35,7 +35,7 @@ export function provideDocumentStore<S extends Storage> (prototype: S, open: (st
   Object.defineProperty(prototype, kProvided, { value: { prototype, open } satisfies Provided<S> })
 }
 
-/** How turns ask a storage. One whose methods are not those of this package, such as a subclass or a wrapper, is asked by them. */
+/** How turns ask a storage. One that overrides a method, such as a subclass or a wrapper, is asked by its public methods. */
 export function documentStoreOf (storage: Storage): DocumentStore {
   const provided = (storage as { [kProvided]?: Provided })[kProvided]
   const isProvided = provided !== undefined && METHODS.every((method) => storage[method] === provided.prototype[method])
@@ -52,16 +52,29 @@ export async function saveEach (changes: DocumentChange[], save: (change: Docume
 /** A storage that knows no more than its public contract. */
 function foreignStore (storage: Storage): DocumentStore {
   return {
-    async load (keys, call) {
-      const found = await storage.read([...keys], call)
-      return keys.map((key) => Object.hasOwn(found, key) && found[key] !== undefined ? new ObjectDocument(found[key], key) : undefined)
-    },
+    load: (keys, call) => readDocuments(storage, keys, call),
     save: (changes, call) => storage.update === undefined
       ? replaceAll(storage, changes, call)
-      : saveEach(changes, async ({ key, edit, loaded }) => {
-        const change = (current: object | undefined) => editObject(edit, current && new ObjectDocument(current, key))
-        await storage.update?.(key, change, loaded instanceof ObjectDocument ? loaded.object : undefined, call)
+      : saveEach(changes, async (change) => {
+        const { key, edit } = change
+        const loaded = change.loaded as ObjectDocument | undefined
+        // Only a turn that cleared it has a change of a corrupt document, and no use for what is in it.
+        if (loaded?.isCorrupt === true) return replaceAll(storage, [change], call)
+        await storage.update?.(key, (current) => editObject(edit, current && new ObjectDocument(current, key)), loaded?.object, call)
       })
+  }
+}
+
+/** A storage may refuse all keys where the document of one is corrupt: that concerns the scope of that document alone. */
+async function readDocuments (storage: Storage, keys: string[], call: StorageCall): Promise<Array<ObjectDocument | undefined>> {
+  try {
+    const found = await storage.read([...keys], call)
+    return keys.map((key) => Object.hasOwn(found, key) && found[key] !== undefined ? new ObjectDocument(found[key], key) : undefined)
+  } catch (error) {
+    const { code } = error as { code?: unknown }
+    if (code !== 'FST_BOTAS_STATE_CORRUPT_DOCUMENT') throw error
+    if (keys.length === 1) return [new ObjectDocument(error, keys[0] as string)]
+    return (await Promise.all(keys.map((key) => readDocuments(storage, [key], call)))).flat()
   }
 }
 

@@ -1,7 +1,7 @@
 /** The option of every storage that says how long documents live. */
 export interface Expiry {
   /**
-   * Whole seconds after its last save at which a document is forgotten. Every save begins them anew, reading does not.
+   * Whole seconds after its last save at which a document is forgotten. Every save restarts the countdown, reading does not.
    * By default documents live for ever.
    */
   ttl?: number | undefined

@@ -21,7 +21,7 @@ export function openStorage (url: string): Storage {
 }
 
 function openRedis (url: string): Storage {
-  // RedisStorage would name its own argument, which nobody here has given.
+  // So that the error names "storage", not RedisStorage's "connection".
   requireIoredis('storage')
   return new RedisStorage(url)
 }

@@ -8,9 +8,9 @@ const MAX_WHOLE_NUMBER = 2 ** 31 - 1
 const HARMLESS = /^[\w .-]*$/
 
 /**
- * Refuses options that nobody would heed: a misspelt `storage` would be a bot that forgets everything.
+ * Rejects unknown options: with a misspelt `storage` a bot would silently forget everything.
  *
- * @param others names that somebody else looks at
+ * @param others options that are handled elsewhere
  * @throws FST_BOTAS_STATE_INVALID_OPTION
  */
 export function assertKnownOptions (options: object, names: string[], others: string[] = []): void {
@@ -28,7 +28,7 @@ export function invalidOption (name: string, expected: string, got: string): Err
 }
 
 /**
- * Takes an option that is left out, too.
+ * Accepts `undefined`.
  *
  * @param unit what is counted
  * @throws FST_BOTAS_STATE_INVALID_OPTION

@@ -1,14 +1,14 @@
 import type { ChangeDocument, StateDocument } from '../document/document.js'
 
-/** Who waits for a storage, and how long. */
+/** The patience of a caller. */
 export interface StorageCall {
-  /** Aborted when nobody waits any more: what has not been begun need not be. */
+  /** Aborted when the caller gave up: begin nothing new. */
   readonly signal: AbortSignal
   /** To be called whenever the storage tries again. Counted in `fastify.botasState.stats`. */
   retrying(): void
 }
 
-/** Who wants to know whether a storage can be reached. */
+/** Is told of outages. */
 export interface OutageObserver {
   /** An outage has begun, or has one more reason by now. `reason` is free of credentials and of what is stored. */
   down(reason: Error): void
@@ -19,7 +19,7 @@ export interface OutageObserver {
 /**
  * Where state documents are kept. `read`, `write` and `delete` are what the storages of all botas libraries have;
  * a storage that has no more than these holds whole documents, of which the last write wins. A turn says with each call
- * how long it waits; a storage may leave that aside.
+ * how long it waits; a storage may ignore that.
  */
 export interface Storage {
   /**
@@ -45,13 +45,13 @@ export interface Storage {
   update?(key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void>
 
   /**
-   * Tells of every outage, also of the one that is going on.
+   * Reports outages, a current one included.
    *
-   * @returns ends that
+   * @returns unsubscribes
    */
   watch?(observer: OutageObserver): () => void
 
-  /** Lets go of files and connections. May be called again. */
+  /** Releases files and connections. Idempotent. */
   close?(): Promise<void>
 }
 

@@ -22,7 +22,7 @@ const collections = { conversation: 'conversations', user: 'users' } as const
 const idNames = { conversation: 'conversationId', user: 'userId' } as const
 const MAX_ID_LENGTH = 1024
 const CONTROL_CHARACTER = /\p{Cc}/u
-/** Control characters, and halves of surrogate pairs: with the flag `u` whole pairs are none. */
+/** Control characters, and halves of surrogate pairs: with the flag `u` complete pairs do not match. */
 const UNFIT = /[\p{Cc}\p{Cs}]/u
 
 /**
@@ -99,7 +99,7 @@ export function optionalId (id: unknown, field: string): string | undefined {
 }
 
 /**
- * The id itself stays out of the message: it may be long, and it is somebody's.
+ * The id itself stays out of the message: it may be long, and it is personal data.
  *
  * @throws FST_BOTAS_STATE_INVALID_ID
  */

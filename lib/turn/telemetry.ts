@@ -27,13 +27,13 @@ export interface BotasStateStats {
   loads: number
   /** Loads that failed, and with them their turns, with a 500. */
   loadFailures: number
-  /** How often a storage had to read again, because a connection broke for instance. */
+  /** How often a storage had to load again, for instance because a connection broke. */
   loadRetries: number
   /** Saves that were begun, those under way included. A turn that changed nothing has none. */
   flushes: number
   /** Saves that failed: turns that were not saved, or only in part. */
   flushFailures: number
-  /** How often a storage had to write again, because another turn was faster for instance. */
+  /** How often a storage had to save again, for instance because another turn was faster. */
   flushRetries: number
   /** The last load or save that failed; `null` while none has. */
   lastError: {
@@ -114,7 +114,7 @@ export class Operation implements StorageCall {
   constructor (kind: Kind, keys: string[]) {
     this.#kind = kind
     this.keys = keys
-    // Nobody else wants to know how long it takes.
+    // Only subscribers need the duration.
     this.#begun = kind.channel.hasSubscribers ? performance.now() : undefined
     kind.begun++
   }
@@ -125,10 +125,10 @@ export class Operation implements StorageCall {
    * @throws where it was given up
    */
   assertPending (): void {
-    if (this.#expired) throw new Error('nobody waits for it any more')
+    if (this.#expired) throw new Error('the operation has timed out')
   }
 
-  /** Aborted when it is given up. Made when it is first asked for: most work is done before anybody does. */
+  /** Aborted when the operation is given up. Created lazily: few storages ask for it. */
   get signal (): AbortSignal {
     this.#controller ??= new AbortController()
     if (this.#expired) this.#controller.abort()

@@ -44,6 +44,7 @@ export class Turn implements TurnControl, AnswerableTurn {
   /** of these documents */
   readonly #keys: string[] = []
   #failure: { cause: unknown } | undefined
+  #corruption: unknown
   #isBegun = false
   #isLoading = false
   #isEnded = false
@@ -70,6 +71,11 @@ export class Turn implements TurnControl, AnswerableTurn {
 
   get failed (): boolean {
     return this.#failure !== undefined
+  }
+
+  /** What a corrupt document made a scope throw: a handler may swallow it, but the turn has failed. */
+  get corruption (): unknown {
+    return this.#corruption
   }
 
   get isAnswered (): boolean {
@@ -104,7 +110,7 @@ export class Turn implements TurnControl, AnswerableTurn {
 
   /**
    * Loads the persisted scopes that the identity has ids for, after every save of the same keys that is running:
-   * who saw the reply of a turn finds what it wrote.
+   * a client that got a reply finds what its turn wrote.
    *
    * @param identity with ids that were checked
    * @throws FST_BOTAS_STATE_LOAD_FAILED
@@ -120,14 +126,14 @@ export class Turn implements TurnControl, AnswerableTurn {
     }
     if (keys.length === 0) return
     this.#isLoading = true
-    if (this.#hasClient) {
+    if (this.#hasClient && !this.#isEnded) {
       const mustWait = answered.has(keys)
       answered.add(keys, this)
       if (mustWait) await answered.over(keys, patience)
     }
     const operation = this.#context.operations.begin('load', keys)
     try {
-      this.#take(await operation.inTime(this.#find(operation)))
+      this.#useDocuments(await operation.inTime(this.#loadDocuments(operation)))
       operation.succeeded()
     } catch (cause) {
       throw this.#loadFailed(cause, operation)
@@ -237,7 +243,7 @@ export class Turn implements TurnControl, AnswerableTurn {
     return edits
   }
 
-  #find (operation: Operation): Promise<Array<Document | undefined>> {
+  #loadDocuments (operation: Operation): Promise<Array<Document | undefined>> {
     const { store, saves } = this.#context
     const keys = this.#keys
     if (!saves.isBusy(keys)) return store.load(keys, operation)
@@ -247,8 +253,11 @@ export class Turn implements TurnControl, AnswerableTurn {
     })
   }
 
-  #take (found: Array<Document | undefined>): void {
-    const corrupted = (error: unknown): void => this.fail(error)
+  #useDocuments (found: Array<Document | undefined>): void {
+    const corrupted = (error: unknown): void => {
+      this.#corruption ??= error
+      this.fail(error)
+    }
     for (let index = 0; index < found.length; index++) {
       const document = this.#documents[index] as TurnDocument
       document.loaded = found[index]

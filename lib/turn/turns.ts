@@ -22,7 +22,7 @@ interface SharedStorage {
 
 const sharedStorages = new WeakMap<Storage, SharedStorage>()
 
-/** Who is told what no caller hears of. */
+/** Is told what no caller gets to see. */
 export interface TurnsObserver extends OutageObserver {
   /** A promise that kept a turn of `run` open was rejected after another failure. */
   rejected(error: unknown): void
@@ -104,6 +104,7 @@ export class Turns {
       const result = await work(turn.state)
       while (turn.isKeptOpen) await new Promise<void>((resolve) => turn.whenIdle(resolve))
       if (rejections.length > 0) throw rejections[0]
+      if (turn.corruption !== undefined) throw turn.corruption
       return result
     } catch (error) {
       turn.fail(error)

@@ -5,7 +5,7 @@ import { setImmediate } from 'node:timers'
  * Settles as `work` does, or rejects with a plain error when that takes longer than `milliseconds`. The work itself
  * goes on and its outcome is then ignored.
  *
- * @param expire is called then. Work that takes notice can still say what it was waiting for.
+ * @param expire is called then; if it makes `work` reject at once, that more precise error wins
  */
 export function withDeadline<Result> (work: Promise<Result>, milliseconds: number, expire?: () => void): Promise<Result> {
   return new Promise((resolve, reject) => {

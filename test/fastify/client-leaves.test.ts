@@ -6,7 +6,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import t from 'tap'
 import botasState from '../../lib/index.js'
 import { CONVERSATION_KEY, message } from '../helpers/activities.js'
-import { buildFastify, listen, settled } from '../helpers/build-fastify.js'
+import { buildFastify, listen, post, settled } from '../helpers/build-fastify.js'
 import { protocols } from '../helpers/client.js'
 import { type Ending, tryEndings } from '../helpers/endings.js'
 import { type Handler, flushes } from '../helpers/outcomes.js'
@@ -526,4 +526,25 @@ t.test('a handler at work is given all the time it takes after its client left',
     })
   })
   t.strictSame(await storedAfterClientLeft(app, port, storage), { kept: true })
+})
+
+t.test('a turn that failed, and whose client left, before its state was loaded holds up no later one', async (t) => {
+  const app = Fastify({ forceCloseConnections: true })
+  t.teardown(() => app.close())
+  app.addHook('preValidation', async (request) => {
+    if ((request.body as { text?: string }).text !== 'fails') return
+    request.state.fail()
+    await once(request.raw.socket, 'close')
+  })
+  await app.register(botasState, { storage: slowStorage(), loadTimeout: 60_000 })
+  app.post('/', async ({ state }) => ({ n: state.conversation.update<number>('n', (n = 0) => n + 1) }))
+  const { url, port } = await listen(app)
+  const socket = await openSocket(port)
+  socket.write(httpPost('/', message({ text: 'fails' })))
+  await settled(() => app.botasState.stats.openTurns === 0)
+  await wait(20)
+  socket.destroy()
+  await settled(() => app.botasState.stats.loads === 1)
+  t.match(await post(url, message()), { status: 200, body: { n: 1 } })
+  await settled(() => app.botasState.stats.openTurns === 0)
 })

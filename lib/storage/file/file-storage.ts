@@ -55,7 +55,7 @@ export class FileStorage implements Storage {
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no regular one, or no JSON object in UTF-8
    */
   async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    return objectsOf(keys, await this.#find(keys))
+    return objectsOf(keys, await this.#readDocuments(keys))
   }
 
   /**
@@ -108,7 +108,7 @@ export class FileStorage implements Storage {
     return this.#located
   }
 
-  /** The first use cleans up behind a process that was killed, on the side. */
+  /** The first use also removes, in the background, what a killed process left. */
   async #use (): Promise<string> {
     const directory = await this.#locate()
     this.#sweep ??= removeLeftovers(directory)
@@ -119,13 +119,13 @@ export class FileStorage implements Storage {
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
-      load: (keys) => storage.#find(keys),
+      load: (keys) => storage.#readDocuments(keys),
       save: (changes) => saveEach(changes, ({ key, loaded, edit }) =>
         storage.#replace(key, loaded as TextDocument | undefined, (stored) => TextDocument.edited(stored, edit, key)))
     }))
   }
 
-  async #find (keys: string[]): Promise<Array<TextDocument | undefined>> {
+  async #readDocuments (keys: string[]): Promise<Array<TextDocument | undefined>> {
     const directory = await this.#use()
     const paths = keys.map((key) => join(directory, fileName(key)))
     if (files.isBusy(paths)) await files.settled(paths)

@@ -8,7 +8,7 @@ import type { Storage } from '../storage.js'
 
 /** The options of `MemoryStorage`. */
 export interface MemoryStorageOptions extends Expiry {
-  /** The most documents to keep: beyond them the one is forgotten that was not used for longest. Default: no limit. */
+  /** The most documents to keep: beyond them the least recently used one is evicted. Default: no limit. */
   maxDocuments?: number | undefined
 }
 

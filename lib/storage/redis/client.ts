@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module'
+import type * as ioredis from 'ioredis'
 import type { Cluster, Redis } from 'ioredis'
 import { describeType } from '../../document/describe-type.js'
 import { describeUrl, invalidOption } from '../option-checks.js'
@@ -9,7 +10,7 @@ export type RedisClient = Redis | Cluster
 
 /** How long a connection may take to be made, in milliseconds: a host that comes back is found soon. */
 const CONNECT_TIMEOUT = 2000
-/** How long a server may leave a command without answer before its connection is made anew, in milliseconds. */
+/** How long a server may leave a command unanswered before the client reconnects, in milliseconds. */
 const SOCKET_TIMEOUT = 5000
 /** How long a server may take to confirm that a connection is closed, in milliseconds. */
 const DISCONNECT_TIMEOUT = 200
@@ -33,7 +34,7 @@ export function openClient (url: string): RedisClient {
     socketTimeout: SOCKET_TIMEOUT,
     disconnectTimeout: DISCONNECT_TIMEOUT,
     maxLoadingRetryTime: MAX_PAUSE,
-    // A user that may do no more than needed is not to be denied anything at each connection.
+    // CLIENT SETINFO is denied to users with minimal rights.
     disableClientInfo: true
   }
   const { tls, username, password, nodes } = parsed
@@ -41,7 +42,7 @@ export function openClient (url: string): RedisClient {
     const client = new Redis(url, {
       ...options,
       lazyConnect: true,
-      // What was sent without answer is looked after by the storage: see RedisConnection.
+      // RedisConnection resends unanswered commands.
       maxRetriesPerRequest: 0,
       retryStrategy: pause,
       reconnectOnError: replicaMet()
@@ -55,7 +56,7 @@ export function openClient (url: string): RedisClient {
   return new Cluster(nodes, {
     lazyConnect: true,
     clusterRetryStrategy: pause,
-    // A certificate is made out to a name, not to an address.
+    // A certificate is issued for a host name, not for an address.
     ...(tls ? { dnsLookup: (address: string, found: (error: null, address: string) => void) => found(null, address) } : {}),
     redisOptions: {
       ...options,
@@ -83,12 +84,12 @@ export function assertClient (client: RedisClient): void {
 }
 
 /**
- * Needed with a URL only: who passes a client in has it.
+ * Only needed for URLs: a caller that passes a client has ioredis.
  *
  * @param option that the URL was given in
  * @throws FST_BOTAS_STATE_INVALID_OPTION where it is not installed
  */
-export function requireIoredis (option: string): typeof import('ioredis') {
+export function requireIoredis (option: string): typeof ioredis {
   const require = createRequire(import.meta.url)
   try {
     require.resolve('ioredis')

@@ -1,14 +1,23 @@
 import { createHash } from 'node:crypto'
+import type { TextDocument } from '../../document/text-document.js'
 import type { RedisClient } from './client.js'
 
+/** In place of a digest: something that is not a string. */
+const UNREADABLE = 'unreadable'
+
 /**
- * Replaces a document if it is still the expected one, in a single step. Gives 1, or else what is stored now.
- * ARGV: the SHA-1 digest of the expected document, '' for none: to send the document itself once more takes longer, from some
- * KB on; the text of the document to store, '' for none; the seconds that it is to live, left out for ever.
+ * Replaces a document if it is still the loaded one, in a single step.
+ *
+ * KEYS: the document.
+ * ARGV: the digest of what was loaded, see `digestOf`; the text to store, '' for none; the seconds that it is to live, left out
+ * for ever.
+ * Returns 1, or else what is stored now.
  */
 const SCRIPT = `
-local stored = redis.call('GET', KEYS[1])
-if (stored and redis.sha1hex(stored) or '') ~= ARGV[1] then return stored end
+local stored = redis.pcall('GET', KEYS[1])
+local digest = ''
+if type(stored) == 'table' then digest = '${UNREADABLE}' elseif stored then digest = redis.sha1hex(stored) end
+if digest ~= ARGV[1] then return stored end
 if ARGV[2] == '' then redis.call('DEL', KEYS[1])
 elseif ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 else redis.call('SET', KEYS[1], ARGV[2]) end
@@ -29,21 +38,27 @@ interface ScriptRunner {
 export type Comparison = { replaced: true } | { replaced: false, stored: Buffer | null }
 
 /**
- * Replaces the text at a key if it is the expected one. One command, unless the server has to be told the script.
+ * Replaces what is stored at a key if it is what was loaded. One command, unless the server has to be told the script.
  *
- * @param expected without it nothing is to be stored yet
- * @param next without it the text is removed
+ * @param loaded without it nothing is to be stored yet
+ * @param next without it the document is removed
  * @param ttl in seconds, 0 for ever
  */
 export function compareAndSet (
-  client: RedisClient, key: string, expected: Buffer | string | undefined, next: Buffer | string = '', ttl = 0
+  client: RedisClient, key: string, loaded: TextDocument | undefined, next: TextDocument | undefined, ttl = 0
 ): Promise<Comparison> {
   const scripts = client as unknown as ScriptRunner
-  const args = [key, expected === undefined ? '' : sha1(expected), next, ...(ttl === 0 ? [] : [String(ttl)])] as const
+  const args = [key, digestOf(loaded), next?.content ?? '', ...(ttl === 0 ? [] : [String(ttl)])] as const
   return scripts.evalshaBuffer(SCRIPT_SHA, 1, ...args).then(comparisonOf, (error: Error) => {
     if (!error.message.startsWith('NOSCRIPT')) throw forbidden(error) ?? error
     return scripts.evalBuffer(SCRIPT, 1, ...args).then(comparisonOf, (error) => { throw forbidden(error) ?? error })
   })
+}
+
+/** Compared in place of the document: to send that once more takes longer, from some KB on. */
+function digestOf (document: TextDocument | undefined): string {
+  if (document === undefined) return ''
+  return document.isReadable ? sha1(document.content) : UNREADABLE
 }
 
 function sha1 (content: Buffer | string): string {

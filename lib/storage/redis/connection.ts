@@ -37,7 +37,7 @@ export function connectionOf (client: RedisClient): RedisConnection {
 
 /**
  * What a client of ioredis lacks to live through an outage. While there is no connection, or a server that does not
- * answer, commands wait here and not in the client, where they could not be taken back: who gives up leaves no trace.
+ * answer, commands wait here and not in the client, where they could not be taken back: a caller that gives up leaves nothing queued.
  * What was refused for a passing reason is sent again for as long as somebody waits.
  */
 export class RedisConnection {
@@ -80,7 +80,7 @@ export class RedisConnection {
     return () => this.#observers.delete(observer)
   }
 
-  /** Says goodbye, but does not wait long for an answer. */
+  /** Sends QUIT, and waits briefly. */
   async close (): Promise<void> {
     this.#isClosed = true
     const quit = this.client.status === 'ready' ? this.client.quit().catch(() => {}) : undefined
@@ -174,8 +174,8 @@ export class RedisConnection {
   }
 
   /**
-   * A server that hangs answers what it was sent when it goes on. Where the client does not wait for that, or where a
-   * Cluster has nodes that do not hang, the way to find out is another command.
+   * A hung server answers once it continues; where the client has dropped those commands, or only one node hangs, probe with
+   * a new one.
    */
   #probe (): void {
     const [first] = this.#waiting
@@ -221,7 +221,7 @@ export class RedisConnection {
     if (this.client.status === 'end') return false
     const failure = failureOf(error)
     const isPassing = failure !== 'final' && (failure !== 'redirected' || this.client.isCluster)
-    // Another node may be the one to ask by now; a pipeline leaves it to its user to find that out.
+    // Another node may have the key by now. Pipelines do not follow MOVED by themselves.
     if (isPassing && this.client.isCluster) (this.client as Cluster).refreshSlotsCache()
     return isPassing
   }

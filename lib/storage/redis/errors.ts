@@ -24,6 +24,11 @@ export function failureOf ({ name, message }: Error): Failure {
   return REDIRECTED.test(message) ? 'redirected' : 'final'
 }
 
+/** Whether a key holds something other than a string. */
+export function isWrongType ({ message }: Error): boolean {
+  return message.includes('WRONGTYPE')
+}
+
 /** An error of ioredis has the arguments of its command, which are private, and may quote them: the rest is passed on. */
 export function withoutArguments (error: Error): Error {
   if (LOST_NAMES.has(error.name)) return new Error('Redis: the connection was lost before the answer came')
@@ -38,7 +43,7 @@ export function reasonOf (error: Error): Error {
   return new Error(`Redis: ${messages.join(', ')}`)
 }
 
-/** Attempts and ports are no other reason. */
+/** Messages that differ only in numbers, such as attempts and ports, are one reason. */
 export function withoutNumbers (message: string): string {
   return message.replace(/\d+/g, '')
 }

@@ -8,7 +8,7 @@ export class RedisNodes {
   readonly #cluster: Cluster
   /** the commands that wait for an answer, the oldest first */
   readonly #unanswered = new Set<{ since: number }>()
-  #looking: NodeJS.Timeout | undefined
+  #hungNodeTimer: NodeJS.Timeout | undefined
 
   /** @param onClose is called when the connection to any node is closed: "-node" misses one that is back at once */
   constructor (cluster: Cluster, onClose: () => void) {
@@ -26,12 +26,12 @@ export class RedisNodes {
   sent (): () => void {
     const command = { since: performance.now() }
     this.#unanswered.add(command)
-    this.#looking ??= setInterval(() => this.#lookForHungNode(), MAX_SILENCE / 2).unref()
+    this.#hungNodeTimer ??= setInterval(() => this.#lookForHungNode(), MAX_SILENCE / 2).unref()
     return () => {
       this.#unanswered.delete(command)
       if (this.#unanswered.size > 0) return
-      clearInterval(this.#looking)
-      this.#looking = undefined
+      clearInterval(this.#hungNodeTimer)
+      this.#hungNodeTimer = undefined
     }
   }
 

@@ -3,13 +3,14 @@ import type { Cluster, Redis } from 'ioredis'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { describeType } from '../../document/describe-type.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
 import { assertKnownOptions, assertWholeNumber, invalidOption } from '../option-checks.js'
 import { type Comparison, compareAndSet } from './compare-and-set.js'
 import { provideDocumentStore, saveEach } from '../document-store.js'
 import type { Expiry } from '../expiry.js'
 import { type RedisClient, assertClient, openClient } from './client.js'
 import { type RedisConnection, connectionOf } from './connection.js'
-import { failureOf } from './errors.js'
+import { failureOf, isWrongType } from './errors.js'
 import type { OutageObserver, Storage, StorageCall } from '../storage.js'
 
 /** The options of `RedisStorage`. */
@@ -40,7 +41,7 @@ export class RedisStorage implements Storage {
 
   /**
    * @param connection a URL, `redis://` or `rediss://`, with several hosts and commas between them for a Cluster, or with
-   *   the parameters `db`, `family`, `username` and `password`; or a client of ioredis, which stays its maker's to close.
+   *   the parameters `db`, `family`, `username` and `password`; or a client of ioredis, which the caller closes.
    *   With a URL the first command connects. Default `redis://localhost:6379`.
    * @param options `keyPrefix`, by default `botas:`, and `ttl`, in seconds, by default for ever
    * @throws FST_BOTAS_STATE_INVALID_OPTION where one of them is wrong, or for a URL without ioredis installed
@@ -66,7 +67,7 @@ export class RedisStorage implements Storage {
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a string is no JSON object in UTF-8
    */
   async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
-    const found = await this.#find(keys, call)
+    const found = await this.#readDocuments(keys, call)
     const objects = objectsOf(keys, found)
     for (const [index, key] of keys.entries()) {
       const document = found[index]
@@ -110,7 +111,7 @@ export class RedisStorage implements Storage {
       // Retry the first conflict at once, then wait, less with every attempt, so that a writer that keeps losing wins eventually.
       if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
       const stored = documentOf(outcome.stored, key)
-      outcome = await this.#compareAndSet(key, stored?.content, change(stored)?.content, call)
+      outcome = await this.#compareAndSet(key, stored, change(stored), call)
     }
   }
 
@@ -128,13 +129,22 @@ export class RedisStorage implements Storage {
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
-      load: (keys, call) => storage.#find(keys, call),
+      load: (keys, call) => storage.#readDocuments(keys, call).catch((error) => storage.#readEach(keys, call, error)),
       save: (changes, call) => saveEach(changes, ({ key, loaded, edit }) =>
         storage.#replace(key, (stored) => TextDocument.edited(stored, edit, key), loaded as TextDocument | undefined, call))
     }))
   }
 
-  async #find (keys: string[], call: StorageCall | undefined): Promise<Array<TextDocument | undefined>> {
+  /** A key of another type is a corrupt document, and concerns no other one. */
+  async #readEach (keys: string[], call: StorageCall, error: Error): Promise<Array<TextDocument | undefined>> {
+    if (!isWrongType(error)) throw error
+    return Promise.all(keys.map((key) => this.#readDocuments([key], call).then(([document]) => document, (error) => {
+      if (!isWrongType(error)) throw error
+      return TextDocument.stored(new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'not a string of Redis'), key)
+    })))
+  }
+
+  async #readDocuments (keys: string[], call: StorageCall | undefined): Promise<Array<TextDocument | undefined>> {
     const values = await this.#connection.send(() =>
       Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))), call)
     return keys.map((key, index) => documentOf(values[index], key))
@@ -150,7 +160,7 @@ export class RedisStorage implements Storage {
     } catch {
       return { replaced: false, stored: await this.#connection.send(() => this.#client.getBuffer(this.#prefix + key), call) }
     }
-    return this.#compareAndSet(key, loaded?.content, next?.content, call)
+    return this.#compareAndSet(key, loaded, next, call)
   }
 
   /**
@@ -158,13 +168,13 @@ export class RedisStorage implements Storage {
    * expects only if it was not; otherwise nobody can tell its work from that of another turn.
    */
   #compareAndSet (
-    key: string, expected: Buffer | string | undefined, next: Buffer | string | undefined, call: StorageCall | undefined
+    key: string, loaded: TextDocument | undefined, next: TextDocument | undefined, call: StorageCall | undefined
   ): Promise<Comparison> {
     const connection = this.#connection
     let isDoubtful = false
     return connection.send(() => {
       const { interruptions } = connection
-      return compareAndSet(this.#client, this.#prefix + key, expected, next, this.#ttl).then((outcome) => {
+      return compareAndSet(this.#client, this.#prefix + key, loaded, next, this.#ttl).then((outcome) => {
         if (interruptions !== connection.interruptions) isDoubtful = true
         if (outcome.replaced || !isDoubtful) return outcome
         throw new Error('the connection was lost before the answer came, and the document was changed meanwhile')
