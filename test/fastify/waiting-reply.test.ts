@@ -100,14 +100,19 @@ t.test('a second reply that is on its way does not overtake the first one, which
 })
 
 t.test('a handler that does not wait for its reply to the end does not save twice', async (t) => {
-  for (const { answer, stored } of await outcomes(t, { flush: 'onSend' }, (app) => app.post('/', async ({ state }, reply) => {
-    state.conversation.set('n', 1)
-    reply.send({})
-    await Promise.race([reply, wait(2)])
-  }))) {
+  const begun: number[] = []
+  for (const { answer, stored } of await outcomes(t, { flush: 'onSend' }, (app) => {
+    app.post('/', async ({ state }, reply) => {
+      state.conversation.set('n', 1)
+      reply.send({})
+      await Promise.race([reply, wait(2)])
+    })
+    app.addHook('onClose', async () => { begun.push(app.botasState.stats.flushes) })
+  })) {
     t.match(answer, { status: 200, body: '{}' })
     t.strictSame(stored, { n: 1 })
   }
+  t.strictSame(begun, [1, 1, 1])
 })
 
 t.test('a handler that throws while the body of its Response is looked at stores nothing, and the source is stopped', async (t) => {
