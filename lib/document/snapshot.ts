@@ -9,7 +9,8 @@ export type Snapshot = Scalar | Listed | Encoded
 type Scalar = string | number | boolean | null | undefined
 /** Names and scalars in the order of the JSON text, between the marks of the containers that they are in. */
 type Listed = Array<Scalar | symbol>
-type Encoded = { readonly text: string | undefined }
+/** What is stored though JSON cannot hold it, too deep a nesting for instance, is told by itself. */
+type Encoded = { readonly text: string | undefined, readonly itself?: unknown }
 
 const OBJECT = Symbol('{')
 const ARRAY = Symbol('[')
@@ -33,14 +34,19 @@ export function snapshotOf (value: unknown, name: string, scope: string): Snapsh
 /** The snapshot of what is stored. It may hold an Infinity: the 1e400 of another language. */
 export function snapshotOfStored (value: unknown): Snapshot {
   if (value === undefined) return undefined
-  return listed(value, true) ?? { text: encodeStored(value) }
+  return listed(value, true) ?? encodedStored(value)
+}
+
+function encodedStored (value: unknown): Encoded {
+  const text = encodeStored(value)
+  return text === undefined ? { text, itself: value } : { text }
 }
 
 /** Whether a value is, in JSON, what it was when the snapshot was taken. */
 export function isAs (value: unknown, snapshot: Snapshot): boolean {
-  if (isEncoded(snapshot)) return encodeStored(value) === snapshot.text
-  if (!Array.isArray(snapshot)) return value === snapshot || isDateOf(value, snapshot)
+  if (isEncoded(snapshot)) return 'itself' in snapshot ? value === snapshot.itself : encodeStored(value) === snapshot.text
   try {
+    if (!Array.isArray(snapshot)) return value === snapshot || isDateOf(value, snapshot)
     return follow(value, snapshot, 0) === snapshot.length
   } catch {
     // A getter that throws is not what was listed.

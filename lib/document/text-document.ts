@@ -49,7 +49,11 @@ export class TextDocument implements Document {
    */
   static of (object: unknown, key: string, stored?: TextDocument): TextDocument {
     if (!isObject(object)) throw notStorable(key, `${describeType(object)} in place of an object`)
-    if (!hasPlainPrototype(object) || 'toJSON' in object) return TextDocument.#encoded(object, key)
+    const isPlain = hasPlainPrototype(object) && !('toJSON' in object)
+    return TextDocument.#ofMembers(isPlain ? object : inJson(object, key), key, stored)
+  }
+
+  static #ofMembers (object: object, key: string, stored: TextDocument | undefined): TextDocument {
     const members = new Map<string, Text>()
     for (const [name, value] of Object.entries(object)) {
       const before = stored === undefined ? undefined : stored.#texts.get(name)
@@ -58,12 +62,6 @@ export class TextDocument implements Document {
       if (text !== undefined) members.set(name, text)
     }
     return new TextDocument(key, undefined, members)
-  }
-
-  static #encoded (object: object, key: string): TextDocument {
-    const text = encodeValue(object, key)
-    if (text?.startsWith('{') !== true) throw notStorable(key, 'what is not an object in JSON')
-    return TextDocument.stored(Buffer.from(text), key)
   }
 
   /** Whether there is any content: what a storage could not even read has none. */
@@ -200,6 +198,13 @@ function parseDocument (text: string, key: string): StateDocument {
   }
   if (!isObject(value)) throw notAnObject(value, key)
   return value
+}
+
+/** An object of a class, or with `toJSON`, as JSON has it. */
+function inJson (object: object, key: string): object {
+  const text = encodeValue(object, key)
+  if (text?.startsWith('{') !== true) throw notStorable(key, 'what is not an object in JSON')
+  return JSON.parse(text)
 }
 
 function notStorable (key: string, reason: string): Error {

@@ -60,11 +60,21 @@ interface OverridableReply extends FastifyReply {
 /** One getter for all replies, which is never removed: V8 would give each reply a hidden class of its own. */
 const SENT: PropertyDescriptor = {
   configurable: true,
-  enumerable: true,
   get (this: OverridableReply) {
     const isSent = this[kSent]
-    return isSent === undefined ? Reflect.get(Object.getPrototypeOf(this), 'sent', this) : isSent()
+    return isSent === undefined ? sentByFastify(this) : isSent()
   }
+}
+
+/** What the getter says that is overridden: that of a prototype. An object that inherits from a reply may ask, too. */
+function sentByFastify (reply: object): unknown {
+  let owner = reply
+  while (Object.getOwnPropertyDescriptor(owner, 'sent') === undefined || isOverrider(owner)) owner = Object.getPrototypeOf(owner)
+  return Reflect.get(owner, 'sent', reply)
+}
+
+function isOverrider (owner: object): boolean {
+  return Object.getOwnPropertyDescriptor(owner, 'sent')?.get === SENT.get
 }
 
 /** `reply.sent` is what Fastify goes by. */

@@ -5,8 +5,6 @@ import { type Snapshot, isAs, isEncoded, snapshotOf, snapshotOfStored, valueOf }
 
 type Change = (current: unknown) => unknown
 
-const NO_UPDATES: readonly Change[] = []
-
 /** One member of a scope, as a turn uses it. Its value is the handler's, who may change it in place. */
 export class TrackedMember {
   readonly name: string
@@ -18,7 +16,7 @@ export class TrackedMember {
   /** of `value`, when the handler got or gave it */
   #recorded: Snapshot
   /** what leads from `loaded` to `recorded`; `undefined` where a set, a delete or a change in place decided the value */
-  #updates: readonly Change[] | undefined = NO_UPDATES
+  #updates: Change[] | undefined = []
   /** what is to be stored, once the turn is over */
   #text: string | undefined
 
@@ -48,15 +46,22 @@ export class TrackedMember {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and what `change` throws; the value is then what it was
    */
   update<Value> (change: (current: Value | undefined) => Value): Value {
-    const isAsRecorded = isAs(this.#value, this.#recorded)
-    const before = isAsRecorded ? this.#recorded : this.#snapshotOf(this.#value)
+    const value = this.#value
+    const isAsRecorded = isAs(value, this.#recorded)
+    const before = isAsRecorded ? this.#recorded : this.#snapshotOf(value)
     const updates = isAsRecorded ? this.#updates : undefined
+    const count = updates?.length ?? 0
     try {
-      const next = change(this.#value as Value | undefined)
-      this.#record(next, updates && [...updates, change as Change])
+      const next = change(value as Value | undefined)
+      this.#record(next, updates)
+      // What a change did to the same member while it ran is its own doing.
+      updates?.splice(count, Infinity, change as Change)
       return next
     } catch (error) {
-      this.#restore(before)
+      updates?.splice(count)
+      this.#recorded = before
+      this.#updates = updates
+      this.#value = restored(value, before)
       throw error
     }
   }
@@ -106,24 +111,31 @@ export class TrackedMember {
     return encodeValue(value, this.name, this.#scope)
   }
 
-  #record (value: unknown, updates: readonly Change[] | undefined): void {
+  #record (value: unknown, updates: Change[] | undefined): void {
     const recorded = this.#snapshotOf(value)
     // toJSON returned undefined: there is no value.
-    this.#value = isEncoded(recorded) && recorded.text === undefined ? undefined : value
-    this.#recorded = recorded
+    const isNothing = isEncoded(recorded) && recorded.text === undefined
+    this.#value = isNothing ? undefined : value
+    this.#recorded = isNothing ? undefined : recorded
     this.#updates = updates
-  }
-
-  /** Puts back what a change did in place to the value that it was given, before it threw. */
-  #restore (before: Snapshot): void {
-    if (isAs(this.#value, before)) return
-    const restored = valueOf(before)
-    if (isPlainContainer(this.#value)) replaceMembers(this.#value, restored as object)
-    else this.#value = restored
   }
 
   #snapshotOf (value: unknown): Snapshot {
     return snapshotOf(value, this.name, this.#scope)
+  }
+}
+
+/** Puts back what a change did in place to the value that it was given, before it threw. */
+function restored (value: unknown, before: Snapshot): unknown {
+  if (isAs(value, before)) return value
+  const copy = valueOf(before)
+  if (!isPlainContainer(value)) return copy
+  try {
+    replaceMembers(value, copy as object)
+    return value
+  } catch {
+    // A frozen object, of which something inside was changed.
+    return copy
   }
 }
 

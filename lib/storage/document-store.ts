@@ -60,7 +60,7 @@ function foreignStore (storage: Storage): DocumentStore {
         const loaded = change.loaded as ObjectDocument | undefined
         // Only a turn that cleared it has a change of a corrupt document, and no use for what is in it.
         if (loaded?.isCorrupt === true) return replaceAll(storage, [change], call)
-        await storage.update?.(key, (current) => editObject(edit, current && new ObjectDocument(current, key)), loaded?.object, call)
+        await storage.update?.(key, (current) => editObject(edit, current == null ? undefined : new ObjectDocument(current, key)), loaded?.object, call)
       })
   }
 }

@@ -1,5 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
+import Fastify from 'fastify'
 import t from 'tap'
+import botasState from '../../lib/index.js'
 import { CONVERSATION_KEY, message } from '../helpers/activities.js'
 import { buildFastify, settled } from '../helpers/build-fastify.js'
 import { type Handler, flushes, outcomes } from '../helpers/outcomes.js'
@@ -245,4 +247,27 @@ t.test('a timeout that passes while the turn is saved does not undo the reply', 
   t.equal((await fetch(url)).status, 200)
   await app.close()
   t.strictSame(await storage.stored(CONVERSATION_KEY), { n: 1 })
+})
+
+t.test('what inherits from a reply says of it what it says without the plugin', async (t) => {
+  const said: unknown[] = []
+  for (const isPlugin of [false, true]) {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    if (isPlugin) await app.register(botasState, { storage: slowStorage(), flush: 'onSend' })
+    app.setErrorHandler((error: Error, _request, reply) => {
+      const derived = Object.create(reply)
+      said.push([isPlugin, derived.sent, Object.keys(reply).includes('sent')])
+      reply.code(500).send({ message: error.message })
+    })
+    app.post('/', async (request, reply) => {
+      if (isPlugin) request.state.conversation.set('n', 1)
+      if (isPlugin) reply.send({})
+      await wait(2)
+      throw new Error('no')
+    })
+    const { statusCode, json } = await app.inject({ method: 'POST', url: '/', payload: message() })
+    t.strictSame([statusCode, json()], [500, { message: 'no' }])
+  }
+  t.strictSame(said, [[false, false, false], [true, false, false]])
 })

@@ -1,7 +1,9 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { parse } from 'node:querystring'
 import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
-import botasState, { type StateDocument, type StateScope, type TurnState } from '../../lib/index.js'
+import botasState, { FileStorage, type StateDocument, type StateScope, type TurnState } from '../../lib/index.js'
 import Fastify from 'fastify'
 import { CONVERSATION_KEY, USER_KEY } from '../helpers/activities.js'
 import { RecordingStorage } from '../helpers/recording-storage.js'
@@ -405,4 +407,62 @@ t.test('a key that is not a string is refused', async (t) => {
       t.throws(() => scope.delete(key), expected)
     }
   })
+})
+
+t.test('an update that throws gives back its own error, whatever it had begun to change', async (t) => {
+  const { turn, stored } = await openBot(t, { n: 41 })
+  const own = new Error('no')
+  await turn((scope) => {
+    const frozen = Object.freeze({ list: [] as string[] })
+    scope.set('frozen', frozen)
+    t.throws(() => scope.update<{ list: string[] }>('frozen', (value) => {
+      value?.list.push('secret')
+      throw own
+    }), own)
+    t.strictSame(scope.get('frozen'), { list: [] })
+    t.throws(() => scope.update('n', () => {
+      scope.set('n', { draft: true })
+      throw own
+    }), own)
+    t.equal(scope.get('n'), 41)
+  })
+  t.strictSame(await stored(), { n: 41, frozen: { list: [] } })
+})
+
+t.test('tens of thousands of updates of one key in a turn all count', async (t) => {
+  const { storage, turn, stored } = await openBot(t, { text: '', n: 0 })
+  await turn(async (scope) => {
+    for (let n = 0; n < 20_000; n++) {
+      scope.update<number>('n', (n = 0) => n + 1)
+      scope.update<string>('text', (text = '') => `${text}.`)
+    }
+    await storage.store(CONVERSATION_KEY, { text: 'x', n: 1 })
+  })
+  t.strictSame(await stored(), { text: 'x'.padEnd(20_001, '.'), n: 20_001 })
+})
+
+t.test('a value that is nested too deeply for JSON can be deleted, and is left alone by turns that do not', async (t) => {
+  const DEPTH = 20_000
+  const text = `{"deep":${'['.repeat(DEPTH)}${']'.repeat(DEPTH)},"n":1}`
+  const path = join(t.testdir(), `${encodeURIComponent(CONVERSATION_KEY)}.json`)
+  await writeFile(path, text)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(botasState, new FileStorage(dirname(path)))
+  const turn = (work: (scope: StateScope) => unknown) => app.botasState.run(identity, async (state) => work(state.conversation))
+  await turn((scope) => t.ok(scope.get('deep')))
+  t.ok(await readFile(path, 'utf8') === text)
+  await turn((scope) => t.ok(scope.delete('deep')))
+  t.ok(await readFile(path, 'utf8') === '{"n":1}')
+})
+
+t.test('a value whose Proxy was revoked fails the save by its code', async (t) => {
+  const { turn, stored } = await openBot(t)
+  const { proxy, revoke } = Proxy.revocable({ secret: 'hunter2' }, {})
+  const work = turn((scope) => {
+    scope.set('p', proxy)
+    revoke()
+  })
+  t.notMatch(await t.rejects(work, { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE' }), /hunter2/)
+  t.equal(await stored(), undefined)
 })

@@ -27,6 +27,13 @@ const READ_ONLY = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK
 const NO_FILE = new Set<string | undefined>(['ENXIO', 'EOPNOTSUPP', 'ENODEV', 'EISDIR'])
 const PERMISSIONS = 0o7777
 
+/**
+ * A file may be replaced twice within one tick of the clock by which the system stamps it, and get its old inode back: a stamp
+ * tells it from a later one only where it was older than a tick when the file was read. In milliseconds, some ticks of any
+ * kernel.
+ */
+const TICK = 100
+
 /** The document in a file, `undefined` if there is none. What is not a regular file counts as corrupt. */
 export async function readDocument (path: string, key: string): Promise<TextDocument | undefined> {
   try {
@@ -46,24 +53,37 @@ async function readFile (path: string, key: string): Promise<TextDocument | unde
   try {
     const stats = fs.fstatSync(file, { bigint: true })
     if (!stats.isFile()) throw notAFile(key)
-    return TextDocument.stored(await readAll(file, Number(stats.size)), key, stats)
+    const version: Version = { stats, isDistinct: isDistinct(stats) }
+    return TextDocument.stored(await readAll(file, Number(stats.size)), key, version)
   } finally {
     await close(file)
   }
 }
 
-/** Whether a document that was loaded is stored still, by what the system says of its file. */
+/** By what a document that was read is told from later ones. */
+interface Version {
+  readonly stats: fs.BigIntStats
+  /** whether a later file has other stats */
+  readonly isDistinct: boolean
+}
+
+function isDistinct ({ ctimeNs }: fs.BigIntStats): boolean {
+  return Date.now() - Number(ctimeNs / 1_000_000n) > TICK
+}
+
+/** Whether a document that was loaded is certainly stored still, by what the system says of its file. */
 export async function isStored (path: string, loaded: TextDocument | undefined): Promise<boolean> {
-  const before = loaded?.version as fs.BigIntStats | undefined
-  if (before === undefined) return false
+  const version = loaded?.version as Version | undefined
+  if (version?.isDistinct !== true) return false
+  const before = version.stats
   const now = await ifThere(stat(path, { bigint: true }))
   return now !== undefined && now.ino === before.ino && now.ctimeNs === before.ctimeNs && now.size === before.size
 }
 
 /** The permissions of the file of a document, if that is one. */
 export function permissionsOf (document: TextDocument | undefined): number | undefined {
-  const stats = document?.version as fs.BigIntStats | undefined
-  return stats && Number(stats.mode) & PERMISSIONS
+  const version = document?.version as Version | undefined
+  return version && Number(version.stats.mode) & PERMISSIONS
 }
 
 /**
