@@ -466,3 +466,13 @@ t.test('a value whose Proxy was revoked fails the save by its code', async (t) =
   t.notMatch(await t.rejects(work, { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE' }), /hunter2/)
   t.equal(await stored(), undefined)
 })
+
+t.test('an object whose toJSON says nothing any more when the turn ends is deleted', async (t) => {
+  const { turn, stored } = await openBot(t, { p: 'said', n: 1 })
+  await turn((scope) => {
+    let said: string | undefined = 'something else'
+    scope.set('p', { toJSON: () => said })
+    said = undefined
+  })
+  t.strictSame(await stored(), { n: 1 })
+})

@@ -129,19 +129,22 @@ export class RedisStorage implements Storage {
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
-      load: (keys, call) => storage.#readDocuments(keys, call).catch((error) => storage.#readEach(keys, call, error)),
+      load: (keys, call) => storage.#readForTurn(keys, call),
       save: (changes, call) => saveEach(changes, ({ key, loaded, edit }) =>
         storage.#replace(key, (stored) => TextDocument.edited(stored, edit, key), loaded as TextDocument | undefined, call))
     }))
   }
 
   /** A key of another type is a corrupt document, and concerns no other one. */
-  async #readEach (keys: string[], call: StorageCall, error: Error): Promise<Array<TextDocument | undefined>> {
-    if (!isWrongType(error)) throw error
-    return Promise.all(keys.map((key) => this.#readDocuments([key], call).then(([document]) => document, (error) => {
-      if (!isWrongType(error)) throw error
-      return TextDocument.stored(new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'not a string of Redis'), key)
-    })))
+  async #readForTurn (keys: string[], call: StorageCall): Promise<Array<TextDocument | undefined>> {
+    try {
+      return await this.#readDocuments(keys, call)
+    } catch (error) {
+      if (!isWrongType(error as Error)) throw error
+      const [key, ...others] = keys as [string]
+      if (others.length === 0) return [TextDocument.stored(new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'not a string of Redis'), key)]
+      return (await Promise.all(keys.map((key) => this.#readForTurn([key], call)))).flat()
+    }
   }
 
   async #readDocuments (keys: string[], call: StorageCall | undefined): Promise<Array<TextDocument | undefined>> {
