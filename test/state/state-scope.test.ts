@@ -476,3 +476,11 @@ t.test('an object whose toJSON says nothing any more when the turn ends is delet
   })
   t.strictSame(await stored(), { n: 1 })
 })
+
+t.test('a text that is replaced in place by the bytes that it says writes nothing', async (t) => {
+  const { storage, turn, stored } = await openBot(t, { list: ['aGk='] })
+  const before = storage.count('update')
+  await turn((scope) => { (scope.get('list') as unknown[])[0] = Buffer.from('hi') })
+  t.equal(storage.count('update'), before)
+  t.strictSame(await stored(), { list: ['aGk='] })
+})
