@@ -72,24 +72,24 @@ export class TrackedMember {
   }
 
   /**
-   * Whether the value is not what is stored. Encodes it then.
+   * Encodes the value if it is not what was loaded.
    *
-   * @param stored gives the text that was loaded
+   * @returns whether it is to be stored
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
-  isChanged (stored: Document | undefined): boolean {
+  encodeIfChanged (loaded: Document | undefined): boolean {
     if (isAs(this.#value, this.#loaded)) return false
     const isAsRecorded = isAs(this.#value, this.#recorded)
     // A change in place after updates wins; the updates are not replayed.
     if (!isAsRecorded) this.#updates = undefined
     const isChecked = isAsRecorded && !isEncoded(this.#recorded)
     this.#text = isChecked ? encodePlain(this.#value) : encodeValue(this.#value, this.name, this.#scope)
-    return isChecked || !this.#isTextOf(stored)
+    return isChecked || !this.#isTextOf(loaded)
   }
 
-  /** Whether the encoded value equals the stored one, as a Buffer equals its Base64 text. */
-  #isTextOf (stored: Document | undefined): boolean {
-    if (this.#text === stored?.textOf(this.name)) return true
+  /** Whether the encoded value equals the loaded one, as a Buffer equals its Base64 text. */
+  #isTextOf (loaded: Document | undefined): boolean {
+    if (this.#text === loaded?.textOf(this.name)) return true
     return isEncoded(this.#recorded) && this.#text !== undefined && isAs(JSON.parse(this.#text), this.#loaded)
   }
 

@@ -59,7 +59,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   changes (): EditDocument | undefined {
     const changed: TrackedMember[] = []
     if (this.#members !== undefined) {
-      for (const member of this.#members.values()) if (member.isChanged(this.#loaded)) changed.push(member)
+      for (const member of this.#members.values()) if (member.encodeIfChanged(this.#loaded)) changed.push(member)
     }
     if (changed.length > 0 || this.#cleared) return (current) => this.#edit(current, changed)
   }

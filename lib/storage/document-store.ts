@@ -49,6 +49,23 @@ export async function saveEach (changes: DocumentChange[], save: (change: Docume
   if (failures.length > 0) throw failures[0]
 }
 
+/**
+ * Reads documents; one by one where that fails for a corrupt one, which concerns no other scope than its own.
+ *
+ * @param corrupted makes the document of a key that could not be read, and throws what is another error
+ */
+export async function readApart<D extends Document> (
+  keys: string[], read: (keys: string[]) => Promise<Array<D | undefined>>, corrupted: (error: unknown, key: string) => D
+): Promise<Array<D | undefined>> {
+  try {
+    return await read(keys)
+  } catch (error) {
+    const [first, ...others] = keys as [string]
+    const document = corrupted(error, first)
+    return others.length === 0 ? [document] : (await Promise.all(keys.map((key) => readApart([key], read, corrupted)))).flat()
+  }
+}
+
 /** A storage that knows no more than its public contract. */
 function foreignStore (storage: Storage): DocumentStore {
   return {
@@ -65,17 +82,15 @@ function foreignStore (storage: Storage): DocumentStore {
   }
 }
 
-/** A storage may refuse all keys where the document of one is corrupt: that concerns the scope of that document alone. */
-async function readDocuments (storage: Storage, keys: string[], call: StorageCall): Promise<Array<ObjectDocument | undefined>> {
-  try {
+/** The documents that a storage reads by its public method. */
+function readDocuments (storage: Storage, keys: string[], call: StorageCall): Promise<Array<ObjectDocument | undefined>> {
+  return readApart(keys, async (keys) => {
     const found = await storage.read([...keys], call)
     return keys.map((key) => Object.hasOwn(found, key) && found[key] !== undefined ? new ObjectDocument(found[key], key) : undefined)
-  } catch (error) {
-    const { code } = error as { code?: unknown }
-    if (code !== 'FST_BOTAS_STATE_CORRUPT_DOCUMENT') throw error
-    if (keys.length === 1) return [new ObjectDocument(error, keys[0] as string)]
-    return (await Promise.all(keys.map((key) => readDocuments(storage, [key], call)))).flat()
-  }
+  }, (error, key) => {
+    if ((error as { code?: unknown }).code !== 'FST_BOTAS_STATE_CORRUPT_DOCUMENT') throw error
+    return new ObjectDocument(error, key)
+  })
 }
 
 function editObject (edit: EditDocument, document: ObjectDocument | undefined): Record<string, unknown> | undefined {

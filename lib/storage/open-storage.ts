@@ -30,7 +30,9 @@ function directoryOf (url: string, path: string): string {
   try {
     const directory = path.startsWith('//') ? fileURLToPath(url) : path
     if (directory !== '' && schemeOf(directory) === undefined) return directory
-  } catch {}
+  } catch {
+    // Not a path: refused below, by our own error.
+  }
   throw invalid(url)
 }
 

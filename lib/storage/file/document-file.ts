@@ -160,11 +160,13 @@ async function writeSynced (file: number, content: Buffer, mode: number | undefi
   }
 }
 
-/** Removes the temporary files of earlier processes. What cannot be removed is no reason to fail: it is never read. */
+/** Removes the temporary files of earlier processes. */
 export async function removeLeftovers (directory: string): Promise<void> {
   try {
     for await (const { name } of await opendir(directory)) {
       if (/^=.+\.tmp$/.test(name) && !name.startsWith(ASIDE)) await unlink(join(directory, name))
     }
-  } catch {}
+  } catch {
+    // What cannot be removed is no reason to fail: it is never read.
+  }
 }

@@ -6,7 +6,7 @@ import { describeType } from '../../document/describe-type.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
 import { assertKnownOptions, assertWholeNumber, invalidOption } from '../option-checks.js'
 import { type Comparison, compareAndSet } from './compare-and-set.js'
-import { provideDocumentStore, saveEach } from '../document-store.js'
+import { provideDocumentStore, readApart, saveEach } from '../document-store.js'
 import type { Expiry } from '../expiry.js'
 import { type RedisClient, assertClient, openClient } from './client.js'
 import { type RedisConnection, connectionOf } from './connection.js'
@@ -129,22 +129,10 @@ export class RedisStorage implements Storage {
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
-      load: (keys, call) => storage.#readForTurn(keys, call),
+      load: (keys, call) => readApart(keys, (keys) => storage.#readDocuments(keys, call), ofAnotherType),
       save: (changes, call) => saveEach(changes, ({ key, loaded, edit }) =>
         storage.#replace(key, (stored) => TextDocument.edited(stored, edit, key), loaded as TextDocument | undefined, call))
     }))
-  }
-
-  /** A key of another type is a corrupt document, and concerns no other one. */
-  async #readForTurn (keys: string[], call: StorageCall): Promise<Array<TextDocument | undefined>> {
-    try {
-      return await this.#readDocuments(keys, call)
-    } catch (error) {
-      if (!isWrongType(error as Error)) throw error
-      const [key, ...others] = keys as [string]
-      if (others.length === 0) return [TextDocument.stored(new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'not a string of Redis'), key)]
-      return (await Promise.all(keys.map((key) => this.#readForTurn([key], call)))).flat()
-    }
   }
 
   async #readDocuments (keys: string[], call: StorageCall | undefined): Promise<Array<TextDocument | undefined>> {
@@ -191,4 +179,10 @@ export class RedisStorage implements Storage {
 
 function documentOf (bytes: Buffer | null | undefined, key: string): TextDocument | undefined {
   return bytes == null ? undefined : TextDocument.stored(bytes, key)
+}
+
+/** A key of another type than a string is a corrupt document. */
+function ofAnotherType (error: unknown, key: string): TextDocument {
+  if (!isWrongType(error as Error)) throw error
+  return TextDocument.stored(new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'not a string of Redis'), key)
 }
