@@ -6,9 +6,10 @@ import neostandard from 'neostandard'
  */
 const arrows = {
   'lib/**/*.ts': [],
-  'lib/{index,plugin,options}.ts': ['./fastify/', './turn/', './state/', './document/', './storage/', './storage/(memory|file)/', 'fastify'],
-  'lib/fastify/**/*.ts': ['../turn/', '../state/', '../document/', 'fastify', 'node:https?', 'node:http2'],
-  'lib/turn/**/*.ts': ['../state/', '../document/', '../waiting/', '../storage/storage.js', '../storage/document-store.js'],
+  'lib/{index,plugin,options}.ts': ['./fastify/', './turn/', './turn/overlap/', './state/', './document/', './storage/', './storage/(memory|file)/', 'fastify'],
+  'lib/fastify/**/*.ts': ['../turn/', '../turn/overlap/', '../state/', '../document/', 'fastify', 'node:https?', 'node:http2'],
+  'lib/turn/**/*.ts': ['./overlap/', '../state/', '../document/', '../waiting/', '../storage/storage.js', '../storage/document-store.js'],
+  'lib/turn/overlap/**/*.ts': ['../../storage/document-store.js'],
   'lib/state/**/*.ts': ['../document/'],
   'lib/storage/*.ts': ['../document/'],
   'lib/storage/open-storage.ts': ['./(memory|file|redis)/'],

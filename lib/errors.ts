@@ -48,3 +48,13 @@ export const FST_BOTAS_STATE_CORRUPT_DOCUMENT = createError<[key: string, reason
 /** The storage failed or was too slow while a turn was saved: `cause` is its error, the message tells which keys were saved. 500. */
 export const FST_BOTAS_STATE_SAVE_FAILED = createError<[saved: string, unsaved: string, options: { cause: unknown }]>(
   'FST_BOTAS_STATE_SAVE_FAILED', 'the state could not be saved; saved: %s; not known to be saved: %s', 500)
+
+/**
+ * Another turn of the conversation is at work, or another delivery of the activity; or the turn has waited for too long, or too
+ * many turns wait already: try again later. 409 where the turn is not to wait, otherwise 503 with `Retry-After`.
+ */
+export const FST_BOTAS_STATE_BUSY = createError<[reason: string]>('FST_BOTAS_STATE_BUSY', '%s', 503)
+
+/** A later turn of the conversation took the place of this one: nothing of it is saved. 409. */
+export const FST_BOTAS_STATE_REPLACED = createError('FST_BOTAS_STATE_REPLACED',
+  'a later turn of the conversation has replaced this one: nothing of it is saved', 409)

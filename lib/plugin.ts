@@ -1,7 +1,7 @@
-import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_INVALID_PATH } from './errors.js'
-import { REJECTED, RequestTurns, kAsked, kIdentified } from './fastify/request-turns.js'
+import { OVERLAPPED, REJECTED, RequestTurns, kAsked, kIdentified } from './fastify/request-turns.js'
 import { type RouteAdditions, routeCompletion } from './fastify/route-context.js'
 import { kTurnRequest, turnRequestOf } from './fastify/turn-request.js'
 import type { TurnIdentity } from './turn/identity.js'
@@ -45,17 +45,30 @@ declare module 'fastify' {
 }
 
 const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, options) => {
-  const { storage, identify, flush, loadTimeout, flushTimeout } = checkOptions(options)
+  const { storage, identify, flush, concurrency, once, loadTimeout, flushTimeout } = checkOptions(options)
   // Decorate first: it may throw, and the storage must then be untouched.
   decorate(fastify, {
     storage,
     get stats () { return turns.stats },
     run: (identity, work) => turns.run(identity, work)
   }, (request) => requestTurns.of(request).turn.state)
-  const turns = new Turns({ storage, loadTimeout, saveTimeout: flushTimeout, closeTimeout: flushTimeout }, observerOf(fastify))
+  const { strategy, limits } = concurrency
+  const turns = new Turns({
+    storage,
+    // A reminder never aborts a user's turn, nor is it lost because one is at work.
+    terms: { strategy: strategy === 'parallel' ? 'parallel' : 'queue', limits },
+    once,
+    loadTimeout,
+    saveTimeout: flushTimeout,
+    closeTimeout: flushTimeout
+  }, observerOf(fastify))
   const completeRoute = routeCompletion(fastify, routeAdditions)
-  const requestTurns = new RequestTurns(turns, { identify, flush, handlerPatience: flushTimeout, holdTimeout: flushTimeout, completeRoute })
+  const requestTurns = new RequestTurns(turns, { identify, concurrency, flush, keepReply: once?.keepReply ?? 0, handlerPatience: flushTimeout, holdTimeout: flushTimeout, completeRoute })
   addTurnHooks(fastify, requestTurns, identify !== undefined)
+  if (strategy !== 'parallel') {
+    addPlaceHooks(fastify, turns)
+    if (turns.isShared === undefined) fastify.log.info('turns wait for each other within this process only: the storage has no leases')
+  }
   fastify.addHook('preClose', async () => turns.abort())
   fastify.addHook('onClose', async () => {
     const left = await turns.close()
@@ -68,7 +81,8 @@ function observerOf ({ log }: FastifyInstance): TurnsObserver {
   return {
     down: (err) => log.error({ err }, 'the storage of the bot\'s state cannot be reached'),
     up: () => log.info('the storage of the bot\'s state can be reached again'),
-    rejected: (err) => log.error({ err }, REJECTED)
+    rejected: (err) => log.error({ err }, REJECTED),
+    overlapped: (keys) => log.warn({ keys }, OVERLAPPED)
   }
 }
 
@@ -98,6 +112,18 @@ function addTurnHooks (fastify: FastifyInstance, requestTurns: RequestTurns, isA
     requestTurns.of(request).onError(error)
     done()
   })
+}
+
+/** What the later stages begin with `run`, in the conversation of the turn, shares its place. */
+function addPlaceHooks (fastify: FastifyInstance, turns: Turns): void {
+  const inside = (request: FastifyRequest, _reply: FastifyReply, done: () => void): void => {
+    const turnRequest = turnRequestOf(request)
+    if (turnRequest === undefined) done()
+    else turns.inside(turnRequest.turn, done)
+  }
+  fastify.addHook('onRequest', inside)
+  // The body was read since, by callbacks of the socket.
+  fastify.addHook('preValidation', inside)
 }
 
 function decorate (fastify: FastifyInstance, botasState: BotasState, stateOf: (request: FastifyRequest) => TurnState): void {

@@ -48,7 +48,7 @@ t.test('a wrong option is refused with its name and value', async (t) => {
     [{ storage: 'file://host/path' }, /"storage".*got "file:\/\/…"$/],
     [{ storage: 'file:redis://host' }, /"storage".*got "file:…"$/],
     [{ storage: 'redis://localhost?tls=1' }, /"storage".*parameters among db, family, username and password, got "redis:\/\/…"$/],
-    [{ storge: 'memory:' }, /^unknown option "storge"; known options: storage, identify, flush, loadTimeout, flushTimeout$/],
+    [{ storge: 'memory:' }, /^unknown option "storge"; known options: storage, identify, flush, concurrency, once, loadTimeout, flushTimeout$/],
     [{ flushtimeout: 5 }, /"flushtimeout"/],
     [{ identify: 'me' }, /"identify".*"me"/],
     [{ identify: null }, /"identify".*null/],
@@ -61,7 +61,21 @@ t.test('a wrong option is refused with its name and value', async (t) => {
     [{ loadTimeout: Number.NaN }, /"loadTimeout".*NaN/],
     [{ flushTimeout: -1 }, /"flushTimeout".*-1/],
     [{ flushTimeout: Infinity }, /"flushTimeout".*Infinity/],
-    [{ flushTimeout: 2 ** 31 }, /"flushTimeout".*2147483648/]
+    [{ flushTimeout: 2 ** 31 }, /"flushTimeout".*2147483648/],
+    [{ concurrency: 'serial' }, /"concurrency" must be one of parallel, queue, reject, replace, or a function of the request, got "serial"/],
+    [{ concurrency: null }, /"concurrency".*null/],
+    [{ concurrency: { strategy: 1 } }, /"concurrency.strategy".*got 1/],
+    [{ concurrency: { maxwait: 1 } }, /unknown option "concurrency.maxwait"; known options: concurrency.strategy, concurrency.maxWait, /],
+    [{ concurrency: { maxWait: 0 } }, /"concurrency.maxWait".*0/],
+    [{ concurrency: { maxWaiting: -1 } }, /"concurrency.maxWaiting".*-1/],
+    [{ concurrency: { maxWaiting: 1.5 } }, /"concurrency.maxWaiting".*1.5/],
+    [{ concurrency: { lease: 'long' } }, /"concurrency.lease".*"long"/],
+    [{ once: 'yes' }, /"once" must be true, false or an object, got "yes"/],
+    [{ once: null }, /"once".*null/],
+    [{ once: { time: 1 } }, /unknown option "once.time"; known options: once.ttl, once.keepReply, once.maxWait/],
+    [{ once: { ttl: 0 } }, /"once.ttl".*0/],
+    [{ once: { keepReply: -1 } }, /"once.keepReply".*-1/],
+    [{ once: { maxWait: Infinity } }, /"once.maxWait".*Infinity/]
   ]
   for (const [options, message] of wrong) {
     const error = await register(options).then(() => t.fail(String(message)), (error) => error)
@@ -145,7 +159,7 @@ t.test('no password of a storage is in a log line, be it a parameter of the URL 
 })
 
 t.test('every error code is exported under its own name', async (t) => {
-  const named = ['INVALID_OPTION', 'INVALID_PATH', 'NOT_SERIALIZABLE', 'INVALID_ID', 'NOT_A_TURN', 'NOT_LOADED', 'TURN_ENDED', 'FAILED', 'LOAD_FAILED', 'CORRUPT_DOCUMENT', 'SAVE_FAILED']
+  const named = ['INVALID_OPTION', 'INVALID_PATH', 'NOT_SERIALIZABLE', 'INVALID_ID', 'NOT_A_TURN', 'NOT_LOADED', 'TURN_ENDED', 'FAILED', 'LOAD_FAILED', 'CORRUPT_DOCUMENT', 'SAVE_FAILED', 'BUSY', 'REPLACED']
   t.strictSame(Object.keys(errorCodes).sort(), named.sort().map((name) => `FST_BOTAS_STATE_${name}`))
   for (const [code, Constructor] of Object.entries(errorCodes)) {
     t.match(Reflect.construct(Constructor, ['a', 'b', 'c']), { code })

@@ -35,6 +35,15 @@ export function activityIdentity (body: unknown, { botId }: { botId?: string | u
   }
 }
 
+/**
+ * The id of an activity, by which it is handled once.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_ID where it cannot be one
+ */
+export function activityId (body: unknown): string | undefined {
+  return optionalId(membersOf(body).id, 'id')
+}
+
 /** The fields that a body lacks for a scope, all of them where it is no activity at all. */
 export function missingFields (scope: PersistedScope, body: unknown): string[] {
   const { channelId, recipient, conversation, from } = membersOf(body)

@@ -37,11 +37,13 @@ const MAX_CHUNKS = 1000
  * by bit is not.
  *
  * @param begun is called as soon as Fastify would have sent the headers, had it been given the `Response`
- * @returns a `Response` with the same body, and whether that is complete
+ * @returns a `Response` with the same body, what was read of that, and whether it is complete
  */
-export async function readAtHand (response: Response, begun: () => void): Promise<{ response: Response, isWhole: boolean }> {
-  const reader = (response.body as ReadableStream).getReader()
-  const chunks: unknown[] = []
+export async function readAtHand (
+  response: Response, begun: () => void
+): Promise<{ response: Response, chunks: Uint8Array[], isWhole: boolean }> {
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader()
+  const chunks: Uint8Array[] = []
   const late = nextTurn(undefined)
   let reading = reader.read()
   reading.then(begun, begun)
@@ -61,7 +63,7 @@ export async function readAtHand (response: Response, begun: () => void): Promis
     },
     cancel: (reason) => reader.cancel(reason)
   }, { highWaterMark: 0 })
-  return { response: new Response(body, response), isWhole: next?.done === true }
+  return { response: new Response(body, response), chunks, isWhole: next?.done === true }
 }
 
 /** Whether Fastify can take a payload that was not read before. Where it cannot, it throws, and says why. */

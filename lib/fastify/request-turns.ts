@@ -1,9 +1,10 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from '../errors.js'
+import { FST_BOTAS_STATE_INVALID_OPTION, FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED } from '../errors.js'
 import type { PersistedScope } from '../state/state-scope.js'
-import { type TurnIdentity, identifiedBy, missingIds } from '../turn/identity.js'
+import { type TurnIdentity, identifiedBy, isMissing, missingIds } from '../turn/identity.js'
+import { type PlaceLimits, STRATEGIES, type Strategy, isStrategy } from '../turn/overlap/terms.js'
 import type { Turns } from '../turn/turns.js'
-import { activityIdentity, missingFields } from './activity.js'
+import { activityId, activityIdentity, missingFields } from './activity.js'
 import { type EndingOptions, TurnRequest, isThenable, kTurnRequest } from './turn-request.js'
 
 /** What the option `identify` may answer; `null` counts as `undefined`. */
@@ -11,6 +12,12 @@ export type Identified = TurnIdentity | null | undefined
 
 /** The option `identify`. */
 export type Identify = (request: FastifyRequest) => Identified | Promise<Identified>
+
+/** The option `concurrency`, where it chooses by request. */
+export type StrategyOf = (request: FastifyRequest) => Strategy
+
+/** A turn was merged with another one. */
+export const OVERLAPPED = 'a turn lost its place in the conversation while it was open: it was merged with the turns that came between'
 
 /** A promise that kept a turn open was rejected. */
 export const REJECTED = 'a promise given to waitUntil was rejected: the turn is not saved'
@@ -33,6 +40,7 @@ interface Marked {
 export interface RequestTurnsOptions extends EndingOptions {
   /** by default the body is asked, as an activity */
   identify: Identify | undefined
+  concurrency: { strategy: Strategy | StrategyOf, limits: PlaceLimits }
   /** makes sure that the handler and the hooks of a request's route are watched */
   completeRoute(request: FastifyRequest): void
 }
@@ -61,32 +69,55 @@ export class RequestTurns {
    * @returns a promise where that takes time
    * @throws FST_BOTAS_STATE_INVALID_ID, and what `identify` throws
    */
-  begin (request: FastifyRequest, reply: FastifyReply, isLast: boolean): Promise<void> | undefined {
+  begin (request: FastifyRequest, reply: FastifyReply, isLast: boolean): Promise<unknown> | undefined {
     if (marked(request)[kAsked] || request.is404) return undefined
     const { identify } = this.#options
     if (identify === undefined) return this.#load(request, reply, activityIdentity(request.body), isLast)
     const answer = identify(request)
-    const load = (identified: Identified): Promise<void> | undefined => {
+    const load = (identified: Identified): Promise<unknown> | undefined => {
       marked(request)[kIdentified] = identified
       return this.#load(request, reply, identifiedBy(identified), isLast)
     }
     return isThenable<Identified>(answer) ? Promise.resolve(answer).then(load) : load(answer)
   }
 
-  #load (request: FastifyRequest, reply: FastifyReply, identity: TurnIdentity | undefined, isLast: boolean): Promise<void> | undefined {
-    marked(request)[kAsked] = isLast || identity !== undefined
-    if (identity === undefined) return undefined
+  #load (request: FastifyRequest, reply: FastifyReply, identified: TurnIdentity | undefined, isLast: boolean): Promise<unknown> | undefined {
+    const identity = identified && this.#withActivity(identified, request)
+    // What is handled once is known when the body is there.
+    const isAsked = isLast || (identity !== undefined && (!this.#turns.isOnce || !isMissing(identity.activityId)))
+    marked(request)[kAsked] = isAsked
+    if (!isAsked || identity === undefined) return undefined
     this.#options.completeRoute(request)
     const turnRequest = this.of(request)
     turnRequest.watch(reply)
-    return turnRequest.turn.load(identity)
+    return turnRequest.load(identity, {
+      strategy: this.#strategyOf(request),
+      limits: this.#options.concurrency.limits,
+      activity: this.#turns.activityOf(identity)
+    })
+  }
+
+  /** By default an activity is known by the id that it has in its body. */
+  #withActivity (identity: TurnIdentity, { body }: FastifyRequest): TurnIdentity {
+    if (!this.#turns.isOnce || !isMissing(identity.activityId)) return identity
+    return { ...identity, activityId: activityId(body) }
+  }
+
+  #strategyOf (request: FastifyRequest): Strategy {
+    const { strategy } = this.#options.concurrency
+    if (typeof strategy !== 'function') return strategy
+    const chosen = strategy(request)
+    if (isStrategy(chosen)) return chosen
+    throw new FST_BOTAS_STATE_INVALID_OPTION(`the function "concurrency" must return one of ${STRATEGIES.join(', ')}, for every request`)
   }
 
   #make (request: FastifyRequest): TurnRequest {
     const turn = this.#turns.make({
       unavailable: (scope) => this.#unavailable(request, scope),
       rejected: (err) => request.log.error({ err }, REJECTED),
-      isAnswered: () => turnRequest.isAnswered
+      overlapped: () => request.log.warn({ keys: turn.keys }, OVERLAPPED),
+      isAnswered: () => turnRequest.isAnswered,
+      isDecided: () => turnRequest.isDecided
     })
     const turnRequest: TurnRequest = new TurnRequest(turn, request, this.#options)
     return turnRequest

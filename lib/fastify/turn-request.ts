@@ -1,6 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
+import type { TurnIdentity } from '../turn/identity.js'
+import type { Terms } from '../turn/overlap/terms.js'
 import type { Turn } from '../turn/turn.js'
+import { type KeptReply, keptReply, replay } from './kept-reply.js'
 import { type Done, HeldReply, type ReplySnapshot, snapshotOf } from './held-reply.js'
 import { discard, isResponse, isStream, isWebResponse, isWritable, readAtHand, watchStream } from './payload.js'
 import { type ReplyWatcher, isSentOverridden, restoreSent, watchReplies } from './reply-watch.js'
@@ -9,6 +12,8 @@ import { errorOfServer, isGone, onceClosed, onceEnded, watchConnection } from '.
 /** The options of the plugin on which the end of a turn depends. */
 export interface EndingOptions {
   flush: 'onResponse' | 'onSend'
+  /** the longest reply that is kept for later deliveries of an activity, in bytes */
+  keepReply: number
   /** how long after its call a handler without promise may reply to a client that left, in milliseconds */
   handlerPatience: number
   /** how long a reply waits for a handler that goes on, in milliseconds */
@@ -46,6 +51,10 @@ export class TurnRequest implements ReplyWatcher {
   #awaiting: Array<() => void> = []
   /** as it was sent; what `reply.code()` says later changes nothing of that */
   #status: number | undefined
+  /** what an earlier delivery of the activity was answered with */
+  #replay: KeptReply | undefined
+  /** whether the reply is kept for later deliveries */
+  #isKept = false
   /** what Fastify says of a reply whose response a hook has taken over */
   #refusal: unknown
   #isOver = false
@@ -67,6 +76,24 @@ export class TurnRequest implements ReplyWatcher {
   get isAnswered (): boolean {
     const { raw } = this.#reply as FastifyReply
     return raw.writableEnded || (raw.headersSent && (raw.hasHeader('content-length') || raw.chunkedEncoding === false))
+  }
+
+  /** Whether nothing is to come but the save. */
+  get isDecided (): boolean {
+    return this.#isOver || (this.isAnswered && this.#handlersAtWork === 0 && !this.turn.isKeptOpen)
+  }
+
+  /**
+   * Loads the state; or, where the activity was handled before, sends what was kept of its reply.
+   *
+   * @returns the reply, if it was sent
+   */
+  async load (identity: TurnIdentity, terms: Terms): Promise<FastifyReply | undefined> {
+    const kept = await this.turn.load(identity, terms)
+    if (kept === undefined) return
+    const reply = this.#reply as FastifyReply
+    this.#replay = JSON.parse(kept) as KeptReply
+    return reply.send(replay(reply, this.#replay))
   }
 
   /** Begins to look out for the end. */
@@ -143,6 +170,8 @@ export class TurnRequest implements ReplyWatcher {
     // Without the plugin the first reply would have been sent by now.
     if (this.#progress === 'held') return
     if (this.#isOver || this.#progress === 'left' || this.#progress === 'streaming') return done(null, payload)
+    if (this.#replay !== undefined) payload = replay(reply, this.#replay)
+    this.#keep(reply, payload)
     const isStreamed = this.#isStreamSent !== false && isStream(payload)
     this.#status ??= isResponse(payload) && !reply.raw.headersSent ? payload.status : reply.statusCode
     if (this.#status >= 500) this.turn.fail()
@@ -194,7 +223,7 @@ export class TurnRequest implements ReplyWatcher {
   /** Ends the turn if nothing more is to come of it. */
   #settle (): void {
     if (this.#isOver || !this.isWatched) return
-    if (this.turn.failed) return this.#end()
+    if (this.turn.failed && !this.turn.onlyReplyIsKept) return this.#end()
     if (this.#handlersAtWork > 0 || this.#progress === 'held') return
     if (this.turn.isKeptOpen) return this.turn.whenIdle(() => this.#settle())
     if (this.#progress === 'left' || (this.#isClosed && !this.#isReplyToCome())) this.#end()
@@ -235,6 +264,8 @@ export class TurnRequest implements ReplyWatcher {
     clearTimeout(this.#givingUp)
     clearTimeout(this.#lettingGo)
     if (this.#isClosed) this.#sealTemp()
+    // Of a reply that was taken over only the status is known.
+    if (!this.#isKept) this.#keep(this.#reply as FastifyReply, null)
     return this.turn.end()
   }
 
@@ -267,8 +298,17 @@ export class TurnRequest implements ReplyWatcher {
     }
     held.payload = read.response
     held.isReady = true
-    if (read.isWhole) this.#saveOrWait(held)
-    else this.#release(held, undefined, true)
+    if (read.isWhole) {
+      this.#keep(reply, read.response, Buffer.concat(read.chunks))
+      this.#saveOrWait(held)
+    } else this.#release(held, undefined, true)
+  }
+
+  /** Keeps a reply for later deliveries of the activity. */
+  #keep (reply: FastifyReply, payload: unknown, body = payload): void {
+    if (this.turn.admission?.isOnce !== true) return
+    this.#isKept = true
+    this.turn.keepReply(JSON.stringify(keptReply(reply, payload, body, this.#options.keepReply)))
   }
 
   #saveOrWait (held: HeldReply): void {

@@ -38,8 +38,8 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   }
 
   /** There is no document to load, and every access throws. */
-  loadFailed (error: Error): void {
-    this.#unavailable = () => error
+  loadFailed (refusal: (scope: Name) => Error): void {
+    this.#unavailable = refusal
   }
 
   get isAvailable (): boolean {

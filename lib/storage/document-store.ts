@@ -16,9 +16,76 @@ export interface DocumentChange {
 export interface DocumentStore {
   /** The documents in the order of their keys. */
   load(keys: string[], call: StorageCall): Promise<Array<Document | undefined>>
-  /** Edits documents where they are. Settles when nothing more is under way, and rejects then with the first error. */
-  save(changes: DocumentChange[], call: StorageCall): Promise<void>
+  /**
+   * Edits documents where they are. Settles when nothing more is under way, and rejects then with the first error.
+   *
+   * @param end of a turn that holds something in the storage
+   */
+  save(changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome>
+  /** Left out where the storage can hold nothing but documents. */
+  readonly holds?: Holds
 }
+
+/** What a turn holds in a storage beside its documents, until it is over. */
+export interface Hold {
+  /** of the document that it stands beside */
+  readonly key: string
+  /** Names the turn; those of one process and storage begin alike, see `origin`. */
+  readonly holder: string
+  readonly origin: string
+  /** How long others leave it to the turn, from when it was last renewed, in milliseconds. */
+  readonly lease: number
+  /** Left out where the turn takes no place. */
+  readonly place: { readonly strategy: PlaceStrategy, readonly isReplaceable: boolean } | undefined
+  /** The activity that is handled once, and for how many seconds that is remembered. Left out where there is none. */
+  readonly activity: { readonly id: string, readonly ttl: number } | undefined
+}
+
+/** How a turn takes a place that another one has. */
+export type PlaceStrategy = 'queue' | 'reject' | 'replace'
+
+/** What became of a turn that wants to hold something. */
+export type Entry =
+  /** It holds everything; the documents were loaded after that, in the order of their keys. */
+  | { outcome: 'entered', documents: Array<Document | undefined> }
+  /** Its place is taken, and it stands in line; or, with `reject`, it does not. */
+  | { outcome: 'waiting' | 'taken' }
+  /** A later turn took its place in the line. */
+  | { outcome: 'replaced' }
+  /** Another turn handles the activity, or has handled it: `reply` is what it kept. */
+  | { outcome: 'running' }
+  | { outcome: 'done', reply: string }
+
+/** What storages hold for turns. Every method may be called again with the same hold. */
+export interface Holds {
+  /** Whether other processes see it. Otherwise the turns of this process wait for each other before they ask. */
+  readonly isShared: boolean
+  /**
+   * Takes the activity and the place of a turn, and loads documents.
+   *
+   * @param isWaiting whether the turn has asked before, and was told to wait
+   */
+  enter(hold: Hold, isWaiting: boolean, keys: string[], call: StorageCall): Promise<Entry>
+  /** Holds it for longer. Resolves to false where the place is not held any more. */
+  renew(hold: Hold): Promise<boolean>
+  /** Lets go of place and activity; the activity may be handled again. */
+  leave(hold: Hold, call: StorageCall): Promise<void>
+}
+
+/** How a turn ends that holds something: stored together with its documents, or not at all. */
+export interface TurnEnd {
+  readonly hold: Hold
+  /** Of an activity that is handled now: what the next deliveries get. */
+  readonly reply: string | undefined
+  /** Whether it lets go of the place. */
+  readonly leaves: boolean
+}
+
+/**
+ * `'overlapped'`: saved, though the place was lost to another turn meanwhile. Not saved: `'replaced'` by a turn that took the
+ * place, `'handled'` by another one meanwhile.
+ */
+export type SaveOutcome = 'saved' | 'overlapped' | 'replaced' | 'handled'
 
 /** How the storages of a class are asked, on its prototype. */
 const kProvided = Symbol('fastify-botas-state.document-store')
@@ -43,10 +110,11 @@ export function documentStoreOf (storage: Storage): DocumentStore {
 }
 
 /** Saves documents side by side. Settles when all is done, and rejects then with the first error. */
-export async function saveEach (changes: DocumentChange[], save: (change: DocumentChange) => Promise<void>): Promise<void> {
+export async function saveEach (changes: DocumentChange[], save: (change: DocumentChange) => Promise<unknown>): Promise<'saved'> {
   const failures: unknown[] = []
   await Promise.all(changes.map((change) => save(change).then(() => { change.isSaved = true }, (error) => { failures.push(error) })))
   if (failures.length > 0) throw failures[0]
+  return 'saved'
 }
 
 /**
@@ -98,7 +166,7 @@ function editObject (edit: EditDocument, document: ObjectDocument | undefined): 
 }
 
 /** Replaces whole documents by what the turn made of those it was loaded with: the last write wins. */
-async function replaceAll (storage: Storage, changes: DocumentChange[], call: StorageCall): Promise<void> {
+async function replaceAll (storage: Storage, changes: DocumentChange[], call: StorageCall): Promise<'saved'> {
   const edited = changes.map(({ key, edit, loaded }) => [key, editObject(edit, loaded as ObjectDocument | undefined)] as const)
   const written = edited.filter(([, document]) => document !== undefined)
   const deleted = edited.filter(([, document]) => document === undefined).map(([key]) => key)
@@ -112,4 +180,5 @@ async function replaceAll (storage: Storage, changes: DocumentChange[], call: St
     await storage.delete(deleted, call)
     note(deleted)
   }
+  return 'saved'
 }

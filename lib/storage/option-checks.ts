@@ -11,14 +11,15 @@ const HARMLESS = /^[\w .-]*$/
  * Rejects unknown options: with a misspelt `storage` a bot would silently forget everything.
  *
  * @param others options that are handled elsewhere
+ * @param parent what comes before the names in the error
  * @throws FST_BOTAS_STATE_INVALID_OPTION
  */
-export function assertKnownOptions (options: object, names: string[], others: string[] = []): void {
+export function assertKnownOptions (options: object, names: string[], others: string[] = [], parent = ''): void {
   if (typeof options !== 'object' || options === null) throw invalidOption('options', 'an object', describeType(options))
   for (const name of Object.keys(options)) {
     if (names.includes(name) || others.includes(name)) continue
     const shown = HARMLESS.test(name) ? name : `${schemeOf(name) ?? ''}…`
-    throw new FST_BOTAS_STATE_INVALID_OPTION(`unknown option "${shown}"; known options: ${names.join(', ')}`)
+    throw new FST_BOTAS_STATE_INVALID_OPTION(`unknown option "${parent}${shown}"; known options: ${names.map((name) => parent + name).join(', ')}`)
   }
 }
 

@@ -4,6 +4,8 @@ import type { ChangeDocument, StateDocument } from '../document/document.js'
 export interface StorageCall {
   /** Aborted when the caller gave up: begin nothing new. */
   readonly signal: AbortSignal
+  /** How long the caller waits, from the beginning, in milliseconds. */
+  readonly timeout?: number
   /** To be called whenever the storage tries again. Counted in `fastify.botasState.stats`. */
   retrying(): void
 }

@@ -12,9 +12,11 @@ export interface TurnIdentity {
   conversationId?: string | null | undefined
   /** Without it the turn has no user state. */
   userId?: string | null | undefined
+  /** What is handled once, if the option `once` is set: unique within the conversation. Without it the turn runs each time. */
+  activityId?: string | null | undefined
 }
 
-type IdName = keyof TurnIdentity
+type IdName = Exclude<keyof TurnIdentity, 'activityId'>
 /** Ids as they were found, of any kind. */
 type Ids = { [Name in IdName]?: unknown }
 
@@ -58,12 +60,13 @@ export function keyOf (scope: PersistedScope, { channelId, botId, conversationId
  */
 export function checkedIdentity (identity: unknown): TurnIdentity {
   if (!isObject(identity)) throw new FST_BOTAS_STATE_INVALID_ID('identity', `expected an object, got ${describeType(identity)}`)
-  const { channelId, botId, conversationId, userId } = identity
+  const { channelId, botId, conversationId, userId, activityId } = identity
   return {
     channelId: validId(channelId, 'channelId'),
     botId: validId(botId, 'botId'),
     conversationId: optionalId(conversationId, 'conversationId'),
-    userId: optionalId(userId, 'userId')
+    userId: optionalId(userId, 'userId'),
+    activityId: optionalId(activityId, 'activityId')
   }
 }
 

@@ -1,6 +1,7 @@
-import { FST_BOTAS_STATE_SAVE_FAILED } from '../errors.js'
-import type { DocumentChange, DocumentStore } from '../storage/document-store.js'
+import { FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_SAVE_FAILED } from '../errors.js'
+import type { DocumentChange, DocumentStore, SaveOutcome, TurnEnd } from '../storage/document-store.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
+import { busy } from './overlap/busy.js'
 import type { Operation } from './telemetry.js'
 
 /** What one turn makes of one document that it was loaded with. */
@@ -9,28 +10,45 @@ export type DocumentEdit = Pick<DocumentChange, 'key' | 'loaded' | 'edit'>
 /**
  * Saves what a turn changed, after every earlier save of the same keys.
  *
+ * @param end of a turn that holds something in the storage
  * @param operation is told of the outcome
- * @throws FST_BOTAS_STATE_SAVE_FAILED saying which keys were saved and which were not; `cause` is the first error
+ * @returns whether another turn was at work meanwhile, whose changes were merged
+ * @throws FST_BOTAS_STATE_SAVE_FAILED saying which keys were saved and which were not, `cause` is the first error; or
+ *   FST_BOTAS_STATE_REPLACED or FST_BOTAS_STATE_BUSY where the storage refused the turn
  */
-export async function save (store: DocumentStore, queue: KeyedQueue, edits: DocumentEdit[], operation: Operation): Promise<void> {
+export async function save (
+  store: DocumentStore, queue: KeyedQueue, edits: DocumentEdit[], operation: Operation, end?: TurnEnd
+): Promise<{ isOverlapped: boolean }> {
   const changes = edits.map((edit) => inTime(edit, operation))
+  let outcome: SaveOutcome
   try {
-    await queue.run(operation.keys, (turn) => operation.inTime(saveInTurn(store, changes, operation, turn)))
-    operation.succeeded()
+    outcome = await queue.run(operation.keys, (turn) => operation.inTime(saveInTurn(store, changes, operation, turn, end)))
   } catch (cause) {
     const error = new FST_BOTAS_STATE_SAVE_FAILED(
       list(changes.filter(({ isSaved }) => isSaved)), list(changes.filter(({ isSaved }) => !isSaved)), { cause })
     operation.failed(error)
     throw error
   }
+  const refusal = refusalOf(outcome)
+  if (refusal === undefined) operation.succeeded()
+  else {
+    operation.failed(refusal)
+    throw refusal
+  }
+  return { isOverlapped: outcome === 'overlapped' }
+}
+
+function refusalOf (outcome: SaveOutcome): Error | undefined {
+  if (outcome === 'replaced') return new FST_BOTAS_STATE_REPLACED()
+  if (outcome === 'handled') return busy('another delivery of the activity was saved first, so that nothing of this one is')
 }
 
 async function saveInTurn (
-  store: DocumentStore, changes: DocumentChange[], operation: Operation, turn: Promise<void> | undefined
-): Promise<void> {
+  store: DocumentStore, changes: DocumentChange[], operation: Operation, turn: Promise<void> | undefined, end: TurnEnd | undefined
+): Promise<SaveOutcome> {
   if (turn !== undefined) await turn
   operation.assertPending()
-  await store.save(changes, operation)
+  return store.save(changes, operation, end)
 }
 
 /** A storage may ask for an edit late, and more than once. */

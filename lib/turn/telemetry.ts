@@ -17,10 +17,30 @@ export interface StateEvent {
   code?: string
 }
 
+/** What is published on the channel `botas-state:place` of `node:diagnostics_channel`, where turns wait for each other. */
+export interface PlaceEvent {
+  /** The key of the document whose place a turn asked for. It contains ids, never values. */
+  key: string
+  /** Milliseconds from its arrival until it had its place, and its documents, or was refused. */
+  waited: number
+  /** Whether it got its place. */
+  outcome: 'success' | 'failure'
+  /** The code of the error, `FST_BOTAS_STATE_…`, after a failure only. */
+  code?: string
+}
+
 /** What an operator asks first: `fastify.botasState.stats`, counted since the plugin was registered. */
 export interface BotasStateStats {
   /** Turns that are identified and not over. */
   openTurns: number
+  /** Turns that wait for their place in a conversation, or for another delivery of their activity. */
+  waitingTurns: number
+  /** Turns that lost their place while they were open, because their process hung or the storage forgot it, and were merged. */
+  leasesLost: number
+  /** Turns of which nothing was saved because a later one of the conversation replaced them. */
+  replacedTurns: number
+  /** Deliveries that got the reply of an earlier one of their activity. */
+  replayedTurns: number
   /** Saves that wait for their turn or for the storage. */
   pendingFlushes: number
   /** Loads that were begun, those under way included. */
@@ -66,6 +86,25 @@ interface Kind {
 }
 
 const channels = { load: channel('botas-state:load'), save: channel('botas-state:flush') }
+const placeChannel = channel('botas-state:place')
+
+/** What becomes of the turns of one server that meet each other: counted, and published for whoever listens. */
+export class Overlaps {
+  leasesLost = 0
+  replacedTurns = 0
+  replayedTurns = 0
+
+  /** @param arrived as `performance.now` has it */
+  publish (key: string, arrived: number, error?: Error): void {
+    if (!placeChannel.hasSubscribers) return
+    const { code } = (error ?? {}) as { code?: string }
+    placeChannel.publish({
+      key,
+      waited: performance.now() - arrived,
+      ...(error === undefined ? { outcome: 'success' } : { outcome: 'failure', code: code ?? 'FST_BOTAS_STATE_LOAD_FAILED' })
+    } satisfies PlaceEvent)
+  }
+}
 
 /** The loads and saves of one server: counted, and published for whoever listens. */
 export class Operations {
@@ -82,7 +121,7 @@ export class Operations {
     }
   }
 
-  get stats (): Omit<BotasStateStats, 'openTurns' | 'outage'> {
+  get stats (): Omit<BotasStateStats, 'openTurns' | 'waitingTurns' | 'leasesLost' | 'replacedTurns' | 'replayedTurns' | 'outage'> {
     const { load, save } = this.#kinds
     return {
       pendingFlushes: save.begun - save.succeeded - save.failed,
@@ -135,6 +174,10 @@ export class Operation implements StorageCall {
     return this.#controller.signal
   }
 
+  get timeout (): number {
+    return this.#kind.timeout
+  }
+
   retrying (): void {
     this.#retries++
     this.#kind.retried++
@@ -146,6 +189,11 @@ export class Operation implements StorageCall {
       this.#expired = true
       this.#controller?.abort()
     })
+  }
+
+  /** It was no load after all: the turn has to wait, or is refused. */
+  withdrawn (): void {
+    this.#kind.begun--
   }
 
   succeeded (): void {

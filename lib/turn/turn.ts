@@ -1,18 +1,23 @@
 import type { Document } from '../document/document.js'
+import { Admission, type AdmissionContext, type AdmittedTurn } from './admission.js'
 import type { AnswerableTurn, AnsweredTurns } from './answered-turns.js'
-import { FST_BOTAS_STATE_FAILED, FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_NOT_LOADED, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
+import {
+  FST_BOTAS_STATE_BUSY, FST_BOTAS_STATE_FAILED, FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_NOT_LOADED,
+  FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_TURN_ENDED
+} from '../errors.js'
 import { type DocumentEdit, save } from './save.js'
 import { type TurnIdentity, keyOf } from './identity.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './telemetry.js'
+import type { Terms } from './overlap/terms.js'
 import type { DocumentStore } from '../storage/document-store.js'
 import type { PersistedScope } from '../state/state-scope.js'
 import type { TrackedScope } from '../state/tracked-scope.js'
 import { type TurnControl, TurnScopes } from '../state/turn-state.js'
 
 /** What the turns of one server share. */
-export interface TurnContext {
+export interface TurnContext extends AdmissionContext {
   store: DocumentStore
   /** the saves of this storage that are queued or running */
   saves: KeyedQueue
@@ -31,18 +36,27 @@ export interface TurnOwner {
   unavailable(scope: PersistedScope): Error
   /** A promise that kept the turn open was rejected. */
   rejected(error: unknown): void
+  /** The turn was merged with another one of its conversation, which should not have been at work. */
+  overlapped(): void
   /** Whether a client may have the whole reply. Left out where there is no client, and no next message of it. */
   isAnswered?(): boolean
+  /** Whether nothing but the save of the turn is to come. */
+  isDecided?(): boolean
 }
 
 /** One turn: identified and loaded, succeeded or failed, saved. */
-export class Turn implements TurnControl, AnswerableTurn {
+export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   readonly state: TurnScopes
   readonly #context: TurnContext
   readonly #owner: TurnOwner
   readonly #documents: TurnDocument[] = []
   /** of these documents */
   readonly #keys: string[] = []
+  #admission: Admission | undefined
+  /** what the next deliveries of its activity get */
+  #reply = ''
+  #isOverlapped = false
+  #replacement: Error | undefined
   #failure: { cause: unknown } | undefined
   #corruption: unknown
   #isBegun = false
@@ -76,6 +90,21 @@ export class Turn implements TurnControl, AnswerableTurn {
   /** What a corrupt document made a scope throw: a handler may swallow it, but the turn has failed. */
   get corruption (): unknown {
     return this.#corruption
+  }
+
+  /** What the turn waits for and holds; nothing where it runs beside others. */
+  get admission (): Admission | undefined {
+    return this.#admission
+  }
+
+  /** Whether the reply of a turn of which nothing else is stored is kept: a later turn replaced it, so its activity is done. */
+  get onlyReplyIsKept (): boolean {
+    return this.#replacement !== undefined && this.#admission?.isOnce === true
+  }
+
+  /** The error of all changes since a later turn has replaced this one. */
+  get replacement (): Error | undefined {
+    return this.#replacement
   }
 
   get isAnswered (): boolean {
@@ -113,10 +142,13 @@ export class Turn implements TurnControl, AnswerableTurn {
    * a client that got a reply finds what its turn wrote.
    *
    * @param identity with ids that were checked
-   * @throws FST_BOTAS_STATE_LOAD_FAILED
+   * @param terms on which it is admitted
+   * @param outer the turn inside which it begins, and whose place it shares
+   * @returns the reply that was kept where the activity was handled before; the turn has nothing to do then
+   * @throws FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_BUSY or FST_BOTAS_STATE_REPLACED
    */
-  async load (identity: TurnIdentity): Promise<void> {
-    const { answered, patience } = this.#context
+  async load (identity: TurnIdentity, terms: Terms, outer?: Admission): Promise<string | undefined> {
+    const { answered, operations } = this.#context
     const keys = this.#keys
     for (const name of SCOPES) {
       const key = keyOf(name, identity)
@@ -124,14 +156,14 @@ export class Turn implements TurnControl, AnswerableTurn {
       this.#documents.push({ key, scope: this.state[name], loaded: undefined })
       keys.push(key)
     }
-    if (keys.length === 0) return
+    const [first] = keys
+    if (first === undefined) return
     this.#isLoading = true
-    if (this.#hasClient && !this.#isEnded) {
-      const mustWait = answered.has(keys)
-      answered.add(keys, this)
-      if (mustWait) await answered.over(keys, patience)
-    }
-    const operation = this.#context.operations.begin('load', keys)
+    const mustWait = this.#hasClient && !this.#isEnded && answered.has(keys)
+    if (this.#hasClient && !this.#isEnded) answered.add(keys, this)
+    if (terms.strategy !== 'parallel' || terms.activity !== undefined) return this.#enter(new Admission(this.#context, first, terms, this, outer))
+    if (mustWait) await answered.over(keys, this.#context.patience)
+    const operation = operations.begin('load', keys)
     try {
       this.#useDocuments(await operation.inTime(this.#loadDocuments(operation)))
       operation.succeeded()
@@ -140,6 +172,74 @@ export class Turn implements TurnControl, AnswerableTurn {
     } finally {
       this.#isLoading = false
     }
+  }
+
+  async #enter (admission: Admission): Promise<string | undefined> {
+    const { operations, overlaps } = this.#context
+    const keys = this.#keys
+    this.#admission = admission
+    let operation: Operation | undefined
+    try {
+      const { reply, documents } = await admission.enter({
+        keys,
+        ready: () => this.#saved(),
+        operation: () => (operation ??= operations.begin('load', keys))
+      })
+      if (reply !== undefined) {
+        overlaps.replayedTurns++
+        this.#admission = undefined
+        operation?.withdrawn()
+        this.#refuseAccess((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, 'this delivery of the activity got the reply of an earlier one'))
+        return reply
+      }
+      this.#useDocuments(documents)
+      operation?.succeeded()
+    } catch (cause) {
+      if (!(cause instanceof FST_BOTAS_STATE_BUSY || cause instanceof FST_BOTAS_STATE_REPLACED)) {
+        throw this.#loadFailed(cause, operation ?? operations.begin('load', keys))
+      }
+      operation?.withdrawn()
+      this.#refuseAccess(() => cause)
+      throw cause
+    } finally {
+      this.#isLoading = false
+    }
+  }
+
+  /** Resolves when what was answered, or is being saved, of these documents is saved. */
+  async #saved (): Promise<void> {
+    const { answered, patience, saves } = this.#context
+    if (this.#hasClient && answered.has(this.#keys)) await answered.over(this.#keys, patience)
+    if (saves.isBusy(this.#keys)) await saves.settled(this.#keys)
+  }
+
+  #refuseAccess (refusal: (scope: PersistedScope) => Error): void {
+    for (const name of SCOPES) this.state[name].loadFailed(refusal)
+  }
+
+  /** A later turn of the conversation has taken the place of this one. */
+  replaced (error: Error): void {
+    if (this.#isEnded || this.#replacement !== undefined) return
+    this.#replacement = error
+    this.#context.overlaps.replacedTurns++
+    this.#seal(() => error)
+    this.abort(error)
+  }
+
+  overlapped (): void {
+    if (this.#isOverlapped) return
+    this.#isOverlapped = true
+    this.#context.overlaps.leasesLost++
+    this.#owner.overlapped()
+  }
+
+  get isDecided (): boolean {
+    return this.#isEnded || this.#owner.isDecided?.() === true
+  }
+
+  /** Keeps a reply for the next deliveries of the activity. */
+  keepReply (reply: string): void {
+    this.#reply = reply
   }
 
   /** Marks the turn as failed: nothing of it will be stored, and its persisted scopes take no more changes. */
@@ -197,7 +297,7 @@ export class Turn implements TurnControl, AnswerableTurn {
     if (!this.#isEnded) {
       this.#isEnded = true
       this.#seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
-      this.#over = this.failed ? undefined : this.#save()
+      this.#over = this.failed && !this.onlyReplyIsKept ? undefined : this.#save()
       const over = (): void => this.#onOver()
       if (this.#over === undefined) over()
       else this.#over.then(over, over)
@@ -214,13 +314,14 @@ export class Turn implements TurnControl, AnswerableTurn {
     const { open, answered } = this.#context
     if (this.#hasClient) answered.remove(this.#keys, this)
     if (this.#controller !== undefined) open.forget(this.#controller)
+    this.#admission?.leave()
     for (const callback of this.#whenOver ?? []) callback()
     open.over()
   }
 
   /** @returns nothing where there is nothing to do */
   #save (): Promise<void> | undefined {
-    const { store, saves, operations } = this.#context
+    const { operations } = this.#context
     let edits: DocumentEdit[]
     try {
       edits = this.#edits()
@@ -228,14 +329,24 @@ export class Turn implements TurnControl, AnswerableTurn {
       operations.begin('save', this.#keys).failed(error)
       return Promise.reject(error)
     }
-    if (edits.length === 0) return
+    if (edits.length === 0 && this.#admission?.isOnce !== true) return
     const keys = edits.length === this.#keys.length ? this.#keys : edits.map(({ key }) => key)
-    return save(store, saves, edits, operations.begin('save', keys))
+    return this.#saveEdits(edits, operations.begin('save', keys))
+  }
+
+  async #saveEdits (edits: DocumentEdit[], operation: Operation): Promise<void> {
+    const { store, saves } = this.#context
+    const admission = this.#admission
+    const end = admission?.end(this.#reply)
+    const { isOverlapped } = await save(store, saves, edits, operation, end)
+    if (isOverlapped) this.overlapped()
+    if (end !== undefined) admission?.saved(end)
   }
 
   /** All scopes are encoded here, before any is saved. */
   #edits (): DocumentEdit[] {
     const edits: DocumentEdit[] = []
+    if (this.#replacement !== undefined) return edits
     for (const { key, scope, loaded } of this.#documents) {
       const edit = scope.changes()
       if (edit !== undefined) edits.push({ key, loaded, edit })
@@ -267,8 +378,7 @@ export class Turn implements TurnControl, AnswerableTurn {
 
   #loadFailed (cause: unknown, operation: Operation): Error {
     const error = new FST_BOTAS_STATE_LOAD_FAILED(this.#keys.map((key) => `"${key}"`).join(', '), { cause })
-    this.state.conversation.loadFailed(error)
-    this.state.user.loadFailed(error)
+    this.#refuseAccess(() => error)
     operation.failed(error)
     return error
   }

@@ -1,10 +1,18 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { randomUUID } from 'node:crypto'
+import type { Admission, SharedLines } from './admission.js'
 import { AnsweredTurns } from './answered-turns.js'
 import { withDeadline } from '../waiting/deadline.js'
-import { FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
-import { type TurnIdentity, checkedIdentity, missingIds } from './identity.js'
+import { FST_BOTAS_STATE_INVALID_OPTION, FST_BOTAS_STATE_NOT_A_TURN, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
+import { type TurnIdentity, checkedIdentity, keyOf, missingIds } from './identity.js'
 import { KeyedQueue } from '../waiting/keyed-queue.js'
 import { OpenTurns } from './open-turns.js'
-import { type BotasStateStats, Operations } from './telemetry.js'
+import { busy } from './overlap/busy.js'
+import { Lines } from './overlap/line.js'
+import type { OnceLimits, Terms } from './overlap/terms.js'
+import { WaitingTurns } from './overlap/waiting-turns.js'
+import { keptResult, resultOf } from './kept-result.js'
+import { type BotasStateStats, Operations, Overlaps } from './telemetry.js'
 import { documentStoreOf } from '../storage/document-store.js'
 import type { OutageObserver, Storage } from '../storage/storage.js'
 import { Turn, type TurnContext, type TurnOwner } from './turn.js'
@@ -16,14 +24,33 @@ interface SharedStorage {
   saves: KeyedQueue
   /** as a client's next message has to */
   answered: AnsweredTurns
+  /** turns wait for their places wherever they come from, too */
+  lines: SharedLines
   /** how many instances use it: the last one closes it */
   users: number
 }
 
 const sharedStorages = new WeakMap<Storage, SharedStorage>()
 
+function newlyShared (): SharedStorage {
+  return {
+    saves: new KeyedQueue(),
+    answered: new AnsweredTurns(),
+    lines: { places: new Lines(), activities: new Lines(), origin: `${randomUUID()}-`, held: 0 },
+    users: 0
+  }
+}
+
+/** What goes on inside a turn that holds a place: what begins there shares the place. */
+interface Inside {
+  readonly turn: Turn
+  readonly outer: Inside | undefined
+}
+
 /** Is told what no caller gets to see. */
 export interface TurnsObserver extends OutageObserver {
+  /** A turn of `run` was merged with another one of its conversation, which should not have been at work. */
+  overlapped(keys: string[]): void
   /** A promise that kept a turn of `run` open was rejected after another failure. */
   rejected(error: unknown): void
 }
@@ -31,6 +58,9 @@ export interface TurnsObserver extends OutageObserver {
 /** What the turns of a server depend on; times in milliseconds. */
 export interface TurnsOptions {
   storage: Storage
+  /** on which `run` begins its turns */
+  terms: Omit<Terms, 'activity'>
+  once: OnceLimits | undefined
   loadTimeout: number
   saveTimeout: number
   /** how long closing waits for open turns, and then for the storage */
@@ -44,22 +74,32 @@ export class Turns {
   readonly #storage: Storage
   readonly #closeTimeout: number
   readonly #observer: TurnsObserver
+  readonly #options: TurnsOptions
+  readonly #inside: AsyncLocalStorage<Inside> | undefined
   readonly #unwatch: (() => void) | undefined
   #outage: BotasStateStats['outage'] = null
 
   /** @param observer is told when the storage cannot be reached and when it can again */
-  constructor ({ storage, loadTimeout, saveTimeout, closeTimeout }: TurnsOptions, observer: TurnsObserver) {
+  constructor (options: TurnsOptions, observer: TurnsObserver) {
+    const { storage, terms, loadTimeout, saveTimeout, closeTimeout } = options
+    this.#options = options
+    const store = documentStoreOf(storage)
+    if (options.once !== undefined && store.holds === undefined) throw cannotRemember(storage)
+    this.#inside = terms.strategy === 'parallel' ? undefined : new AsyncLocalStorage()
     this.#observer = observer
     this.#storage = storage
-    this.#shared = sharedStorages.get(storage) ?? { saves: new KeyedQueue(), answered: new AnsweredTurns(), users: 0 }
+    this.#shared = sharedStorages.get(storage) ?? newlyShared()
     this.#shared.users++
     sharedStorages.set(storage, this.#shared)
     this.#closeTimeout = closeTimeout
     this.#context = {
-      store: documentStoreOf(storage),
+      store,
       saves: this.#shared.saves,
       answered: this.#shared.answered,
       patience: loadTimeout / 2,
+      lines: this.#shared.lines,
+      waiting: new WaitingTurns(),
+      overlaps: new Overlaps(),
       operations: new Operations({ loadTimeout, saveTimeout }),
       open: new OpenTurns()
     }
@@ -75,14 +115,33 @@ export class Turns {
     })
   }
 
+  /** Whether the turns of other processes wait for those of this one, and for those of each other. */
+  get isShared (): boolean | undefined {
+    return this.#context.store.holds?.isShared
+  }
+
   get stats (): BotasStateStats {
-    const { open, operations } = this.#context
-    return { openTurns: open.count, ...operations.stats, outage: this.#outage && { ...this.#outage } }
+    const { open, waiting, overlaps: { leasesLost, replacedTurns, replayedTurns }, operations } = this.#context
+    return {
+      openTurns: open.count,
+      waitingTurns: waiting.count,
+      leasesLost,
+      replacedTurns,
+      replayedTurns,
+      ...operations.stats,
+      outage: this.#outage && { ...this.#outage }
+    }
   }
 
   /** A turn that is not identified yet. */
   make (owner: TurnOwner): Turn {
     return new Turn(this.#context, owner)
+  }
+
+  /** Goes on inside a turn: what begins there, and belongs to its conversation, shares its place. */
+  inside<Result> (turn: Turn, work: () => Result): Result {
+    if (this.#inside === undefined || turn.admission === undefined) return work()
+    return this.#inside.run({ turn, outer: this.#inside.getStore() }, work)
   }
 
   /** One turn from its identity to its save. */
@@ -96,15 +155,19 @@ export class Turns {
       rejected: (error) => {
         if (isDone || rejections.length > 0) this.#observer.rejected(error)
         else rejections.push(error)
-      }
+      },
+      overlapped: () => this.#observer.overlapped(turn.keys)
     })
     turn.begin()
     try {
-      await turn.load(checkedIdentity(identity))
-      const result = await work(turn.state)
+      const kept = await this.#load(turn, checkedIdentity(identity))
+      if (kept !== undefined) return resultOf(kept) as Result
+      const result = await this.inside(turn, () => work(turn.state))
       while (turn.isKeptOpen) await new Promise<void>((resolve) => turn.whenIdle(resolve))
       if (rejections.length > 0) throw rejections[0]
       if (turn.corruption !== undefined) throw turn.corruption
+      if (turn.replacement !== undefined) throw turn.replacement
+      if (this.#options.once !== undefined) turn.keepReply(keptResult(result, this.#options.once.keepReply))
       return result
     } catch (error) {
       turn.fail(error)
@@ -117,8 +180,34 @@ export class Turns {
     }
   }
 
-  /** The server begins to close: aborts the signals of all open turns. */
+  async #load (turn: Turn, identity: TurnIdentity): Promise<string | undefined> {
+    const { terms } = this.#options
+    const outer = this.#sharedPlace(keyOf('conversation', identity) ?? keyOf('user', identity))
+    return turn.load(identity, { ...terms, activity: this.activityOf(identity) }, outer)
+  }
+
+  /** Whether activities are handled once. */
+  get isOnce (): boolean {
+    return this.#options.once !== undefined
+  }
+
+  /** What is handled once of a turn, if anything is. */
+  activityOf ({ activityId }: TurnIdentity): Terms['activity'] {
+    const { once } = this.#options
+    return once === undefined || activityId == null ? undefined : { id: activityId, limits: once }
+  }
+
+  /** The place of a turn that goes on outside, if it is that of a document. */
+  #sharedPlace (key: string | undefined): Admission | undefined {
+    for (let inside = this.#inside?.getStore(); inside !== undefined; inside = inside.outer) {
+      const { admission } = inside.turn
+      if (key !== undefined && admission?.holdsPlaceOf(key) === true) return admission
+    }
+  }
+
+  /** The server begins to close: refuses the turns that wait, and aborts the signals of all open ones. */
   abort (): void {
+    this.#context.waiting.close(busy('the server is closing'))
     this.#context.open.close(new DOMException('the server is closing', 'AbortError'))
   }
 
@@ -136,4 +225,9 @@ export class Turns {
     if (this.#shared.users === 0 && this.#storage.close !== undefined) await withDeadline(this.#storage.close(), this.#closeTimeout)
     return left
   }
+}
+
+function cannotRemember ({ constructor }: Storage): Error {
+  return new FST_BOTAS_STATE_INVALID_OPTION('the option "once" needs a storage that stores documents and the mark of an activity in ' +
+    `one step: MemoryStorage, FileStorage or RedisStorage, and no class that overrides their methods; ${constructor.name} cannot`)
 }

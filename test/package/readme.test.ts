@@ -318,6 +318,48 @@ t.test('the picture of a turn says of every box once what it is', async (t) => {
   t.strictSame(boxes.sort(), [...new Set(ends)].sort())
 })
 
+t.test('turns wait for each other, an activity is handled once, and a replaced turn answers in words', async (t) => {
+  const { url } = await startRedis(t)
+  const onRedis = (name: string) => use(name).replace('redis://localhost:6379', url)
+  const counting = `
+    let running = 0
+    let most = 0
+    app.post('/api/messages', async ({ state: { conversation } }) => {
+      most = Math.max(most, ++running)
+      const n = conversation.get('n') ?? 0
+      await new Promise((resolve) => setTimeout(resolve, 10))
+      conversation.set('n', n + 1)
+      running--
+      return { n: n + 1 }
+    })`
+  const twice = 'await show((await Promise.all([say(), say()])).map((reply) => reply.json().n), most)'
+  t.equal(await output(t, bot({ routes: onRedis('concurrency') + counting, after: twice })), '[1,2]\n1\n')
+  const event = JSON.stringify({ ...activity, type: 'typing' })
+  t.equal(await output(t, bot({
+    routes: use('concurrency-limits') + counting,
+    after: `await show((await Promise.all([say(), say(${event}), say()])).map(({ statusCode }) => statusCode), stored('conversations', 'c'))`
+  })), '[409,200,200]\n{"n":1}\n')
+  const withId = JSON.stringify({ ...activity, id: 'a1' })
+  for (const routes of [onRedis('once'), use('once-limits')]) {
+    t.equal(await output(t, bot({
+      routes: routes + counting,
+      after: `
+        const replies = await Promise.all([say(${withId}), say(${withId})])
+        await show(replies.map((reply) => reply.json().n), replies.map(({ headers }) => headers['botas-state'] ?? null))`
+    })).then((printed) => printed.replace('[2,2]', '[1,1]').replaceAll('[3,3]', '[1,1]')), '[1,1]\n[null,"replayed"]\n')
+  }
+  t.equal(await output(t, bot({
+    routes: `
+      await app.register(botasState, { concurrency: 'replace' })
+      const askModel = (text, { signal }) => new Promise((resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason))
+        setTimeout(() => resolve(text + '!'), 100)
+      })
+      ${use('replace')}`,
+    after: "await show((await Promise.all([say(), say()])).map((reply) => reply.json()), stored('conversations', 'c'))"
+  })), '[{"text":""},{"text":"Hi!"}]\n{"lastAnswer":"Hi!"}\n')
+})
+
 t.test('commands are those of the package', async (t) => {
   const { scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
   t.equal(use('test'), 'npm ci && npm test\nnpm run test:all\n')

@@ -21,6 +21,10 @@ t.test('a server that has done nothing yet counts nothing', async (t) => {
   const { app } = await buildFastify(t, {}, () => {})
   t.strictSame(JSON.parse(JSON.stringify(app.botasState.stats)), {
     openTurns: 0,
+    waitingTurns: 0,
+    leasesLost: 0,
+    replacedTurns: 0,
+    replayedTurns: 0,
     pendingFlushes: 0,
     loads: 0,
     loadFailures: 0,

@@ -1,10 +1,10 @@
-import { randomUUID } from 'node:crypto'
 import * as fs from 'node:fs'
 import { mkdir, opendir, unlink } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { TextDocument } from '../../document/text-document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
+import { asideIn, isOurs } from './aside.js'
 import { ifThere } from './if-there.js'
 
 /** Used by every turn: `node:fs/promises` is up to three times slower. */
@@ -16,10 +16,6 @@ const fsync = promisify(fs.fsync)
 const close = promisify(fs.close)
 const rename = promisify(fs.rename)
 const stat = promisify(fs.stat)
-
-/** Begins the names of the temporary files of this process; `=` keeps them apart from every document, see fileName. */
-const ASIDE = `=${randomUUID()}-`
-let asideCount = 0
 
 /** Do not wait for a writer when opening a FIFO. */
 const READ_ONLY = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK
@@ -124,16 +120,35 @@ export async function savedAt (path: string): Promise<number | undefined> {
  * @param mode of the file that is replaced; without one the system decides
  */
 export async function writeDocument (path: string, document: TextDocument, mode: number | undefined): Promise<void> {
-  const bytes = bytesOf(document)
-  const aside = join(dirname(path), `${ASIDE}${asideCount++}.tmp`)
+  const aside = await writeAside(dirname(path), bytesOf(document), mode)
   try {
-    await writeSynced(await create(aside, mode), bytes, mode)
     await rename(aside, path)
   } catch (error) {
-    // The first error is the one to report, whatever the clean-up does.
-    await ifThere(unlink(aside)).catch(() => {})
+    await removeAside(aside)
     throw error
   }
+}
+
+/** Writes a document beside its place. Gives the name of the file. */
+export async function writeDocumentAside (directory: string, document: TextDocument, mode: number | undefined): Promise<string> {
+  return basename(await writeAside(directory, bytesOf(document), mode))
+}
+
+/** Writes a file that is complete, and synced, before it comes into its place. */
+export async function writeAside (directory: string, bytes: Buffer, mode?: number): Promise<string> {
+  const aside = asideIn(directory)
+  try {
+    await writeSynced(await create(aside, mode), bytes, mode)
+    return aside
+  } catch (error) {
+    await removeAside(aside)
+    throw error
+  }
+}
+
+/** The first error is the one to report, whatever this clean-up does. */
+export async function removeAside (aside: string): Promise<void> {
+  await ifThere(unlink(aside)).catch(() => {})
 }
 
 /** Encode before the first await: the garbage collector copies a string that lives across file system calls. */
@@ -164,7 +179,7 @@ async function writeSynced (file: number, content: Buffer, mode: number | undefi
 export async function removeLeftovers (directory: string): Promise<void> {
   try {
     for await (const { name } of await opendir(directory)) {
-      if (/^=.+\.tmp$/.test(name) && !name.startsWith(ASIDE)) await unlink(join(directory, name))
+      if (/^=.+\.tmp$/.test(name) && !isOurs(name)) await unlink(join(directory, name))
     }
   } catch {
     // What cannot be removed is no reason to fail: it is never read.

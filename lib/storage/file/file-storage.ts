@@ -1,16 +1,20 @@
 import { opendir, unlink } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { describeType } from '../../document/describe-type.js'
 import { assertKnownOptions, assertWholeNumber, describeUrl, invalidOption, schemeOf } from '../option-checks.js'
-import { provideDocumentStore, saveEach } from '../document-store.js'
+import { type DocumentChange, type Hold, type Holds, type SaveOutcome, type TurnEnd, provideDocumentStore } from '../document-store.js'
 import { type Expiry, pruneRegularly } from '../expiry.js'
-import { isStored, permissionsAt, permissionsOf, readDocument, removeLeftovers, savedAt, writeDocument } from './document-file.js'
+import {
+  isStored, permissionsAt, permissionsOf, readDocument, removeAside, removeLeftovers, savedAt, writeAside, writeDocument, writeDocumentAside
+} from './document-file.js'
 import { fileName, isDocumentName } from './file-name.js'
+import { forgetHandled, keptReply, markName, markOf } from './handled.js'
 import { ifThere } from './if-there.js'
 import { realPath } from './real-path.js'
+import { type SaveStep, doLeftSteps, doSteps } from './save-steps.js'
 import type { Storage } from '../storage.js'
 
 /** The files that this process changes, by path: several storages may be open on one directory. */
@@ -80,12 +84,20 @@ export class FileStorage implements Storage {
    * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument): Promise<void> {
-    await this.#replace(key, undefined, (stored) => TextDocument.changed(stored, change, key))
+    await this.#inTurn(key, async (path) => {
+      await this.#unlinkExpired(path)
+      const stored = await readDocument(path, key)
+      const next = TextDocument.changed(stored, change, key)
+      if (next !== undefined) await writeDocument(path, next, permissionsOf(stored))
+      else if (stored !== undefined) await ifThere(unlink(path))
+    })
   }
 
-  /** Removes the files whose `ttl` has passed. Runs by itself now and then. */
+  /** Removes the files whose `ttl` has passed, and forgets activities. Runs by itself now and then. */
   async prune (): Promise<void> {
     const directory = await this.#locate()
+    await forgetHandled(directory)
+    if (this.#ttl === undefined) return
     for await (const entry of await ifThere(opendir(directory)) ?? []) {
       if (entry.isFile() && isDocumentName(entry.name)) await this.#removeExpired(join(directory, entry.name))
     }
@@ -99,9 +111,15 @@ export class FileStorage implements Storage {
     await this.#sweep
   }
 
-  /** The real path of the directory: one that has two names is one. All calls wait for the same promise and keep their order. */
+  /**
+   * The real path of the directory, one that has two names is one, once all in it is as it was decided. All calls wait for the same
+   * promise and keep their order.
+   */
   #locate (): Promise<string> {
-    this.#located ??= realPath(this.#directory).catch((error) => {
+    this.#located ??= realPath(this.#directory).then(async (directory) => {
+      await doLeftSteps(directory)
+      return directory
+    }).catch((error) => {
       this.#located = undefined
       throw error
     })
@@ -112,17 +130,71 @@ export class FileStorage implements Storage {
   async #use (): Promise<string> {
     const directory = await this.#locate()
     this.#sweep ??= removeLeftovers(directory)
-    // What is not removed is not read either: the next time may succeed.
-    if (this.#ttl !== undefined) this.#pruning ??= pruneRegularly(() => this.prune().catch(() => {}), this.#ttl)
+    if (this.#ttl !== undefined) this.#pruneRegularly(this.#ttl)
     return directory
+  }
+
+  /** What is not removed is not read either: the next time may succeed. */
+  #pruneRegularly (seconds: number): void {
+    this.#pruning ??= pruneRegularly(() => this.prune().catch(() => {}), Math.min(seconds, this.#ttl ?? seconds))
   }
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
       load: (keys) => storage.#readDocuments(keys),
-      save: (changes) => saveEach(changes, ({ key, loaded, edit }) =>
-        storage.#replace(key, loaded as TextDocument | undefined, (stored) => TextDocument.edited(stored, edit, key)))
+      save: (changes, _call, end) => storage.#save(changes, end),
+      holds: storage.#holds
     }))
+  }
+
+  readonly #holds: Holds = {
+    isShared: false,
+    enter: async (hold, _isWaiting, keys) => {
+      const reply = hold.activity && await keptReply(await this.#use(), hold)
+      return reply === undefined ? { outcome: 'entered', documents: await this.#readDocuments(keys) } : { outcome: 'done', reply }
+    },
+    // The turns of this process have waited for each other before.
+    renew: async () => true,
+    leave: async () => {}
+  }
+
+  /** Saves documents, and remembers the activity: all or nothing. */
+  async #save (changes: DocumentChange[], end: TurnEnd | undefined): Promise<SaveOutcome> {
+    const directory = await this.#use()
+    const paths = changes.map(({ key }) => join(directory, fileName(key)))
+    await files.run(paths, async (turn) => {
+      await turn
+      const steps: SaveStep[] = []
+      try {
+        await settledAll(changes.map(async (change, index) => {
+          const step = await this.#prepare(directory, paths[index] as string, change)
+          if (step !== undefined) steps.push(step)
+        }))
+        if (end?.reply !== undefined) steps.push(await this.#prepareMark(directory, end.hold, end.reply))
+        await doSteps(directory, steps, end?.reply !== undefined)
+      } catch (error) {
+        await Promise.all(steps.map(async ([aside]) => aside && removeAside(join(directory, aside))))
+        throw error
+      }
+    })
+    for (const change of changes) change.isSaved = true
+    return 'saved'
+  }
+
+  /** Writes what becomes of a document aside. Nothing is to be done where none is stored, nor to be. */
+  async #prepare (directory: string, path: string, { key, loaded, edit }: DocumentChange): Promise<SaveStep | undefined> {
+    await this.#unlinkExpired(path)
+    const before = loaded as TextDocument | undefined
+    const stored = await isStored(path, before) ? before : await readDocument(path, key)
+    const next = TextDocument.edited(stored, edit, key)
+    if (next !== undefined) return [await writeDocumentAside(directory, next, permissionsOf(stored)), basename(path)]
+    return stored && [undefined, basename(path)]
+  }
+
+  async #prepareMark (directory: string, hold: Hold, reply: string): Promise<SaveStep> {
+    const { ttl } = hold.activity as { ttl: number }
+    this.#pruneRegularly(ttl)
+    return [basename(await writeAside(directory, markOf(reply, ttl))), markName(hold)]
   }
 
   async #readDocuments (keys: string[]): Promise<Array<TextDocument | undefined>> {
@@ -134,19 +206,6 @@ export class FileStorage implements Storage {
       await this.#removeExpired(path)
       return readDocument(path, key)
     }))
-  }
-
-  /** @param loaded the document that may be stored still */
-  async #replace (
-    key: string, loaded: TextDocument | undefined, change: (stored: TextDocument | undefined) => TextDocument | undefined
-  ): Promise<void> {
-    await this.#inTurn(key, async (path) => {
-      await this.#unlinkExpired(path)
-      const stored = await isStored(path, loaded) ? loaded : await readDocument(path, key)
-      const next = change(stored)
-      if (next !== undefined) await writeDocument(path, next, permissionsOf(stored))
-      else if (stored !== undefined) await ifThere(unlink(path))
-    })
   }
 
   async #inTurn (key: string, work: (path: string) => Promise<void>): Promise<void> {
@@ -179,4 +238,10 @@ export class FileStorage implements Storage {
 
 function invalidDirectory (got: string): Error {
   return invalidOption('directory', 'a path', got)
+}
+
+/** Waits for all, so that nothing is under way any more, and throws the first error. */
+async function settledAll (works: Array<Promise<void>>): Promise<void> {
+  await Promise.allSettled(works)
+  await Promise.all(works)
 }

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
-import { provideDocumentStore } from '../document-store.js'
+import { type DocumentChange, type Hold, type Holds, type SaveOutcome, type TurnEnd, provideDocumentStore } from '../document-store.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
 import { type Expiry, pruneRegularly } from '../expiry.js'
 import type { Storage } from '../storage.js'
@@ -19,6 +19,8 @@ export interface MemoryStorageOptions extends Expiry {
 export class MemoryStorage implements Storage {
   readonly #documents: Map<string, TextDocument> | LRUCache<string, TextDocument>
   readonly #ttl: number | undefined
+  /** what was kept of the replies to activities that were handled */
+  readonly #marks = limited<string>(undefined, undefined)
   #pruning: NodeJS.Timeout | undefined
 
   /**
@@ -31,7 +33,7 @@ export class MemoryStorage implements Storage {
     assertWholeNumber('ttl', ttl, 'seconds')
     assertWholeNumber('maxDocuments', maxDocuments, 'documents')
     this.#ttl = ttl
-    this.#documents = ttl === undefined && maxDocuments === undefined ? new Map() : limited(ttl, maxDocuments)
+    this.#documents = ttl === undefined && maxDocuments === undefined ? new Map() : limited<TextDocument>(ttl, maxDocuments)
   }
 
   /** The documents of these keys; a key that is not stored is left out. */
@@ -62,9 +64,10 @@ export class MemoryStorage implements Storage {
     this.#keep(key, TextDocument.changed(this.#documents.get(key), change, key))
   }
 
-  /** Forgets the documents whose `ttl` has passed. Runs by itself now and then. */
+  /** Forgets the documents and activities whose `ttl` has passed. Runs by itself now and then. */
   async prune (): Promise<void> {
     if (this.#documents instanceof LRUCache) this.#documents.purgeStale()
+    this.#marks.purgeStale()
   }
 
   /** Keeps what is stored: another server may go on with it. */
@@ -81,25 +84,50 @@ export class MemoryStorage implements Storage {
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
-      load: async (keys) => keys.map((key) => storage.#documents.get(key)),
-      // As saveEach does, but without a promise for each document: they would cost more than all the rest.
-      save: async (changes) => {
-        const failures: unknown[] = []
-        for (const change of changes) {
-          try {
-            storage.#keep(change.key, TextDocument.edited(storage.#documents.get(change.key), change.edit, change.key))
-            change.isSaved = true
-          } catch (error) {
-            failures.push(error)
-          }
-        }
-        if (failures.length > 0) throw failures[0]
-      }
+      load: async (keys) => storage.#load(keys),
+      save: async (changes, _call, end) => storage.#save(changes, end),
+      holds: storage.#holds
     }))
+  }
+
+  #load (keys: string[]): Array<TextDocument | undefined> {
+    return keys.map((key) => this.#documents.get(key))
+  }
+
+  /** Nothing comes between, and nothing is kept if one of the edits fails. */
+  #save (changes: DocumentChange[], end: TurnEnd | undefined): SaveOutcome {
+    const edited = changes.map(({ key, edit }) => TextDocument.edited(this.#documents.get(key), edit, key))
+    for (const [index, change] of changes.entries()) {
+      this.#keep(change.key, edited[index])
+      change.isSaved = true
+    }
+    if (end?.reply !== undefined) this.#remember(end.hold, end.reply)
+    return 'saved'
+  }
+
+  #remember (hold: Hold, reply: string): void {
+    const { ttl } = hold.activity as { ttl: number }
+    this.#marks.set(markOf(hold), reply, { ttl: ttl * 1000 })
+    this.#pruning ??= pruneRegularly(() => this.prune(), Math.min(ttl, this.#ttl ?? ttl))
+  }
+
+  readonly #holds: Holds = {
+    isShared: false,
+    enter: async (hold, _isWaiting, keys) => {
+      const reply = hold.activity && this.#marks.get(markOf(hold))
+      return reply === undefined ? { outcome: 'entered', documents: this.#load(keys) } : { outcome: 'done', reply }
+    },
+    // The turns of this process have waited for each other before.
+    renew: async () => true,
+    leave: async () => {}
   }
 }
 
-function limited (ttl: number | undefined, maxDocuments: number | undefined): LRUCache<string, TextDocument> {
+function markOf ({ key, activity }: Hold): string {
+  return `${key}\n${activity?.id}`
+}
+
+function limited<Value extends object | string> (ttl: number | undefined, maxDocuments: number | undefined): LRUCache<string, Value> {
   return new LRUCache({
     ...(ttl === undefined ? {} : { ttl: ttl * 1000 }),
     // lru-cache requires a limit; unlike max, maxSize does not preallocate.

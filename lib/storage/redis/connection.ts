@@ -46,7 +46,6 @@ export class RedisConnection {
   readonly #nodes: RedisNodes | undefined
   readonly #waiting = new Set<Waiting>()
   readonly #observers = new Set<OutageObserver>()
-  #interruptions = 0
   #unanswered = 0
   /** since when commands have been sent and nothing has been heard */
   #silentSince: number | undefined
@@ -58,19 +57,11 @@ export class RedisConnection {
   constructor (client: RedisClient) {
     this.client = client
     client.on('error', (error: Error) => this.#beginOutage(reasonOf(error)))
-    client.on('close', () => {
-      this.#interruptions++
-      this.#failAll(({ call }) => call === undefined)
-    })
-    if (client.isCluster) this.#nodes = new RedisNodes(client as Cluster, () => { this.#interruptions++ })
+    client.on('close', () => this.#failAll(({ call }) => call === undefined))
+    if (client.isCluster) this.#nodes = new RedisNodes(client as Cluster)
     client.on('ready', () => this.#endOutage())
     client.on('end', () => this.#onEnd())
     if (client.status === 'end') this.#onEnd()
-  }
-
-  /** Rises whenever commands may have been lost on the way to a server or back. */
-  get interruptions (): number {
-    return this.#interruptions
   }
 
   /** Tells of every outage, also of the one that is going on. */

@@ -29,6 +29,11 @@ export function isWrongType ({ message }: Error): boolean {
   return message.includes('WRONGTYPE')
 }
 
+/** Whether the keys of a command lie in different slots, by a server, or a proxy, that is part of a Cluster. */
+export function isCrossSlot ({ message }: Error): boolean {
+  return message.includes('CROSSSLOT')
+}
+
 /** An error of ioredis has the arguments of its command, which are private, and may quote them: the rest is passed on. */
 export function withoutArguments (error: Error): Error {
   if (LOST_NAMES.has(error.name)) return new Error('Redis: the connection was lost before the answer came')

@@ -1,4 +1,4 @@
-import type { Cluster, Redis } from 'ioredis'
+import type { Cluster } from 'ioredis'
 
 /** How long a server may leave commands without answer before it counts as silent, in milliseconds. */
 export const MAX_SILENCE = 1000
@@ -10,12 +10,8 @@ export class RedisNodes {
   readonly #unanswered = new Set<{ since: number }>()
   #hungNodeTimer: NodeJS.Timeout | undefined
 
-  /** @param onClose is called when the connection to any node is closed: "-node" misses one that is back at once */
-  constructor (cluster: Cluster, onClose: () => void) {
+  constructor (cluster: Cluster) {
     this.#cluster = cluster
-    const watch = (node: Redis): void => { node.on('close', onClose) }
-    cluster.nodes('all').forEach(watch)
-    cluster.on('+node', watch)
   }
 
   /**

@@ -1,16 +1,13 @@
-import { setTimeout as wait } from 'node:timers/promises'
 import type { Cluster, Redis } from 'ioredis'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { describeType } from '../../document/describe-type.js'
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
 import { assertKnownOptions, assertWholeNumber, invalidOption } from '../option-checks.js'
-import { type Comparison, compareAndSet } from './compare-and-set.js'
-import { provideDocumentStore, readApart, saveEach } from '../document-store.js'
+import { provideDocumentStore } from '../document-store.js'
 import type { Expiry } from '../expiry.js'
 import { type RedisClient, assertClient, openClient } from './client.js'
 import { type RedisConnection, connectionOf } from './connection.js'
-import { failureOf, isWrongType } from './errors.js'
+import { RedisDocuments } from './redis-documents.js'
 import type { OutageObserver, Storage, StorageCall } from '../storage.js'
 
 /** The options of `RedisStorage`. */
@@ -19,19 +16,14 @@ export interface RedisStorageOptions extends Expiry {
   keyPrefix?: string | undefined
 }
 
-/** From what is stored to what is to be. */
-type Change = (stored: TextDocument | undefined) => TextDocument | undefined
-
-/** The longest pause before another attempt, in milliseconds. */
-const MAX_PAUSE = 20
-
 /**
- * State in Redis, for any number of processes: a string per document. Only single-key commands, so any Cluster will do.
+ * State in Redis, for any number of processes: a string per document. What one command is about lies in one slot of a Cluster.
  */
 export class RedisStorage implements Storage {
   readonly #client: RedisClient
   readonly #connection: RedisConnection
   readonly #isOwn: boolean
+  readonly #documents: RedisDocuments
   readonly #prefix: string
   /** seconds, 0 for ever */
   readonly #ttl: number
@@ -59,6 +51,7 @@ export class RedisStorage implements Storage {
     if (typeof connection !== 'string') assertClient(connection)
     this.#client = typeof connection === 'string' ? openClient(connection) : connection
     this.#connection = connectionOf(this.#client)
+    this.#documents = new RedisDocuments(this.#client, this.#prefix, this.#ttl)
   }
 
   /**
@@ -67,7 +60,7 @@ export class RedisStorage implements Storage {
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a string is no JSON object in UTF-8
    */
   async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
-    const found = await this.#readDocuments(keys, call)
+    const found = await this.#documents.read(keys, call)
     const objects = objectsOf(keys, found)
     for (const [index, key] of keys.entries()) {
       const document = found[index]
@@ -99,20 +92,9 @@ export class RedisStorage implements Storage {
    * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
   async update (key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void> {
-    await this.#replace(key, (stored) => TextDocument.changed(stored, change, key), loaded && this.#loaded.get(loaded), call)
-  }
-
-  async #replace (
-    key: string, change: Change, loaded: TextDocument | undefined, call: StorageCall | undefined
-  ): Promise<void> {
-    let outcome = await this.#tryLoaded(key, change, loaded, call)
-    for (let attempt = 0; !outcome.replaced; attempt++) {
-      call?.retrying()
-      // Retry the first conflict at once, then wait, less with every attempt, so that a writer that keeps losing wins eventually.
-      if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
-      const stored = documentOf(outcome.stored, key)
-      outcome = await this.#compareAndSet(key, stored, change(stored), call)
-    }
+    await this.#documents.replace([{
+      key, loaded: loaded && this.#loaded.get(loaded), change: (stored) => TextDocument.changed(stored, change, key)
+    }], call)
   }
 
   /** Tells when the connection is lost, or cannot be made, and when it is there again. */
@@ -128,61 +110,6 @@ export class RedisStorage implements Storage {
   }
 
   static {
-    provideDocumentStore(this.prototype, (storage) => ({
-      load: (keys, call) => readApart(keys, (keys) => storage.#readDocuments(keys, call), ofAnotherType),
-      save: (changes, call) => saveEach(changes, ({ key, loaded, edit }) =>
-        storage.#replace(key, (stored) => TextDocument.edited(stored, edit, key), loaded as TextDocument | undefined, call))
-    }))
+    provideDocumentStore(this.prototype, (storage) => storage.#documents)
   }
-
-  async #readDocuments (keys: string[], call: StorageCall | undefined): Promise<Array<TextDocument | undefined>> {
-    const values = await this.#connection.send(() =>
-      Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))), call)
-    return keys.map((key, index) => documentOf(values[index], key))
-  }
-
-  /** The loaded document may be stale: if the change throws for it, read the current one and try again. */
-  async #tryLoaded (
-    key: string, change: Change, loaded: TextDocument | undefined, call: StorageCall | undefined
-  ): Promise<Comparison> {
-    let next: TextDocument | undefined
-    try {
-      next = change(loaded)
-    } catch {
-      return { replaced: false, stored: await this.#connection.send(() => this.#client.getBuffer(this.#prefix + key), call) }
-    }
-    return this.#compareAndSet(key, loaded, next, call)
-  }
-
-  /**
-   * A command that was lost may have been executed or not. Sent once more, by us or by the client, it finds what it
-   * expects only if it was not; otherwise nobody can tell its work from that of another turn.
-   */
-  #compareAndSet (
-    key: string, loaded: TextDocument | undefined, next: TextDocument | undefined, call: StorageCall | undefined
-  ): Promise<Comparison> {
-    const connection = this.#connection
-    let isDoubtful = false
-    return connection.send(() => {
-      const { interruptions } = connection
-      return compareAndSet(this.#client, this.#prefix + key, loaded, next, this.#ttl).then((outcome) => {
-        if (interruptions !== connection.interruptions) isDoubtful = true
-        if (outcome.replaced || !isDoubtful) return outcome
-        throw new Error('the connection was lost before the answer came, and the document was changed meanwhile')
-      }, (error) => {
-        if (interruptions !== connection.interruptions || failureOf(error) === 'lost') isDoubtful = true
-        throw error
-      })
-    }, call)
-  }
-}
-
-function documentOf (bytes: Buffer | null | undefined, key: string): TextDocument | undefined {
-  return bytes == null ? undefined : TextDocument.stored(bytes, key)
-}
-
-/** A key of another type than a string is a corrupt document. */
-function ofAnotherType (error: unknown, key: string): TextDocument {
-  if (!isWrongType(error as Error)) throw error
-  return TextDocument.stored(new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'not a string of Redis'), key)
 }

@@ -34,7 +34,7 @@ t.test('a document is a string at the prefix and the key', async (t) => {
   const storage = new RedisStorage(client)
   await storage.write({ 'c/b/users/Zoë': { name: 'Zoë' } })
   await storage.update('c/b/users/Zoë', (current) => ({ ...current, n: 1 }))
-  t.strictSame(await client.keys('*'), ['botas:c/b/users/Zoë'])
+  t.strictSame((await client.keys('*')).filter((key) => !key.startsWith('botas:~')), ['botas:c/b/users/Zoë'])
   t.equal(await client.get('botas:c/b/users/Zoë'), '{"name":"Zoë","n":1}')
   t.equal(await client.ttl('botas:c/b/users/Zoë'), -1, 'it does not expire')
 
@@ -63,7 +63,7 @@ t.test('a client\'s own prefix comes before that of the storage, once', async (t
   const storage = new RedisStorage(await connect(t, { keyPrefix: 'tenant:' }))
   await storage.write({ written: { n: 1 } })
   await storage.update('updated', () => ({ n: 1 }))
-  t.strictSame((await client.keys('*')).sort(), ['tenant:botas:updated', 'tenant:botas:written'])
+  t.match((await client.keys('*')).sort(), ['tenant:botas:updated', 'tenant:botas:written', /^tenant:botas:~saved:\{tenant:botas:updated\}:/])
   t.strictSame(await storage.read(['written', 'updated']), { written: { n: 1 }, updated: { n: 1 } })
 })
 
@@ -103,7 +103,7 @@ t.test('what is no document fails to load and to change, and stays as it is', as
   }
   await client.hset('botas:hash', { secret: 'hunter2' })
   await t.rejects(storage.read(['hash']), { message: /^Redis: WRONGTYPE/ })
-  await t.rejects(storage.update('hash', () => ({ n: 1 })), { message: /WRONGTYPE/ })
+  await t.rejects(storage.update('hash', () => ({ n: 1 })), { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: /"hash" is not a string of Redis/ })
   t.strictSame(await client.hgetall('botas:hash'), { secret: 'hunter2' })
 })
 

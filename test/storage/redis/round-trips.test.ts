@@ -23,7 +23,7 @@ async function countedWay (t: Test, to: number) {
   return { url: `redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`, sent: () => sent }
 }
 
-t.test('a turn is two GETs in one round trip, and one command for each scope that it changed in another', async (t) => {
+t.test('a turn is two GETs in one round trip, and one command for all that it changed in another', async (t) => {
   const server = await startRedis(t)
   const way = await countedWay(t, server.port)
   const admin = new Redis(server.url, { disableClientInfo: true })
@@ -44,8 +44,8 @@ t.test('a turn is two GETs in one round trip, and one command for each scope tha
     ['read', { get: 2 }, [1, 0]],
     ['fail', { get: 2 }, [1, 0]],
     // The script itself reads and writes, on the server.
-    ['conversation', { get: 2 + 1, evalsha: 1, set: 1 }, [1, 1]],
-    ['both', { get: 2 + 2, evalsha: 2, set: 2 }, [1, 1]]
+    ['conversation', { get: 2 + 2, evalsha: 1, set: 2 }, [1, 1]],
+    ['both', { get: 2 + 3, evalsha: 1, set: 3 }, [1, 1]]
   ]
   for (const [text, commands, [before, after]] of turns) {
     await admin.config('RESETSTAT')

@@ -109,14 +109,13 @@ t.test('an update whose answer is lost with a node that leaves the client\'s map
   swallowAnswers()
   const call = { signal: AbortSignal.timeout(10_000), retrying: () => {} }
   const outcome = storage.update(key, (current) => ({ n: current?.n as number + 1 }), loaded, call)
-  outcome.catch(() => {})
   await settled(async () => await node.ask('GET', `botas:${key}`) === '{"n":2}')
   // Two nodes that do not agree are asked for the map, one after the other.
   const { connectionPool } = client as unknown as { connectionPool: { reset: (nodes: object[]) => void } }
   const nodes = client.nodes('all').map(({ options: { host, port, readOnly } }) => ({ host, port, readOnly }))
   connectionPool.reset(nodes.filter((node) => node.port !== port))
   connectionPool.reset(nodes)
-  await t.rejects(outcome, { message: /^Redis: the connection was lost before the answer came/ })
+  await outcome
   t.strictSame(await storage.read([key]), { [key]: { n: 2 } }, 'it was executed once')
 })
 

@@ -1,5 +1,3 @@
-import { once } from 'node:events'
-import { type AddressInfo, connect, createServer } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
@@ -8,7 +6,7 @@ import { RedisStorage } from '../../../../lib/storage/redis/redis-storage.js'
 import { CONVERSATION_KEY, message } from '../../../helpers/activities.js'
 import { type TestServer, buildFastify, post, settled } from '../../../helpers/build-fastify.js'
 import { startProcess } from '../../../helpers/node-process.js'
-import { restartableRedis, startRedis } from '../../../helpers/redis-server.js'
+import { restartableRedis } from '../../../helpers/redis-server.js'
 
 /** A bot that counts, on Redis, with the health route of the README. */
 async function startBot (t: Test, options: BotasStateOptions): Promise<TestServer> {
@@ -190,55 +188,6 @@ t.test('a save waits for a server that hangs for a while, and is done once', asy
     redis.signal('SIGCONT')
     await saved
     t.strictSame(await app.botasState.storage.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { count: turn } })
-  }
-})
-
-/** A way to a server on which everything can be lost in one direction, together with the connection. */
-async function lossyWay (t: Test, to: number) {
-  let lost: 'nothing' | 'requests' | 'answers' = 'nothing'
-  const proxy = createServer((socket) => {
-    const upstream = connect(to, '127.0.0.1')
-    const both = [socket, upstream] as const
-    for (const one of both) one.on('error', () => {}).on('close', () => { for (const other of both) other.destroy() })
-    socket.on('data', (chunk) => lost === 'requests' ? cut() : upstream.write(chunk))
-    upstream.on('data', (chunk) => lost === 'answers' ? cut() : socket.write(chunk))
-    const cut = () => {
-      lost = 'nothing'
-      socket.destroy()
-    }
-  }).listen(0, '127.0.0.1')
-  await once(proxy, 'listening')
-  t.teardown(() => proxy.close())
-  return {
-    url: `redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
-    lose: (what: 'requests' | 'answers') => { lost = what }
-  }
-}
-
-t.test('a save that was lost on its way is done once, and one whose answer was lost is reported, whoever made the client', async (t) => {
-  const redis = await startRedis(t)
-  for (const whose of ['ours', 'a user\'s'] as const) {
-    for (const lost of ['requests', 'answers'] as const) {
-      const way = await lossyWay(t, redis.port)
-      const theirs = new Redis(way.url, { lazyConnect: true })
-      t.teardown(() => theirs.disconnect())
-      const { app } = await startBot(t, { storage: whose === 'ours' ? way.url : new RedisStorage(theirs) })
-      const conversation = { channelId: 'test', botId: 'bot', conversationId: `${whose} ${lost}` }
-      const count = (meanwhile?: 'requests' | 'answers') => app.botasState.run(conversation, (state) => {
-        if (meanwhile !== undefined) way.lose(meanwhile)
-        return state.conversation.update<number>('count', (count) => (count ?? 0) + 1)
-      })
-      await count()
-      if (lost === 'requests') t.equal(await count(lost), 2)
-      else {
-        await t.rejects(count(lost), {
-          code: 'FST_BOTAS_STATE_SAVE_FAILED',
-          message: /saved: none; not known to be saved: "test/,
-          cause: { message: /the connection was lost before the answer came, and the document was changed meanwhile/ }
-        })
-      }
-      t.equal(await count(), 3, `${lost} of a client that is ${whose}`)
-    }
   }
 })
 

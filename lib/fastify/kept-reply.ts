@@ -1,0 +1,53 @@
+import type { FastifyReply } from 'fastify'
+import { isResponse } from './payload.js'
+
+/** A reply as it is kept for the next deliveries of its activity, after all hooks. */
+export interface KeptReply {
+  readonly status: number
+  readonly headers: Record<string, unknown>
+  /** the payload; both are left out where it is empty, streamed or too long */
+  readonly text?: string
+  readonly base64?: string
+}
+
+/** Of one message, or one connection, only: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1 */
+const NOT_KEPT = new Set([
+  'connection', 'content-length', 'date', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade'
+])
+/** Says what a payload is like that is not there. */
+const OF_PAYLOAD = /^(content-|etag$|last-modified$|accept-ranges$)/
+
+/**
+ * What is kept of a reply.
+ *
+ * @param payload as it leaves
+ * @param body the same, or, of a `Response`, what was read of it; of what is streamed nothing is kept
+ * @param limit of the body, in bytes
+ */
+export function keptReply (reply: FastifyReply, payload: unknown, body: unknown, limit: number): KeptReply {
+  const { status, headers } = headOf(reply, payload)
+  if (typeof body === 'string' && Buffer.byteLength(body) <= limit) return { status, headers, text: body }
+  if (body instanceof Uint8Array && body.byteLength <= limit) return { status, headers, base64: Buffer.from(body).toString('base64') }
+  if (body == null) return { status, headers }
+  return { status, headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !OF_PAYLOAD.test(name))) }
+}
+
+/** A `Response` brings its own status, and headers that come before those of the reply. */
+function headOf (reply: FastifyReply, payload: unknown): Pick<KeptReply, 'status' | 'headers'> {
+  const own = isResponse(payload) ? Object.fromEntries(payload.headers) : {}
+  const headers = Object.entries({ ...reply.getHeaders(), ...own }).filter(([name]) => !NOT_KEPT.has(name))
+  return { status: isResponse(payload) ? payload.status : reply.statusCode, headers: Object.fromEntries(headers) }
+}
+
+/**
+ * Makes a reply what was kept, whatever the hooks have made of it now: they have been there the first time.
+ *
+ * @returns its payload
+ */
+export function replay (reply: FastifyReply, { status, headers, text, base64 }: KeptReply): string | Buffer {
+  // "set-cookie" is added to what is there.
+  for (const name of Object.keys(reply.getHeaders())) if (OF_PAYLOAD.test(name) || name in headers) reply.removeHeader(name)
+  reply.raw.statusCode = status
+  reply.headers({ ...headers, 'botas-state': 'replayed' })
+  return base64 === undefined ? text ?? '' : Buffer.from(base64, 'base64')
+}

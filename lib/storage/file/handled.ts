@@ -1,0 +1,45 @@
+import { createHash } from 'node:crypto'
+import { opendir, readFile, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Hold } from '../document-store.js'
+import { ifThere } from './if-there.js'
+
+/** The directory, in that of the storage, of the activities that were handled; `=` keeps it apart from every document. */
+const HANDLED = '=handled'
+
+/** What is kept of the reply to an activity. */
+interface Mark {
+  /** in milliseconds since 1970 */
+  readonly expires: number
+  readonly reply: string
+}
+
+/** The file of an activity, as a path in the directory of the storage. Ids are not readable in it. */
+export function markName ({ key, activity }: Hold): string {
+  return join(HANDLED, `${createHash('sha256').update(`${key}\n${activity?.id}`).digest('hex')}.json`)
+}
+
+export function markOf (reply: string, seconds: number): Buffer {
+  return Buffer.from(JSON.stringify({ expires: Date.now() + seconds * 1000, reply } satisfies Mark))
+}
+
+/** What was kept of the reply to an activity, if it was handled and is remembered still. */
+export async function keptReply (directory: string, hold: Hold): Promise<string | undefined> {
+  const mark = await readMark(join(directory, markName(hold)))
+  return mark !== undefined && mark.expires > Date.now() ? mark.reply : undefined
+}
+
+/** Forgets the activities whose time has passed. */
+export async function forgetHandled (directory: string): Promise<void> {
+  const handled = join(directory, HANDLED)
+  for await (const { name } of await ifThere(opendir(handled)) ?? []) {
+    const path = join(handled, name)
+    const mark = await readMark(path)
+    if (mark !== undefined && mark.expires <= Date.now()) await ifThere(unlink(path))
+  }
+}
+
+async function readMark (path: string): Promise<Mark | undefined> {
+  const text = await ifThere(readFile(path, 'utf8'))
+  return text === undefined ? undefined : JSON.parse(text)
+}

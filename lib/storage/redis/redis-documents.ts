@@ -1,0 +1,218 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as wait } from 'node:timers/promises'
+import { TextDocument } from '../../document/text-document.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
+import {
+  type DocumentChange, type DocumentStore, type Entry, type Hold, type Holds, type SaveOutcome, type TurnEnd, readApart
+} from '../document-store.js'
+import type { StorageCall } from '../storage.js'
+import type { RedisClient } from './client.js'
+import { companionKey } from './companion-key.js'
+import { type RedisConnection, connectionOf } from './connection.js'
+import { isCrossSlot, isWrongType } from './errors.js'
+import { type HoldKeys, enter, leave, renew } from './hold-scripts.js'
+import { type Replacement, saveTogether } from './save-script.js'
+import type { ScriptReply } from './script.js'
+
+/** What becomes of one document. */
+export interface Save {
+  readonly key: string
+  readonly loaded: TextDocument | undefined
+  readonly change: (stored: TextDocument | undefined) => TextDocument | undefined
+}
+
+/** The longest pause before another attempt, in milliseconds. */
+const MAX_PAUSE = 20
+/** How long a lost answer can be asked for at least, in milliseconds: a client may send a command again by itself. */
+const MIN_TOKEN_LIFETIME = 60_000
+
+/** Begins the tokens of this process. */
+const PROCESS = randomBytes(12).toString('base64url')
+let saveCount = 0
+
+/** The documents in a Redis, each a string, and what turns hold beside them. */
+export class RedisDocuments implements DocumentStore {
+  readonly #client: RedisClient
+  readonly #connection: RedisConnection
+  readonly #prefix: string
+  readonly #ttl: number
+  /** whether a command is about one slot only: on a Cluster, also behind a proxy that hides it */
+  #isSharded: boolean
+
+  /**
+   * @param prefix what every key begins with
+   * @param ttl in seconds, 0 for ever
+   */
+  constructor (client: RedisClient, prefix: string, ttl: number) {
+    this.#client = client
+    this.#connection = connectionOf(client)
+    this.#prefix = prefix
+    this.#ttl = ttl
+    this.#isSharded = client.isCluster
+  }
+
+  /** One `GET` each, all in one round trip. */
+  load (keys: string[], call?: StorageCall): Promise<Array<TextDocument | undefined>> {
+    return readApart(keys, (keys) => this.read(keys, call), ofAnotherType)
+  }
+
+  /** As `load`, but fails for a key of another type. */
+  async read (keys: string[], call?: StorageCall): Promise<Array<TextDocument | undefined>> {
+    const values = await this.#connection.send(() =>
+      Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))), call)
+    return documentsOf(values, keys)
+  }
+
+  async save (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
+    if (!this.#isSharded) {
+      try {
+        return await this.#saveChanges(changes, call, end)
+      } catch (error) {
+        if (!isCrossSlot(error as Error)) throw error
+        this.#isSharded = true
+      }
+    }
+    return this.#saveApart(changes, call, end)
+  }
+
+  /**
+   * Saves documents in one command: all or none. Compares with what was loaded, or, without that, with nothing; where something
+   * else is stored, again with that.
+   */
+  async replace (saves: Save[], call: StorageCall | undefined, end?: SaveEnd): Promise<SaveOutcome> {
+    const token = this.#companionKey('saved', end?.of.hold.key ?? (saves[0] as Save).key, `:${PROCESS}${(saveCount++).toString(36)}`)
+    let current = saves.map(({ loaded }) => loaded)
+    for (let attempt = 0; ; attempt++) {
+      const outcome = await this.#tryReplace(saves, current, attempt === 0, call, { token, end })
+      if (typeof outcome === 'string') return outcome
+      call?.retrying()
+      // Retry the first conflict at once, then wait, less with every attempt, so that a writer that keeps losing wins eventually.
+      if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
+      current = outcome
+    }
+  }
+
+  /**
+   * @param current the documents as they are taken to be stored
+   * @param isStale whether they may have changed since
+   * @returns what is stored, where that is something else
+   */
+  async #tryReplace (
+    saves: Save[], current: Array<TextDocument | undefined>, isStale: boolean, call: StorageCall | undefined,
+    { token, end }: { token: string, end: SaveEnd | undefined }
+  ): Promise<SaveOutcome | Array<TextDocument | undefined>> {
+    const keys = saves.map(({ key }) => key)
+    let replacements: Replacement[]
+    try {
+      replacements = saves.map(({ key, change }, index) =>
+        ({ key: this.#prefix + key, loaded: current[index], next: change(current[index]) }))
+    } catch (error) {
+      // If a change throws for a stale document, read the current one and try again.
+      if (!isStale) throw error
+      return this.load(keys, call)
+    }
+    const options = { token, tokenLifetime: Math.max(call?.timeout ?? 0, MIN_TOKEN_LIFETIME), ttl: this.#ttl, end }
+    const outcome = await this.#connection.send(() => saveTogether(this.#client, replacements, options), call)
+    return typeof outcome === 'string' ? outcome : documentsOf(outcome, keys)
+  }
+
+  async #saveChanges (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
+    const saves = changes.map(({ key, loaded, edit }): Save =>
+      ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key) }))
+    const outcome = await this.replace(saves, call, end && { of: end, keys: this.#keysOf(end.hold, end.reply !== undefined) })
+    const isSaved = outcome === 'saved' || outcome === 'overlapped'
+    for (const change of changes) change.isSaved = isSaved
+    return outcome
+  }
+
+  /** The document beside which the turn holds something comes last: then all is saved, and all is let go. */
+  async #saveApart (changes: DocumentChange[], call: StorageCall, end: TurnEnd | undefined): Promise<SaveOutcome> {
+    const last = changes.filter(({ key }) => end === undefined ? key === changes[0]?.key : key === end.hold.key)
+    const others = changes.filter((change) => !last.includes(change))
+    if (others.length > 0 && end !== undefined && !await this.#beginSaving(end.hold)) return 'replaced'
+    for (const change of others) await this.#saveChanges([change], call, end && markOnly(end, change.key))
+    return end === undefined && last.length === 0 ? 'saved' : this.#saveChanges(last, call, end)
+  }
+
+  /** From now on a later turn waits until this one is saved, instead of replacing it. */
+  async #beginSaving (hold: Hold): Promise<boolean> {
+    if (hold.place?.isReplaceable !== true) return true
+    return this.holds.renew({ ...hold, place: { ...hold.place, isReplaceable: false } })
+  }
+
+  readonly holds: Holds = {
+    isShared: true,
+    enter: (hold, isWaiting, keys, call) => this.#enter(hold, isWaiting, keys, call),
+    renew: (hold) => this.#connection.send(() => renew(this.#client, hold, this.#keysOf(hold))),
+    leave: (hold, call) => this.#connection.send(() => leave(this.#client, hold, this.#keysOf(hold)), call)
+  }
+
+  async #enter (hold: Hold, isWaiting: boolean, keys: string[], call: StorageCall): Promise<Entry> {
+    const near = this.#isSharded ? keys.filter((key) => key === hold.key) : keys
+    let reply: [outcome: string, ...rest: ScriptReply[]]
+    try {
+      reply = await this.#connection.send(() =>
+        enter(this.#client, hold, this.#keysOf(hold), isWaiting, near.map((key) => this.#prefix + key)), call)
+    } catch (error) {
+      if (this.#isSharded || !isCrossSlot(error as Error)) throw error
+      this.#isSharded = true
+      return this.#enter(hold, isWaiting, keys, call)
+    }
+    const [outcome, ...rest] = reply
+    if (outcome === 'done') return { outcome, reply: String(rest[0]) }
+    if (outcome !== 'entered') return { outcome } as Entry
+    const found = new Map(near.map((key, index) => [key, documentOf(rest[index], key)]))
+    const far = keys.filter((key) => !near.includes(key))
+    for (const [index, document] of (await this.load(far, call)).entries()) found.set(far[index] as string, document)
+    return { outcome, documents: keys.map((key) => found.get(key)) }
+  }
+
+  #keysOf ({ key, place, activity }: Hold, isMarked = true): HoldKeys {
+    return {
+      mark: activity === undefined || !isMarked ? undefined : this.#companionKey('mark', key, `:${activity.id}`),
+      place: place === undefined ? undefined : this.#companionKey('place', key)
+    }
+  }
+
+  #companionKey (kind: string, documentKey: string, rest = ''): string {
+    return companionKey(kind, this.#prefix, documentKey, rest, clientPrefixOf(this.#client))
+  }
+}
+
+/** The end of a turn, and where its place and its activity are kept. */
+interface SaveEnd {
+  readonly of: TurnEnd
+  readonly keys: HoldKeys
+}
+
+/** A document that lies elsewhere remembers for itself that the activity was handled. */
+function markOnly ({ hold, reply }: TurnEnd, key: string): TurnEnd | undefined {
+  const { activity } = hold
+  if (reply === undefined || activity === undefined) return undefined
+  return { hold: { ...hold, key, place: undefined, activity: { ...activity, id: `${hold.key}:${activity.id}` } }, reply: '', leaves: false }
+}
+
+/** What a client puts before every key by itself. */
+function clientPrefixOf (client: RedisClient): string {
+  const { keyPrefix, redisOptions } = client.options as { keyPrefix?: string, redisOptions?: { keyPrefix?: string } }
+  return keyPrefix ?? redisOptions?.keyPrefix ?? ''
+}
+
+function documentsOf (contents: ScriptReply[], keys: string[]): Array<TextDocument | undefined> {
+  return keys.map((key, index) => documentOf(contents[index], key))
+}
+
+function documentOf (content: ScriptReply | undefined, key: string): TextDocument | undefined {
+  if (content == null) return undefined
+  return Buffer.isBuffer(content) ? TextDocument.stored(content, key) : notAString(key)
+}
+
+/** A key of another type than a string is a corrupt document. */
+function ofAnotherType (error: unknown, key: string): TextDocument {
+  if (!isWrongType(error as Error)) throw error
+  return notAString(key)
+}
+
+function notAString (key: string): TextDocument {
+  return TextDocument.stored(new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, 'not a string of Redis'), key)
+}

@@ -1,0 +1,343 @@
+import { performance } from 'node:perf_hooks'
+import type { Document } from '../document/document.js'
+import { FST_BOTAS_STATE_REPLACED } from '../errors.js'
+import type { DocumentStore, Entry, Hold, TurnEnd } from '../storage/document-store.js'
+import { busy, taken } from './overlap/busy.js'
+import type { LineMember, Lines } from './overlap/line.js'
+import type { Terms } from './overlap/terms.js'
+import type { WaitingTurn, WaitingTurns } from './overlap/waiting-turns.js'
+import type { Operation, Overlaps } from './telemetry.js'
+
+/** How long to wait before a storage is asked again, from and to, in milliseconds. */
+const MIN_PAUSE = 5
+const MAX_PAUSE = 50
+/** How often a turn asks that may be replaced by one of another process, in milliseconds. */
+const WATCH_INTERVAL = 100
+
+/** The turns that share a storage, in this process. */
+export interface SharedLines {
+  readonly places: Lines<Admission>
+  readonly activities: Lines<LineMember>
+  /** begins the names of all that hold something */
+  readonly origin: string
+  held: number
+}
+
+/** What the admissions of one server share. */
+export interface AdmissionContext {
+  readonly store: DocumentStore
+  readonly lines: SharedLines
+  readonly waiting: WaitingTurns
+  readonly overlaps: Overlaps
+}
+
+/** A turn that is admitted. */
+export interface AdmittedTurn {
+  /** Whether it only remains to be saved. */
+  readonly isDecided: boolean
+  /** Nothing of it will be saved. */
+  replaced(error: Error): void
+  /** Another turn may have been at work meanwhile. */
+  overlapped(): void
+}
+
+/** How an admitted turn loads its documents. */
+export interface Loading {
+  readonly keys: string[]
+  /** Resolves when what has to be saved before is saved. */
+  ready(): Promise<void> | undefined
+  /** The load, begun when the storage is first asked. */
+  operation(): Operation
+}
+
+/** What an admission ends with: the documents; or the reply of the delivery that handled the activity before. */
+export type Admitted = { documents: Array<Document | undefined>, reply?: never } | { documents?: never, reply: string }
+
+/** The one place before a load: what a turn waits for, and holds until it is over. */
+export class Admission implements LineMember, WaitingTurn {
+  readonly #context: AdmissionContext
+  readonly #key: string
+  readonly #terms: Terms
+  readonly #turn: AdmittedTurn
+  /** the turn whose place this one shares, because it began inside */
+  readonly #outer: Admission | undefined
+  readonly #hold: Hold
+  readonly #arrived = performance.now()
+  #state: 'entering' | 'admitted' | 'ending' | 'left' = 'entering'
+  /** the turns that share its place, this one included */
+  readonly #sharing = new Set<AdmittedTurn>()
+  /** whether something may be held in the storage */
+  #isHolding = false
+  #isReplaced = false
+  #refusal: Error | undefined
+  #refuse: ((error: Error) => void) | undefined
+  #onFirst: (() => void) | undefined
+  #renewing: NodeJS.Timeout | undefined
+
+  /** @param key of the document that place and activity stand beside */
+  constructor (context: AdmissionContext, key: string, terms: Terms, turn: AdmittedTurn, outer?: Admission) {
+    const { strategy, limits: { lease }, activity } = terms
+    this.#context = context
+    this.#key = key
+    this.#terms = terms
+    this.#turn = turn
+    this.#outer = outer
+    this.#hold = {
+      key,
+      origin: context.lines.origin,
+      holder: outer === undefined ? `${context.lines.origin}${context.lines.held++}` : outer.#hold.holder,
+      lease,
+      place: strategy === 'parallel' ? undefined : { strategy, isReplaceable: strategy === 'replace' },
+      activity: activity && { id: activity.id, ttl: activity.limits.ttl }
+    }
+    this.#sharing.add(turn)
+    if (outer !== undefined) outer.#sharing.add(turn)
+  }
+
+  /** Whether it holds the place of a document, so that a turn that begins inside can share it. */
+  holdsPlaceOf (key: string): boolean {
+    return this.#key === key && this.#hold.place !== undefined && (this.#state === 'admitted' || this.#state === 'ending')
+  }
+
+  /** Whether the turn is one that handles its activity once. */
+  get isOnce (): boolean {
+    return this.#hold.activity !== undefined && this.#context.store.holds !== undefined
+  }
+
+  /** Whether it takes a place of its own. */
+  get #takesPlace (): boolean {
+    return this.#hold.place !== undefined && this.#outer === undefined
+  }
+
+  /** The activity alone. */
+  get #claim (): Hold {
+    return { ...this.#hold, place: undefined }
+  }
+
+  /**
+   * Waits, takes what the turn has to hold, and loads its documents.
+   *
+   * @throws FST_BOTAS_STATE_BUSY, FST_BOTAS_STATE_REPLACED, and what the storage throws
+   */
+  async enter (loading: Loading): Promise<Admitted> {
+    const { waiting, overlaps } = this.#context
+    const settled = (error?: Error): void => {
+      waiting.delete(this)
+      if (this.#takesPlace) overlaps.publish(this.#key, this.#arrived, error)
+    }
+    try {
+      const admitted = await this.#enter(loading)
+      settled()
+      return admitted
+    } catch (error) {
+      settled(error as Error)
+      this.leave()
+      throw error
+    }
+  }
+
+  async #enter (loading: Loading): Promise<Admitted> {
+    const { activity } = this.#terms
+    if (activity !== undefined) await this.#firstDelivery(activity.limits.maxWait)
+    let entry = await this.#tryEnter(loading)
+    for (let pause = MIN_PAUSE; entry.outcome === 'running'; pause = longer(pause)) {
+      await this.#pause(pause, activity?.limits.maxWait ?? 0, 'another delivery of the activity is not done')
+      entry = await this.#ask(this.#claim, false, { ...loading, keys: [] })
+      if (entry.outcome === 'entered') entry = await this.#tryEnter(loading)
+    }
+    switch (entry.outcome) {
+      case 'entered':
+        this.#state = 'admitted'
+        this.#keep()
+        return entry
+      case 'done':
+        this.leave()
+        return { reply: entry.reply }
+      case 'replaced':
+        this.#replaceBy(new FST_BOTAS_STATE_REPLACED())
+        throw this.#refusal
+      default:
+        throw taken()
+    }
+  }
+
+  /** Waits for the deliveries of the same activity in this process. */
+  async #firstDelivery (maxWait: number): Promise<void> {
+    const { activities } = this.#context.lines
+    const key = this.#activityKey
+    if (activities.join(key, this).length === 0) return
+    await this.#first(maxWait, 'another delivery of the activity is not done', () => activities.isFirst(key, this))
+  }
+
+  async #tryEnter (loading: Loading): Promise<Entry> {
+    const { lines: { places } } = this.#context
+    const { strategy, activity } = this.#terms
+    if (this.#takesPlace) {
+      if (places.join(this.#key, this).length > 0) {
+        // A delivery of an activity that was handled gets its reply at once, and takes nobody's place.
+        const claim = activity === undefined ? undefined : await this.#ask(this.#claim, false, { ...loading, keys: [] })
+        if (claim !== undefined && claim.outcome !== 'entered') {
+          places.leave(this.#key, this)
+          return claim
+        }
+        await this.#firstInLine()
+      }
+    }
+    await loading.ready()
+    const hold = this.#takesPlace ? this.#hold : this.#claim
+    let entry = await this.#ask(hold, false, loading)
+    for (let pause = MIN_PAUSE; entry.outcome === 'waiting'; pause = longer(pause)) {
+      await this.#pause(pause, this.#terms.limits.maxWait, LATE)
+      entry = await this.#ask(hold, strategy === 'replace', loading)
+    }
+    if (entry.outcome === 'running') places.leave(this.#key, this)
+    return entry
+  }
+
+  async #firstInLine (): Promise<void> {
+    const { lines: { places } } = this.#context
+    const { strategy, limits: { maxWaiting, maxWait } } = this.#terms
+    const before = places.before(this.#key, this)
+    if (before.length === 0) return
+    // A client that has its reply may send the next message before the turn is saved.
+    if (strategy === 'reject' && before.some((other) => !other.#isDecided)) throw taken()
+    if (strategy === 'replace') for (const other of before) other.replace()
+    if (places.before(this.#key, this).length > maxWaiting) throw busy(`${maxWaiting} turns of this conversation wait already`)
+    await this.#first(maxWait, LATE, () => places.isFirst(this.#key, this))
+  }
+
+  /** Asks the storage. */
+  async #ask (hold: Hold, isWaiting: boolean, { keys, operation }: Loading): Promise<Entry> {
+    const { store } = this.#context
+    const load = operation()
+    const wasHolding = this.#isHolding
+    this.#isHolding = store.holds !== undefined
+    const entry = await load.inTime(store.holds === undefined
+      ? store.load(keys, load).then((documents): Entry => ({ outcome: 'entered', documents }))
+      : store.holds.enter(hold, isWaiting, keys, load))
+    if (entry.outcome === 'done' || entry.outcome === 'running') this.#isHolding = wasHolding
+    if (this.#refusal !== undefined) throw this.#refusal
+    return entry
+  }
+
+  async #first (maxWait: number, reason: string, isFirst: () => boolean): Promise<void> {
+    if (!isFirst()) await this.#wait(maxWait, reason, (resume) => { this.#onFirst = resume })
+  }
+
+  first (): void {
+    this.#onFirst?.()
+  }
+
+  async #pause (milliseconds: number, maxWait: number, reason: string): Promise<void> {
+    await this.#wait(maxWait, reason, (resume) => setTimeout(resume, milliseconds * (0.5 + Math.random())))
+  }
+
+  async #wait (maxWait: number, reason: string, begin: (resume: () => void) => unknown): Promise<void> {
+    this.#context.waiting.add(this)
+    let timer: NodeJS.Timeout | undefined
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const left = this.#arrived + maxWait - performance.now()
+        timer = setTimeout(() => this.refuse(busy(`${reason} after ${maxWait} ms`)), Math.max(left, 0))
+        this.#refuse = reject
+        begin(resolve)
+        if (this.#refusal !== undefined) reject(this.#refusal)
+      })
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  refuse (error: Error): void {
+    if (this.#state !== 'entering') return
+    this.#refusal ??= error
+    this.#refuse?.(this.#refusal)
+  }
+
+  get #isDecided (): boolean {
+    return this.#state === 'ending' || this.#state === 'left' || this.#turn.isDecided
+  }
+
+  /** Makes room for a later turn, unless this one is being saved, or did not come to be replaced. */
+  replace (): void {
+    if (this.#hold.place?.isReplaceable !== true || this.#isDecided || this.#isReplaced) return
+    this.#replaceBy(new FST_BOTAS_STATE_REPLACED())
+    this.#context.lines.places.leave(this.#key, this)
+  }
+
+  #replaceBy (error: Error): void {
+    this.#isReplaced = true
+    this.refuse(error)
+    for (const turn of this.#sharing) turn.replaced(error)
+  }
+
+  /** Renews what is held in the storage, for as long as the turn is open. */
+  #keep (): void {
+    const { store: { holds } } = this.#context
+    const hold = this.#takesPlace ? this.#hold : this.#claim
+    if (holds?.isShared !== true || (hold.place === undefined && hold.activity === undefined)) return
+    let isAsking = false
+    const renew = async (): Promise<void> => {
+      if (isAsking) return
+      isAsking = true
+      // A storage that cannot be reached says nothing of the place.
+      const isHeld = await holds.renew(hold).catch(() => true)
+      isAsking = false
+      if (!isHeld && this.#state === 'admitted') this.#onLost()
+    }
+    const interval = hold.place?.isReplaceable === true ? Math.min(WATCH_INTERVAL, hold.lease / 3) : hold.lease / 3
+    this.#renewing = setInterval(renew, interval).unref()
+  }
+
+  #onLost (): void {
+    clearInterval(this.#renewing)
+    if (this.#hold.place?.isReplaceable === true) this.replace()
+    else for (const turn of this.#sharing) turn.overlapped()
+  }
+
+  /**
+   * The turn is about to be saved, and cannot be replaced any more.
+   *
+   * @param reply is kept for the next deliveries of the activity
+   * @returns what the storage needs to know; nothing where nothing is held there
+   */
+  end (reply: string): TurnEnd | undefined {
+    this.#state = 'ending'
+    if (this.#context.store.holds === undefined) return undefined
+    const hold = this.#isReplaced ? this.#claim : this.#hold
+    const isKept = hold.activity !== undefined
+    if (!isKept && hold.place === undefined) return undefined
+    return { hold, reply: isKept ? reply : undefined, leaves: this.#takesPlace && this.#sharing.size === 1 }
+  }
+
+  /** What was held was let go together with the save. */
+  saved ({ leaves, hold }: TurnEnd): void {
+    this.#isHolding = !leaves && hold.place !== undefined && this.#takesPlace
+  }
+
+  /** The turn is over. Its place is left when all turns that share it are over. */
+  leave (turn: AdmittedTurn = this.#turn): void {
+    this.#sharing.delete(turn)
+    if (this.#outer !== undefined) this.#outer.leave(turn)
+    if (this.#sharing.size > 0 || this.#state === 'left') return
+    const { store: { holds }, lines } = this.#context
+    this.#state = 'left'
+    clearInterval(this.#renewing)
+    const hold = this.#takesPlace && !this.#isReplaced ? this.#hold : this.#claim
+    if (this.#isHolding && (hold.place ?? hold.activity) !== undefined) {
+      holds?.leave(hold, { signal: AbortSignal.timeout(hold.lease), retrying () {} }).catch(() => {})
+    }
+    lines.places.leave(this.#key, this)
+    if (this.#hold.activity !== undefined) lines.activities.leave(this.#activityKey, this)
+  }
+
+  get #activityKey (): string {
+    return `${this.#key}\n${this.#hold.activity?.id}`
+  }
+}
+
+const LATE = 'the turn has not got its place in the conversation'
+
+function longer (pause: number): number {
+  return Math.min(pause * 2, MAX_PAUSE)
+}

@@ -1,0 +1,41 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
+import { FileStorage, MemoryStorage, type Storage } from '../../lib/index.js'
+import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
+import { startRedis } from './redis-server.js'
+import { slowStorage } from './slow-storage.js'
+
+/** A storage by its name; two servers get it by two calls of what `open` gives. */
+type Open = () => Storage
+
+/** The storages on which turns that overlap are tested: those that take no time, some time, and those of other processes. */
+export const overlapStorages: Record<string, (t: Test) => Promise<Open>> = {
+  memory: async () => once(new MemoryStorage()),
+  'a storage of somebody\'s that takes its time': async () => once(slowStorage(3)),
+  files: async (t) => once(new FileStorage(directoryOf(t))),
+  Redis: async (t) => {
+    const { url } = await startRedis(t)
+    return () => new RedisStorage(url)
+  }
+}
+
+/** Those by which an activity can be handled once. */
+const { memory, files, Redis } = overlapStorages as Record<string, (t: Test) => Promise<Open>>
+export const onceStorages = { memory, files, Redis } as Record<string, (t: Test) => Promise<Open>>
+
+function once (storage: Storage): Open {
+  return () => storage
+}
+
+function directoryOf (t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'botas-overlap-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  return directory
+}
+
+/** Runs a test on each of them. */
+export function onEachStorage (t: Test, title: string, work: (t: Test, open: Open, name: string) => Promise<void>): void {
+  for (const [name, make] of Object.entries(overlapStorages)) t.test(`${title}: ${name}`, async (t) => work(t, await make(t), name))
+}

@@ -1,0 +1,27 @@
+// One turn in a conversation: takes its place, says so, works for a while, and tells what became of it.
+import { setTimeout as wait } from 'node:timers/promises'
+import Fastify from 'fastify'
+import botasState from 'fastify-botas-state'
+
+const [storage, strategy, lease, milliseconds, name, activity] = process.argv.slice(2)
+const warnings = []
+const stream = { write: (line) => { if (JSON.parse(line).level >= 40) warnings.push(JSON.parse(line).msg) } }
+const app = Fastify({ logger: { stream } })
+app.register(botasState, { storage, concurrency: { strategy, lease: Number(lease) }, flush: 'onSend', once: activity !== undefined })
+app.post('/', async ({ state: { conversation, signal } }) => {
+  console.log('working')
+  const names = conversation.get('names') ?? []
+  await wait(Number(milliseconds))
+  const isAborted = signal.aborted
+  conversation.set('names', [...names, name])
+  conversation.set(name, true)
+  return { isAborted }
+})
+const reply = await app.inject({
+  method: 'POST',
+  url: '/',
+  payload: { type: 'message', channelId: 'test', recipient: { id: 'bot' }, conversation: { id: 'c' }, from: { id: name }, id: activity }
+})
+const { leasesLost, replacedTurns } = app.botasState.stats
+console.log(JSON.stringify({ status: reply.statusCode, body: reply.json(), leasesLost, replacedTurns, warnings, isReplayed: reply.headers['botas-state'] === 'replayed' }))
+await app.close()

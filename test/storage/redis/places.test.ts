@@ -1,0 +1,213 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { message } from '../../helpers/activities.js'
+import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
+import { losingWay } from '../../helpers/lossy-way.js'
+import { startProcess } from '../../helpers/node-process.js'
+import { restartableRedis, startRedis } from '../../helpers/redis-server.js'
+
+const MESSAGES = Number(process.env.QUEUE_MESSAGES ?? 100)
+const LEASE = 600
+const CONVERSATION = 'botas:test/bot/conversations/c'
+
+/** A process with one turn, which is at work. */
+async function holder (t: Test, url: string, strategy: string, milliseconds: number, name: string) {
+  const process = startProcess(t, 'place-holder.js', url, strategy, String(LEASE), String(milliseconds), name)
+  await process.lines.next()
+  return {
+    ...process,
+    outcome: async () => JSON.parse((await process.lines.next()).value)
+  }
+}
+
+async function clientOf (t: Test, url: string) {
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  return { client, stored: async (key = CONVERSATION) => JSON.parse(await client.get(key) ?? 'null') }
+}
+
+t.test(`4 processes with ${MESSAGES} messages in each of 8 conversations: every one is there once, in order, and no two were at work at once`, async (t) => {
+  const { url } = await startRedis(t)
+  const { stored } = await clientOf(t, url)
+  const names = ['p0', 'p1', 'p2', 'p3']
+  const results = await Promise.all(names.map(async (name) => {
+    const { lines, exited } = startProcess(t, 'queueing-bot.js', url, name, String(Math.ceil(MESSAGES / 4)), '8')
+    const { value } = await lines.next()
+    t.strictSame(await exited, { code: 0, signal: null, errors: '' })
+    return JSON.parse(value) as { intervals: Array<Array<[begun: number, ended: number]>>, longest: number, leasesLost: number }
+  }))
+  for (let conversation = 0; conversation < 8; conversation++) {
+    const { texts } = await stored(`botas:test/bot/conversations/${conversation}`) as { texts: string[] }
+    for (const name of names) {
+      const own = texts.filter((text) => text.startsWith(`${name}-`))
+      t.strictSame(own, own.map((_, number) => `${name}-${number}`), `conversation ${conversation}, ${name}: in order`)
+    }
+    t.equal(texts.length, 4 * Math.ceil(MESSAGES / 4))
+    const work = results.flatMap(({ intervals }) => intervals[conversation] as Array<[number, number]>).sort(([a], [b]) => a - b)
+    t.ok(work.every(([begun], index) => index === 0 || begun >= (work[index - 1] as [number, number])[1]), 'one at a time')
+  }
+  t.equal(results.reduce((sum, { leasesLost }) => sum + leasesLost, 0), 0)
+  t.comment(`the longest turn took ${Math.max(...results.map(({ longest }) => longest))} ms`)
+})
+
+t.test('after a process that was killed in its place the next turn goes on within its lease and a second', async (t) => {
+  const { url } = await startRedis(t)
+  for (const strategy of ['queue', 'replace']) {
+    const first = await holder(t, url, strategy, 60_000, 'first')
+    const second = startProcess(t, 'place-holder.js', url, 'queue', String(LEASE), '0', 'second')
+    await wait(500)
+    const begun = performance.now()
+    first.child.kill('SIGKILL')
+    await second.lines.next()
+    const took = performance.now() - begun
+    t.ok(took < LEASE + 1000, `${strategy}: ${Math.round(took)} ms`)
+    await second.exited
+  }
+})
+
+t.test('a handler that takes ten times its lease keeps its place', async (t) => {
+  const { url } = await startRedis(t)
+  const { stored } = await clientOf(t, url)
+  const first = await holder(t, url, 'queue', 10 * LEASE, 'first')
+  const second = startProcess(t, 'place-holder.js', url, 'queue', String(LEASE), '0', 'second')
+  t.match(await first.outcome(), { status: 200, leasesLost: 0, warnings: [] })
+  await second.exited
+  t.strictSame((await stored()).names, ['first', 'second'])
+})
+
+t.test('a process that hung for longer than its lease: with queue it is merged, warned of and counted; with replace refused by the storage', async (t) => {
+  for (const strategy of ['queue', 'replace']) {
+    const { url } = await startRedis(t)
+    const { stored } = await clientOf(t, url)
+    const first = await holder(t, url, strategy, 1000, 'first')
+    first.child.kill('SIGSTOP')
+    const second = await holder(t, url, strategy, 0, 'second')
+    t.match(await second.outcome(), { status: 200 })
+    await wait(500)
+    first.child.kill('SIGCONT')
+    const outcome = await first.outcome()
+    if (strategy === 'queue') {
+      t.match(outcome, { status: 200, leasesLost: 1, warnings: [/lost its place/] })
+      t.match(await stored(), { first: true, second: true })
+    } else {
+      t.match(outcome, { status: 409, body: { code: 'FST_BOTAS_STATE_REPLACED' } })
+      t.strictSame(await stored(), { names: ['second'], second: true })
+    }
+  }
+})
+
+t.test('a save is refused by the storage itself, before the turn could notice that it was replaced', async (t) => {
+  const { url } = await startRedis(t)
+  const { client, stored } = await clientOf(t, url)
+  const { app, url: bot } = await buildFastify(t, { storage: url, concurrency: 'replace', flush: 'onSend' }, (app) => {
+    app.post('/', async ({ state: { conversation } }) => {
+      conversation.set('n', 1)
+      await client.del('botas:~place:{botas:test/bot/conversations/conversation-1}')
+    })
+  })
+  t.match(await post(bot, message()), { status: 409, body: { code: 'FST_BOTAS_STATE_REPLACED' } })
+  t.equal(await stored('botas:test/bot/conversations/conversation-1'), null)
+  t.equal(app.botasState.stats.flushFailures, 1)
+})
+
+t.test('a place costs no command where nothing else is asked for: it is taken with the load, and left with the save', async (t) => {
+  const { url } = await startRedis(t)
+  const { client } = await clientOf(t, url)
+  for (const [concurrency, load] of [['parallel', { get: 2 }], ['queue', { evalsha: 1 }], ['reject', { evalsha: 1 }], ['replace', { evalsha: 1 }]] as const) {
+    const { app, url: bot } = await buildFastify(t, { storage: url, concurrency, flush: 'onSend' }, (app) => {
+      app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation, user } }) => {
+        if (text === 'read') return
+        conversation.update<number>('n', (n = 0) => n + 1)
+        user.update<number>('n', (n = 0) => n + 1)
+      })
+    })
+    await post(bot, message({ text: 'first' }))
+    for (const text of ['write', 'read']) {
+      await client.config('RESETSTAT')
+      t.equal((await post(bot, message({ text }))).status, 200)
+      await settled(() => app.botasState.stats.openTurns === 0)
+      // Commands of the scripts themselves count, too.
+      const sent = /cmdstat_evalsha:calls=(\d+)/.exec(await client.info('commandstats'))?.[1] ?? '0'
+      const expected = text === 'write' ? 1 : (concurrency === 'parallel' ? 0 : 1)
+      t.equal(Number(sent), ('evalsha' in load ? load.evalsha : 0) + expected, `${concurrency}, ${text}`)
+    }
+    t.strictSame(await client.keys('botas:~place*'), [])
+  }
+})
+
+t.test('an answer to "leave" that is lost does not block the conversation beyond the lease', async (t) => {
+  const { port, url } = await startRedis(t)
+  const way = await losingWay(t, port)
+  const options = { concurrency: { strategy: 'queue', lease: LEASE } } as const
+  const routes = (app: Parameters<Parameters<typeof buildFastify>[2]>[0]) => { app.post('/', async ({ state: { conversation } }) => conversation.get('n')) }
+  const lossy = await buildFastify(t, { storage: way.url, ...options }, routes)
+  const other = await buildFastify(t, { storage: url, ...options }, routes)
+  for (const lost of ['requests', 'answers'] as const) {
+    const turn = post(lossy.url, message())
+    await turn
+    way.lose(lost)
+    const begun = performance.now()
+    await post(lossy.url, message())
+    t.equal((await post(other.url, message())).status, 200)
+    t.ok(performance.now() - begun < LEASE + 1000)
+  }
+})
+
+t.test('whatever happens to the server, turns go on, and nothing is lost that was answered', async (t) => {
+  const redis = await restartableRedis(t)
+  await redis.start()
+  const servers = await Promise.all([1, 2].map(() => buildFastify(t, {
+    storage: redis.url, flush: 'onSend', concurrency: { strategy: 'queue', lease: LEASE, maxWaiting: 1000 }
+  }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+      const texts = conversation.get<string[]>('texts') ?? []
+      await wait(2)
+      conversation.set('texts', [...texts, text])
+    })
+  })))
+  const answered: string[] = []
+  const failed: number[] = []
+  const talk = new AbortController()
+  const talking = servers.map(async ({ url }, server) => {
+    for (let n = 0; !talk.signal.aborted; n++) {
+      const text = `${server}-${n}`
+      const { status } = await post(url, message({ text }))
+      if (status === 200) answered.push(text)
+      else failed.push(status)
+    }
+  })
+  const admin = () => new Redis(redis.url)
+  await wait(300)
+  const client = admin()
+  await client.call('CLIENT', 'PAUSE', '500', 'ALL')
+  client.disconnect()
+  await wait(1000)
+  await redis.stop()
+  await wait(500)
+  await redis.start()
+  await wait(1000)
+  talk.abort()
+  await Promise.all(talking)
+  const after = admin()
+  t.teardown(() => after.disconnect())
+  const { texts } = JSON.parse(await after.get('botas:test/bot/conversations/conversation-1') ?? '{}') as { texts: string[] }
+  t.strictSame(answered.filter((text) => !texts.includes(text)), [])
+  t.equal(new Set(texts).size, texts.length, 'none is there twice')
+  t.ok(answered.length > 50, `${answered.length} answered`)
+  t.comment(`${answered.length} answered, ${failed.length} failed`)
+})
+
+t.test('FLUSHALL in the middle: turns go on, merged and counted', async (t) => {
+  const { url } = await startRedis(t)
+  const { client, stored } = await clientOf(t, url)
+  const { app, url: bot } = await buildFastify(t, { storage: url, flush: 'onSend', concurrency: 'queue' }, (app) => {
+    app.post('/', async ({ state: { conversation } }) => {
+      await client.flushall()
+      conversation.set('n', 1)
+    })
+  })
+  t.equal((await post(bot, message())).status, 200)
+  t.equal(app.botasState.stats.leasesLost, 1)
+  t.strictSame(await stored('botas:test/bot/conversations/conversation-1'), { n: 1 })
+})
