@@ -21,7 +21,8 @@ const messageSchema = {
 /** A bot that streams what a language model answers, and keeps the history of each conversation. */
 export async function buildChatBot (storage: Storage | string): Promise<FastifyInstance> {
   const app = Fastify({ logger: { level: 'warn' } })
-  await app.register(botasState, { storage })
+  // One question at a time: the model sees all that was said before.
+  await app.register(botasState, { storage, concurrency: 'queue' })
 
   app.post<{ Body: { type: string, text: string } }>('/api/messages', { schema: { body: messageSchema } }, async (request, reply) => {
     const { type, text } = request.body

@@ -4,16 +4,12 @@ import { type Message, type Update, identify, isFromTelegram, messageOf, sendMes
 
 declare module 'fastify-botas-state' {
   interface ConversationState {
-    recentUpdates: number[]
     messageCount: number
   }
   interface UserState {
     name: string
   }
 }
-
-/** How many updates of a chat are remembered, to know those that are delivered twice. */
-const MAX_RECENT = 20
 
 /**
  * A bot behind a webhook of Telegram's: it counts the messages of a chat, and knows people by the name they want.
@@ -26,22 +22,16 @@ export async function buildGreeterBot (storage: Storage | string, secret?: strin
   app.addHook('onRequest', async (request, reply) => {
     if (secret !== undefined && !isFromTelegram(request, secret)) return reply.code(401).send({ error: 'wrong secret' })
   })
-  // Saved before the reply leaves: where that fails Telegram gets a 500, and delivers the update again.
-  await app.register(botasState, { storage, identify, flush: 'onSend' })
+  // Telegram delivers an update once more when it is not sure that it arrived. With `once` the state is saved before the reply
+  // leaves: where that fails Telegram gets a 500, and the update is handled when it comes again.
+  await app.register(botasState, { storage, identify, once: true, concurrency: 'queue' })
 
   app.post<{ Body: Update }>('/telegram', { schema: { body: updateSchema } }, async ({ body: update, state }) => {
     const message = messageOf(update)
-    if (message === undefined || wasSeen(update, state)) return {}
+    if (message === undefined) return {}
     return sendMessage(message, answer(message, state))
   })
   return app
-}
-
-/** Telegram delivers an update once more when it is not sure that it arrived. */
-function wasSeen ({ update_id: id }: Update, { conversation }: TurnState): boolean {
-  if (conversation.get('recentUpdates')?.includes(id)) return true
-  conversation.update('recentUpdates', (ids = []) => [...ids, id].slice(-MAX_RECENT))
-  return false
 }
 
 function answer ({ from, text = '' }: Message, { conversation, user }: TurnState): string {

@@ -40,13 +40,16 @@ export function messageOf ({ message, channel_post: post }: Partial<Update>): Me
 
 /** Whose turn an update is: a group chat is one conversation of several users. Asked before the schema has checked the body. */
 export function identify (request: FastifyRequest): TurnIdentity | undefined {
-  const message = messageOf((request.body ?? {}) as Partial<Update>)
+  const update = (request.body ?? {}) as Partial<Update>
+  const message = messageOf(update)
+  const { update_id: updateId } = update
   if (typeof message?.chat?.id !== 'number') return undefined
   return {
     channelId: 'telegram',
     botId: 'greeter',
     conversationId: String(message.chat.id),
-    userId: message.from?.id?.toString()
+    userId: message.from?.id?.toString(),
+    activityId: updateId?.toString()
   }
 }
 

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { type BotProcess, startExample } from '../helpers/bot-process.js'
+import { startRedis } from '../helpers/redis-server.js'
 
 const WEBHOOK_BOT = 'webhook/main.js'
 const ADA = { id: 7, is_bot: false, first_name: 'Ada' }
@@ -51,12 +52,26 @@ t.test('an update that is delivered twice is answered once, also after a restart
   const directory = t.testdir({})
   const bot = await startExample(t, WEBHOOK_BOT, directory)
   const once = update(-100, ADA, 'Hi')
-  t.match(await deliver(bot, once), { status: 200, body: { method: 'sendMessage' } })
-  t.strictSame(await deliver(bot, once), { status: 200, body: {} })
+  const first = await deliver(bot, once)
+  t.match(first, { status: 200, body: { method: 'sendMessage', text: /message #1/ } })
+  t.strictSame(await deliver(bot, once), first)
   t.equal(await bot.stop(), 0)
   const restarted = await startExample(t, WEBHOOK_BOT, directory)
-  t.strictSame(await deliver(restarted, once), { status: 200, body: {} })
+  t.strictSame(await deliver(restarted, once), first)
   t.match(await deliver(restarted, update(-100, ADA, 'Hi')), { body: { text: /message #2/ } })
+})
+
+t.test('of 50 updates that are delivered twice at once, to two replicas on Redis, none is counted twice', async (t) => {
+  const { url } = await startRedis(t)
+  const replicas = await Promise.all([1, 2].map(() => startExample(t, WEBHOOK_BOT, t.testdir({}), { STATE_STORAGE: url })))
+  const updates = Array.from({ length: 50 }, () => update(-100, ADA, 'Hi'))
+  const texts = await Promise.all(updates.map(async (update) => {
+    const [one, other] = await Promise.all(replicas.map((replica) => deliver(replica, update)))
+    t.strictSame(one, other)
+    return one?.body.text
+  }))
+  t.equal(new Set(texts).size, 50)
+  t.match(await deliver(replicas[0] as typeof replicas[0] & {}, update(-100, ADA, 'Hi')), { body: { text: /message #51/ } })
 })
 
 t.test('an update that is no message is no turn', async (t) => {

@@ -7,6 +7,7 @@ import { RedisStorage } from '../../../../lib/storage/redis/redis-storage.js'
 import { message } from '../../../helpers/activities.js'
 import { buildFastify, post, settled } from '../../../helpers/build-fastify.js'
 import { connect, openers } from '../../../helpers/cluster-storages.js'
+import { deliverThreeTimes } from '../../../helpers/deliveries.js'
 import { startProcess } from '../../../helpers/node-process.js'
 import { type ClusterNode, prepareCluster, startCluster } from '../../../helpers/redis-cluster.js'
 import { storageSuite } from '../../../helpers/storage-suite.js'
@@ -43,6 +44,38 @@ t.test('on a Cluster', { jobs: openers.length }, async (t) => {
     for (const command of ['client', 'cluster', 'config', 'hello', 'info', 'ping', 'psync', 'quit', 'readonly', 'replconf', 'script']) commands.delete(command)
     t.strictSame([...commands].sort(), ['eval', 'evalsha', 'get', 'set'], 'the last one within the script')
   })
+})
+
+t.test('turns of one conversation take their places on a Cluster, where conversation and user are on different nodes', async (t) => {
+  for (const concurrency of ['queue', 'reject', 'replace'] as const) {
+    await cluster.empty()
+    const servers = await Promise.all([1, 2].map(() => buildFastify(t, { storage: cluster.url, flush: 'onSend', concurrency: { strategy: concurrency, lease: 1000 } }, (app) => {
+      app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation, user } }) => {
+        const before = conversation.get<string[]>('texts') ?? []
+        const ofUser = user.get<string[]>('texts') ?? []
+        await wait(50)
+        conversation.set('texts', [...before, text])
+        user.set('texts', [...ofUser, text])
+      })
+    })))
+    const replies = await Promise.all(Array.from({ length: 6 }, async (_, n) => {
+      await wait(10 * n)
+      return (await post((servers[n % 2] as typeof servers[0] & {}).url, message({ text: String(n), user: 'user-7' }))).status
+    }))
+    const expected = { queue: [200, 200, 200, 200, 200, 200], reject: [200, 409, 409, 409, 409, 409], replace: [409, 409, 409, 409, 409, 200] }[concurrency]
+    t.strictSame(replies, expected, concurrency)
+    const { app } = servers[0] as typeof servers[0] & {}
+    const stored = await app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'conversation-1', userId: 'user-7' },
+      ({ conversation, user }) => [conversation.get<string[]>('texts'), user.get<string[]>('texts')])
+    const saved = { queue: ['0', '1', '2', '3', '4', '5'], reject: ['0'], replace: ['5'] }[concurrency]
+    t.strictSame(stored.map((texts) => texts?.toSorted()), [saved, saved], concurrency)
+  }
+})
+
+t.test('activities that are delivered three times are handled once on a Cluster', async (t) => {
+  await cluster.empty()
+  await deliverThreeTimes(t, { storage: cluster.url, processes: 2, activities: 40, kills: 3, concurrency: 'queue' },
+    async (key) => JSON.parse(await connect(t, cluster).get(`botas:${key}`) ?? '{}'))
 })
 
 function sum (numbers: number[]): number {
