@@ -1,3 +1,5 @@
+import type { RedisClient } from './client.js'
+
 /**
  * The key of what stands beside a document: `<keyPrefix>~<kind>:{<key of the document>}<rest>`. It lies in the slot of the
  * document, for a key without braces hashes as a whole, and one with a hash tag by that:
@@ -11,6 +13,17 @@ export function companionKey (kind: string, keyPrefix: string, documentKey: stri
   return tag === undefined
     ? `${keyPrefix}~${kind}:{${hashed}}${rest}`
     : `${keyPrefix}~${kind}:{${tag}}${documentKey}${rest}`
+}
+
+/** Whether a prefix leads every key elsewhere than the hash tag that comes after it. */
+export function hidesHashTags (prefix: string): boolean {
+  return prefix.includes('{') && hashTagOf(prefix) === undefined
+}
+
+/** What a client puts before every key by itself. */
+export function clientPrefixOf (client: RedisClient): string {
+  const { keyPrefix, redisOptions } = client.options as { keyPrefix?: string, redisOptions?: { keyPrefix?: string } }
+  return keyPrefix ?? redisOptions?.keyPrefix ?? ''
 }
 
 /** What a Cluster hashes in place of a key: what is between its first `{` and the next `}`, unless that is nothing. */

@@ -7,7 +7,7 @@ import {
 } from '../document-store.js'
 import type { StorageCall } from '../storage.js'
 import type { RedisClient } from './client.js'
-import { companionKey } from './companion-key.js'
+import { clientPrefixOf, companionKey } from './companion-key.js'
 import { type RedisConnection, connectionOf } from './connection.js'
 import { isCrossSlot, isWrongType } from './errors.js'
 import { type HoldKeys, enter, leave, renew } from './hold-scripts.js'
@@ -190,12 +190,6 @@ function markOnly ({ hold, reply }: TurnEnd, key: string): TurnEnd | undefined {
   const { activity } = hold
   if (reply === undefined || activity === undefined) return undefined
   return { hold: { ...hold, key, place: undefined, activity: { ...activity, id: `${hold.key}:${activity.id}` } }, reply: '', leaves: false }
-}
-
-/** What a client puts before every key by itself. */
-function clientPrefixOf (client: RedisClient): string {
-  const { keyPrefix, redisOptions } = client.options as { keyPrefix?: string, redisOptions?: { keyPrefix?: string } }
-  return keyPrefix ?? redisOptions?.keyPrefix ?? ''
 }
 
 function documentsOf (contents: ScriptReply[], keys: string[]): Array<TextDocument | undefined> {

@@ -3,6 +3,7 @@ import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { describeType } from '../../document/describe-type.js'
 import { assertKnownOptions, assertWholeNumber, invalidOption } from '../option-checks.js'
+import { clientPrefixOf, hidesHashTags } from './companion-key.js'
 import { provideDocumentStore } from '../document-store.js'
 import type { Expiry } from '../expiry.js'
 import { type RedisClient, assertClient, openClient } from './client.js'
@@ -50,6 +51,9 @@ export class RedisStorage implements Storage {
     this.#isOwn = typeof connection === 'string'
     if (typeof connection !== 'string') assertClient(connection)
     this.#client = typeof connection === 'string' ? openClient(connection) : connection
+    if (this.#client.isCluster && hidesHashTags(clientPrefixOf(this.#client) + keyPrefix)) {
+      throw invalidOption('keyPrefix', 'without braces on a Cluster, or with a complete hash tag such as "{bot}:"', 'one with a single brace, or an empty tag')
+    }
     this.#connection = connectionOf(this.#client)
     this.#documents = new RedisDocuments(this.#client, this.#prefix, this.#ttl)
   }
