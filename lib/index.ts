@@ -8,7 +8,7 @@ export { activityIdentity } from './fastify/activity.js'
 export { type TurnIdentity, conversationKey, userKey } from './turn/identity.js'
 export type { ChangeDocument, StateDocument } from './document/document.js'
 export type { BotasStateStats, PlaceEvent, StateEvent } from './turn/telemetry.js'
-export type { OutageObserver, Storage, StorageCall } from './storage/storage.js'
+export type { Commit, CommitOutcome, OutageObserver, Storage, StorageCall } from './storage/storage.js'
 export { MemoryStorage, type MemoryStorageOptions } from './storage/memory/memory-storage.js'
 export { FileStorage, type FileStorageOptions } from './storage/file/file-storage.js'
 /**

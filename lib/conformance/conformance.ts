@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import type { Storage } from '../storage/storage.js'
+import { commitChecks, fencedCommitChecks, type CommittingStorage } from './commit-checks.js'
 import { documentChecks } from './document-checks.js'
 import { expiringUpdateChecks, expiryChecks } from './expiry-checks.js'
+import { leaseChecks, type LeasingStorage } from './lease-checks.js'
 import type { StorageCheck, UpdatingStorage } from './storage-check.js'
 import { updateChecks } from './update-checks.js'
 
@@ -21,6 +23,10 @@ export interface StorageFeatures {
   update?: boolean
   /** Whether it forgets documents `ttl` seconds after their last save. Default `false`. */
   ttl?: boolean
+  /** Whether it has `lease`. Default `false`. */
+  lease?: boolean
+  /** Whether it has `commit` and `recall`. Default `false`. */
+  once?: boolean
 }
 
 /**
@@ -34,15 +40,18 @@ export interface StorageFeatures {
  *
  * @param test of any framework that takes a title and an async function
  * @param open is called once a test
- * @param features that the storage offers; by default `update`, and no `ttl`
+ * @param features that the storage offers; by default `update`, and nothing else
  */
 export function conformance (test: DeclareTest, open: OpenStorage, features: StorageFeatures = {}): void {
-  const { update = true, ttl = false } = features
+  const { update = true, ttl = false, lease = false, once = false } = features
   declare(test, documentChecks, open, {})
   const openUpdating = async (options: { ttl?: number }): Promise<UpdatingStorage> => assertUpdating(await open(options))
   if (update) declare(test, updateChecks, openUpdating, {})
   if (ttl) declare(test, expiryChecks, open, { ttl: 2 })
   if (ttl && update) declare(test, expiringUpdateChecks, openUpdating, { ttl: 2 })
+  if (lease) declare(test, leaseChecks, async (options) => await open(options) as LeasingStorage, {})
+  if (once) declare(test, commitChecks, async (options) => await open(options) as CommittingStorage, {})
+  if (lease && once) declare(test, fencedCommitChecks, async (options) => await open(options) as CommittingStorage & LeasingStorage, {})
 }
 
 function declare<S extends Storage> (

@@ -1,5 +1,5 @@
 import type { Document, EditDocument } from '../document/document.js'
-import { ObjectDocument } from '../document/object-document.js'
+import { foreignStore } from './foreign-store.js'
 import type { Storage, StorageCall } from './storage.js'
 
 /** What a turn makes of one document. */
@@ -60,6 +60,8 @@ export type Entry =
 export interface Holds {
   /** Whether other processes see it. Otherwise the turns of this process wait for each other before they ask. */
   readonly isShared: boolean
+  /** Whether an activity can be remembered together with the documents. */
+  readonly remembers: boolean
   /**
    * Takes the activity and the place of a turn, and loads documents.
    *
@@ -95,7 +97,7 @@ interface Provided<S extends Storage = Storage> {
   open: (storage: S) => DocumentStore
 }
 
-const METHODS = ['read', 'write', 'delete', 'update'] as const
+const METHODS = ['read', 'write', 'delete', 'update', 'lease', 'commit', 'recall'] as const
 
 /** Says how turns ask the storages of a class of this package. */
 export function provideDocumentStore<S extends Storage> (prototype: S, open: (storage: S) => DocumentStore): void {
@@ -132,53 +134,4 @@ export async function readApart<D extends Document> (
     const document = corrupted(error, first)
     return others.length === 0 ? [document] : (await Promise.all(keys.map((key) => readApart([key], read, corrupted)))).flat()
   }
-}
-
-/** A storage that knows no more than its public contract. */
-function foreignStore (storage: Storage): DocumentStore {
-  return {
-    load: (keys, call) => readDocuments(storage, keys, call),
-    save: (changes, call) => storage.update === undefined
-      ? replaceAll(storage, changes, call)
-      : saveEach(changes, async (change) => {
-        const { key, edit } = change
-        const loaded = change.loaded as ObjectDocument | undefined
-        // Only a turn that cleared it has a change of a corrupt document, and no use for what is in it.
-        if (loaded?.isCorrupt === true) return replaceAll(storage, [change], call)
-        await storage.update?.(key, (current) => editObject(edit, current == null ? undefined : new ObjectDocument(current, key)), loaded?.object, call)
-      })
-  }
-}
-
-/** The documents that a storage reads by its public method. */
-function readDocuments (storage: Storage, keys: string[], call: StorageCall): Promise<Array<ObjectDocument | undefined>> {
-  return readApart(keys, async (keys) => {
-    const found = await storage.read([...keys], call)
-    return keys.map((key) => Object.hasOwn(found, key) && found[key] !== undefined ? new ObjectDocument(found[key], key) : undefined)
-  }, (error, key) => {
-    if ((error as { code?: unknown }).code !== 'FST_BOTAS_STATE_CORRUPT_DOCUMENT') throw error
-    return new ObjectDocument(error, key)
-  })
-}
-
-function editObject (edit: EditDocument, document: ObjectDocument | undefined): Record<string, unknown> | undefined {
-  return ObjectDocument.edited(document, edit(document))
-}
-
-/** Replaces whole documents by what the turn made of those it was loaded with: the last write wins. */
-async function replaceAll (storage: Storage, changes: DocumentChange[], call: StorageCall): Promise<'saved'> {
-  const edited = changes.map(({ key, edit, loaded }) => [key, editObject(edit, loaded as ObjectDocument | undefined)] as const)
-  const written = edited.filter(([, document]) => document !== undefined)
-  const deleted = edited.filter(([, document]) => document === undefined).map(([key]) => key)
-  const note = (keys: readonly string[]): void => { for (const change of changes) if (keys.includes(change.key)) change.isSaved = true }
-  if (written.length > 0) {
-    await storage.write(Object.fromEntries(written), call)
-    note(written.map(([key]) => key))
-  }
-  if (deleted.length > 0) {
-    call.signal.throwIfAborted()
-    await storage.delete(deleted, call)
-    note(deleted)
-  }
-  return 'saved'
 }

@@ -10,6 +10,19 @@ export interface StorageCall {
   retrying(): void
 }
 
+/** What is saved in one step. */
+export interface Commit {
+  /** As for `update`, each of another document. */
+  readonly changes: ReadonlyArray<{ readonly key: string, readonly change: ChangeDocument, readonly loaded?: StateDocument | undefined }>
+  /** Refuse it where this holder has not got this lease. */
+  readonly lease?: { readonly name: string, readonly holder: string }
+  /** Keep this text under this name for so many seconds; refuse all where there is one already. */
+  readonly record?: { readonly name: string, readonly text: string, readonly seconds: number }
+}
+
+/** `'lost'`: refused, for somebody else has the lease; `'recorded'`: refused, for there is such a record already. */
+export type CommitOutcome = 'committed' | 'lost' | 'recorded'
+
 /** Is told of outages. */
 export interface OutageObserver {
   /** An outage has begun, or has one more reason by now. `reason` is free of credentials and of what is stored. */
@@ -45,6 +58,27 @@ export interface Storage {
    *   without reading again
    */
   update?(key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void>
+
+  /**
+   * Takes a lease, renews it, or gives it back. With it turns of one conversation wait for each other over processes, see the option
+   * `concurrency`.
+   *
+   * @param name of the lease; it contains ids
+   * @param holder gets it where nobody else has it, or has it already
+   * @param milliseconds after which it ends by itself, from now, by the clock of the storage; 0 gives back what this holder has
+   * @param instead the holder from whom it may be taken
+   * @returns who has it now; `undefined` for nobody
+   */
+  lease?(name: string, holder: string, milliseconds: number, instead?: string, call?: StorageCall): Promise<string | undefined>
+
+  /**
+   * Saves several documents, and a record, in one step: all or none. With it, and with `recall`, an activity can be handled once, see the
+   * option `once`. An error of a `change` is passed on with nothing stored.
+   */
+  commit?(commit: Commit, call?: StorageCall): Promise<CommitOutcome>
+
+  /** The text of a record, `undefined` where there is none, or where its time has passed. */
+  recall?(name: string, call?: StorageCall): Promise<string | undefined>
 
   /**
    * Reports outages, a current one included.

@@ -229,5 +229,6 @@ export class Turns {
 
 function cannotRemember ({ constructor }: Storage): Error {
   return new FST_BOTAS_STATE_INVALID_OPTION('the option "once" needs a storage that stores documents and the mark of an activity in ' +
-    `one step: MemoryStorage, FileStorage or RedisStorage, and no class that overrides their methods; ${constructor.name} cannot`)
+    'one step: MemoryStorage, FileStorage or RedisStorage, but no class that overrides their methods, or one that has "commit" and ' +
+    `"recall"; ${constructor.name} has not`)
 }

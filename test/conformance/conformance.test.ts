@@ -4,6 +4,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { type StorageFeatures, type OpenStorage, conformance } from '../../lib/conformance/conformance.js'
 import { MemoryStorage, type StateDocument, type Storage } from '../../lib/index.js'
+import { LeasingStorage } from '../helpers/leasing-storage.js'
 import { shellEnvironment } from '../helpers/node-process.js'
 
 const suite = fileURLToPath(new URL('../processes/storage-of-an-author.js', import.meta.url))
@@ -143,6 +144,57 @@ t.test('a storage that forgets nothing, or too soon, does not keep a time to liv
     'an update removes nothing where the document has expired'
   ])
   t.strictSame(await broken(plainStorage, { update: false, ttl: true }), ['a document is forgotten when its time to live has passed since the last save'])
+})
+
+const ALL = { lease: true, once: true }
+
+t.test('a storage with leases, commits and records conforms', async (t) => {
+  t.strictSame(await broken(() => new LeasingStorage(), ALL), [])
+})
+
+t.test('a storage whose leases, commits or records are not what they should be does not conform', async (t) => {
+  const faulty: Array<[title: string, make: () => Storage]> = [
+    ['gives a lease to everybody', () => butWith(new LeasingStorage(), { lease: async (_name, holder) => holder })],
+    ['gives no lease back', () => {
+      const storage = new LeasingStorage()
+      return butWith(storage, { lease: (name, holder, milliseconds, instead) => storage.lease(name, holder, milliseconds || 60_000, instead) })
+    }],
+    ['keeps a lease for ever', () => {
+      const storage = new LeasingStorage()
+      return butWith(storage, { lease: (name, holder, milliseconds, instead) => storage.lease(name, holder, milliseconds && 10_000, instead) })
+    }],
+    ['keeps a lease as a document', () => {
+      const storage = new LeasingStorage()
+      return butWith(storage, {
+        async lease (name, holder, milliseconds, instead) {
+          await storage.write({ [name]: {} })
+          return storage.lease(name, holder, milliseconds, instead)
+        }
+      })
+    }],
+    ['does not look at the lease', () => {
+      const storage = new LeasingStorage()
+      return butWith(storage, { commit: ({ lease, ...commit }) => storage.commit(commit) })
+    }],
+    ['keeps no record', () => {
+      const storage = new LeasingStorage()
+      return butWith(storage, { commit: ({ record, ...commit }) => storage.commit(commit) })
+    }],
+    ['keeps a record for ever', () => {
+      const storage = new LeasingStorage()
+      return butWith(storage, { commit: ({ record, ...commit }) => storage.commit(record === undefined ? commit : { ...commit, record: { ...record, seconds: 100 } }) })
+    }],
+    ['saves one by one', () => {
+      const storage = new LeasingStorage()
+      return butWith(storage, {
+        async commit ({ changes, ...commit }) {
+          for (const change of changes) await storage.commit({ changes: [change] })
+          return storage.commit({ changes: [], ...commit })
+        }
+      })
+    }]
+  ]
+  for (const [title, make] of faulty) t.not((await broken(make, ALL)).length, 0, title)
 })
 
 t.test('the author of a storage runs the suite with node:test', async (t) => {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { FileStorage, MemoryStorage, type Storage } from '../../lib/index.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
+import { LeasesOnly, LeasingStorage, newServer } from './leasing-storage.js'
 import { startRedis } from './redis-server.js'
 import { slowStorage } from './slow-storage.js'
 
@@ -14,6 +15,14 @@ type Open = () => Storage
 export const overlapStorages: Record<string, (t: Test) => Promise<Open>> = {
   memory: async () => once(new MemoryStorage()),
   'a storage of somebody\'s that takes its time': async () => once(slowStorage(3)),
+  'a storage of somebody\'s with leases': async () => {
+    const server = newServer()
+    return () => new LeasesOnly(server)
+  },
+  'a storage of somebody\'s with leases and commits': async () => {
+    const server = newServer()
+    return () => new LeasingStorage(server)
+  },
   files: async (t) => once(new FileStorage(directoryOf(t))),
   Redis: async (t) => {
     const { url } = await startRedis(t)
@@ -22,8 +31,8 @@ export const overlapStorages: Record<string, (t: Test) => Promise<Open>> = {
 }
 
 /** Those by which an activity can be handled once. */
-const { memory, files, Redis } = overlapStorages as Record<string, (t: Test) => Promise<Open>>
-export const onceStorages = { memory, files, Redis } as Record<string, (t: Test) => Promise<Open>>
+const NEVER = ['a storage of somebody\'s that takes its time', 'a storage of somebody\'s with leases']
+export const onceStorages = Object.fromEntries(Object.entries(overlapStorages).filter(([name]) => !NEVER.includes(name)))
 
 function once (storage: Storage): Open {
   return () => storage

@@ -63,7 +63,8 @@ t.test('an update that is delivered twice is answered once, also after a restart
 
 t.test('of 50 updates that are delivered twice at once, to two replicas on Redis, none is counted twice', async (t) => {
   const { url } = await startRedis(t)
-  const replicas = await Promise.all([1, 2].map(() => startExample(t, WEBHOOK_BOT, t.testdir({}), { STATE_STORAGE: url })))
+  const directory = t.testdir({})
+  const replicas = await Promise.all([1, 2].map(() => startExample(t, WEBHOOK_BOT, directory, { STATE_STORAGE: url })))
   const updates = Array.from({ length: 50 }, () => update(-100, ADA, 'Hi'))
   const texts = await Promise.all(updates.map(async (update) => {
     const [one, other] = await Promise.all(replicas.map((replica) => deliver(replica, update)))

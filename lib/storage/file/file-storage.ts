@@ -149,6 +149,7 @@ export class FileStorage implements Storage {
 
   readonly #holds: Holds = {
     isShared: false,
+    remembers: true,
     enter: async (hold, _isWaiting, keys) => {
       const reply = hold.activity && await keptReply(await this.#use(), hold)
       return reply === undefined ? { outcome: 'entered', documents: await this.#readDocuments(keys) } : { outcome: 'done', reply }

@@ -142,6 +142,7 @@ export class RedisDocuments implements DocumentStore {
 
   readonly holds: Holds = {
     isShared: true,
+    remembers: true,
     enter: (hold, isWaiting, keys, call) => this.#enter(hold, isWaiting, keys, call),
     renew: (hold) => this.#connection.send(() => renew(this.#client, hold, this.#keysOf(hold))),
     leave: (hold, call) => this.#connection.send(() => leave(this.#client, hold, this.#keysOf(hold)), call)

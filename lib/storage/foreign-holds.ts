@@ -1,0 +1,103 @@
+import type { Document } from '../document/document.js'
+import type { Entry, Hold, Holds, SaveOutcome, TurnEnd } from './document-store.js'
+import type { Commit, Storage, StorageCall } from './storage.js'
+
+/** Ends the names of holders that a later turn may replace. */
+const REPLACEABLE = '~'
+
+/** What a storage holds for turns that has the methods `lease`, or `commit` and `recall`; nothing where it has neither. */
+export function foreignHolds (
+  storage: Storage, load: (keys: string[], call: StorageCall) => Promise<Array<Document | undefined>>
+): Holds | undefined {
+  if (storage.lease === undefined && storage.commit === undefined) return undefined
+  return {
+    isShared: storage.lease !== undefined,
+    remembers: storage.commit !== undefined && storage.recall !== undefined,
+    enter: async (hold, _isWaiting, keys, call) =>
+      await claimed(storage, hold, call) ?? await placed(storage, hold, call) ?? { outcome: 'entered', documents: await load(keys, call) },
+    async renew (hold) {
+      if (hold.activity !== undefined) await storage.lease?.(activityName(hold), hold.holder, hold.lease)
+      return hold.place === undefined || await holdsPlace(storage, hold)
+    },
+    async leave (hold, call) {
+      if (hold.place !== undefined) await storage.lease?.(placeName(hold), holderOf(hold), 0, undefined, call)
+      if (hold.activity !== undefined) await storage.lease?.(activityName(hold), hold.holder, 0, undefined, call)
+    }
+  }
+}
+
+/** @returns why the activity is not this turn's to handle */
+async function claimed (storage: Storage, hold: Hold, call: StorageCall): Promise<Entry | undefined> {
+  if (hold.activity === undefined) return undefined
+  const reply = await storage.recall?.(activityName(hold), call)
+  if (reply !== undefined) return { outcome: 'done', reply }
+  let holder = await storage.lease?.(activityName(hold), hold.holder, hold.lease, undefined, call)
+  if (isOfThisProcess(holder, hold)) holder = await storage.lease?.(activityName(hold), hold.holder, hold.lease, holder, call)
+  return holder === undefined || holder === hold.holder ? undefined : { outcome: 'running' }
+}
+
+/** @returns why the place is not this turn's */
+async function placed (storage: Storage, hold: Hold, call: StorageCall): Promise<Entry | undefined> {
+  if (hold.place === undefined || storage.lease === undefined) return undefined
+  const { strategy } = hold.place
+  let holder = await storage.lease(placeName(hold), holderOf(hold), hold.lease, undefined, call)
+  const mayTake = isOfThisProcess(holder, hold) || (strategy === 'replace' && holder?.endsWith(REPLACEABLE) === true)
+  if (holder !== holderOf(hold) && mayTake) holder = await storage.lease(placeName(hold), holderOf(hold), hold.lease, holder, call)
+  if (holder === holderOf(hold)) return undefined
+  return { outcome: strategy === 'reject' ? 'taken' : 'waiting' }
+}
+
+/** The turns of this process have waited for each other before: what another one of them holds it did not give back. */
+function isOfThisProcess (holder: string | undefined, hold: Hold): boolean {
+  return holder !== undefined && holder !== holderOf(hold) && holder !== hold.holder && holder.startsWith(hold.origin)
+}
+
+/** Saves documents, then lets go of what is held. The storage does not compare the two: it is asked before. */
+export async function saveHeld (
+  storage: Storage, end: TurnEnd | undefined, call: StorageCall, save: () => Promise<'saved'>
+): Promise<SaveOutcome> {
+  if (end?.hold.place === undefined) return save()
+  const isHeld = await holdsPlace(storage, end.hold, call)
+  if (!isHeld && end.hold.place.isReplaceable) return 'replaced'
+  await save()
+  if (end.leaves) await storage.lease?.(placeName(end.hold), holderOf(end.hold), 0, undefined, call)
+  return isHeld ? 'saved' : 'overlapped'
+}
+
+/** Saves documents and the reply to an activity in one step, which is refused where the place was lost; then lets go. */
+export async function commitHeld (
+  storage: Storage, changes: Commit['changes'], call: StorageCall, end: TurnEnd | undefined
+): Promise<SaveOutcome> {
+  const { commit, lease } = storage as Storage & Required<Pick<Storage, 'commit'>>
+  const isPlaced = end?.hold.place !== undefined && lease !== undefined
+  const record = end?.reply === undefined
+    ? {}
+    : { record: { name: activityName(end.hold), text: end.reply, seconds: end.hold.activity?.ttl as number } }
+  const fence = isPlaced ? { lease: { name: placeName(end.hold), holder: holderOf(end.hold) } } : {}
+  let outcome = await commit.call(storage, { changes, ...record, ...fence }, call)
+  let isOverlapped = false
+  if (outcome === 'lost' && end?.hold.place?.isReplaceable !== true) {
+    isOverlapped = true
+    outcome = await commit.call(storage, { changes, ...record }, call)
+  }
+  if (outcome !== 'committed') return outcome === 'lost' ? 'replaced' : 'handled'
+  if (isPlaced && end.leaves) await lease.call(storage, placeName(end.hold), holderOf(end.hold), 0, undefined, call)
+  return isOverlapped ? 'overlapped' : 'saved'
+}
+
+async function holdsPlace (storage: Storage, hold: Hold, call?: StorageCall): Promise<boolean> {
+  if (storage.lease === undefined) return true
+  return await storage.lease(placeName(hold), holderOf(hold), hold.lease, undefined, call) === holderOf(hold)
+}
+
+function holderOf ({ holder, place }: Hold): string {
+  return place?.isReplaceable === true ? holder + REPLACEABLE : holder
+}
+
+function placeName ({ key }: Hold): string {
+  return `place:${key}`
+}
+
+function activityName ({ key, activity }: Hold): string {
+  return `activity:${key}:${activity?.id}`
+}
