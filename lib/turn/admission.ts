@@ -206,9 +206,10 @@ export class Admission implements LineMember, WaitingTurn {
     await this.#first(maxWait, LATE, () => places.isFirst(this.#key, this))
   }
 
-  /** Asks the storage. */
+  /** Asks the storage. A turn that was refused meanwhile asks no more: it would take the place from the one that replaced it. */
   async #ask (hold: Hold, isWaiting: boolean, { keys, operation }: Loading): Promise<Entry> {
     const { store } = this.#context
+    if (this.#refusal !== undefined) throw this.#refusal
     const load = operation()
     const wasHolding = this.#isHolding
     this.#isHolding = store.holds !== undefined
@@ -307,12 +308,13 @@ export class Admission implements LineMember, WaitingTurn {
     const hold = this.#isReplaced ? this.#claim : this.#hold
     const isKept = hold.activity !== undefined
     if (!isKept && hold.place === undefined) return undefined
-    return { hold, reply: isKept ? reply : undefined, leaves: this.#takesPlace && this.#sharing.size === 1 }
+    const leaves = hold.place !== undefined && this.#takesPlace && this.#sharing.size === 1
+    return { hold, reply: isKept ? reply : undefined, leaves }
   }
 
   /** What was held was let go together with the save. */
-  saved ({ leaves, hold }: TurnEnd): void {
-    this.#isHolding = !leaves && hold.place !== undefined && this.#takesPlace
+  saved ({ leaves }: TurnEnd): void {
+    this.#isHolding = !leaves && this.#takesPlace
   }
 
   /** The turn is over. Its place is left when all turns that share it are over. */
@@ -323,7 +325,7 @@ export class Admission implements LineMember, WaitingTurn {
     const { store: { holds }, lines } = this.#context
     this.#state = 'left'
     clearInterval(this.#renewing)
-    const hold = this.#takesPlace && !this.#isReplaced ? this.#hold : this.#claim
+    const hold = this.#takesPlace ? this.#hold : this.#claim
     if (this.#isHolding && (hold.place ?? hold.activity) !== undefined) {
       holds?.leave(hold, { signal: AbortSignal.timeout(hold.lease), retrying () {} }).catch(() => {})
     }
