@@ -23,6 +23,8 @@ export const comparisons = [
   { title: 'history of 50 KB, memory', against: 'by hand', target: '0.95', ours: turns('memory history'), theirs: turns('memory history by hand') },
   { title: 'history of 50 KB, files', against: 'by hand', target: '0.95', ours: turns('file history'), theirs: turns('file history by hand') },
   { title: 'history beside 200 KB untouched, Redis', against: 'by hand with ioredis', target: '1.3', ours: turns('redis history beside members'), theirs: turns('redis history beside members by hand') },
+  { title: 'counter turn, Redis, `concurrency: \'queue\'`, no overlap', against: 'the same without', target: '0.85', ours: turns('redis counter, queue'), theirs: turns('redis counter') },
+  { title: 'counter turn, Redis, `once`', against: 'the same without, `onSend`', target: '0.85', ours: turns('redis counter, once'), theirs: turns('redis counter, onSend') },
   { title: 'no plugin, but its hooks, empty', against: 'bare Fastify', target: '', ours: turns('empty hooks'), theirs: turns('bare') },
   { title: 'route that is no turn', against: 'bare Fastify', target: '0.98', ours: turns('no turn', () => ({ text: 'How are you?' })), theirs: turns('bare', () => ({ text: 'How are you?' })) },
   { title: 'turn beside an untouched user document of 256 KB, Redis', against: 'the same without the document', target: '', ours: turns('redis conversation counter', (n) => message(n, 'with a large document')), theirs: turns('redis conversation counter', (n) => message(n, 'without any')) },

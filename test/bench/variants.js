@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import Fastify from 'fastify'
-import botasState, { FileStorage, MemoryStorage } from 'fastify-botas-state'
+import botasState, { FileStorage, MemoryStorage, activityIdentity } from 'fastify-botas-state'
 import { RedisStorage } from 'fastify-botas-state/redis'
 import { Redis } from 'ioredis'
 
@@ -45,6 +45,15 @@ async function withPlugin (options, handler) {
   await app.register(botasState, options)
   app.post('/', handler)
   return app
+}
+
+/** The load generator sends the same messages all the time: each gets an id of its own. */
+function numbered () {
+  let activities = 0
+  return ({ body }) => {
+    const identity = activityIdentity(body)
+    return identity && { ...identity, activityId: `${activities++}` }
+  }
 }
 
 function bare () {
@@ -219,6 +228,8 @@ export const variants = {
   'redis counter by hand': ({ REDIS }) => redisByHand(REDIS, 'onResponse'),
   'redis counter, onSend': ({ REDIS }) => withPlugin({ storage: REDIS, flush: 'onSend' }, counter),
   'redis counter by hand, before the reply': ({ REDIS }) => redisByHand(REDIS, 'before'),
+  'redis counter, queue': ({ REDIS }) => withPlugin({ storage: REDIS, concurrency: 'queue' }, counter),
+  'redis counter, once': ({ REDIS }) => withPlugin({ storage: REDIS, once: true, identify: numbered() }, counter),
   'redis conversation counter': async (env) => withPlugin({ storage: await withLargeDocument(env) }, conversationCounter),
   'redis GETs by hand': async (env) => {
     await withLargeDocument(env)
