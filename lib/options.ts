@@ -135,6 +135,7 @@ function checkConcurrency (given: BotasStateOptions['concurrency'] = 'parallel')
   assertMilliseconds('concurrency.maxWait', maxWait)
   if (!Number.isSafeInteger(maxWaiting) || maxWaiting < 0) throw invalid('concurrency.maxWaiting', 'a whole number of turns', maxWaiting)
   assertMilliseconds('concurrency.lease', lease)
+  if (!Number.isInteger(lease)) throw invalid('concurrency.lease', 'a whole number of milliseconds', lease)
   return { strategy, limits: { maxWait, maxWaiting, lease } }
 }
 

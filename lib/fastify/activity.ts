@@ -36,12 +36,14 @@ export function activityIdentity (body: unknown, { botId }: { botId?: string | u
 }
 
 /**
- * The id of an activity, by which it is handled once.
+ * The id of an activity, or of another body that has one, by which it is handled once.
  *
- * @throws FST_BOTAS_STATE_INVALID_ID where it cannot be one
+ * @throws FST_BOTAS_STATE_INVALID_ID where an activity has one that cannot be one
  */
 export function activityId (body: unknown): string | undefined {
-  return optionalId(membersOf(body).id, 'id')
+  const { id, channelId, recipient } = membersOf(body)
+  const isActivity = isObject(recipient) && !isMissing(channelId)
+  return isActivity || typeof id === 'string' ? optionalId(id, 'id') : undefined
 }
 
 /** The fields that a body lacks for a scope, all of them where it is no activity at all. */

@@ -1,14 +1,6 @@
 import type { FastifyReply } from 'fastify'
+import type { KeptReply } from '../turn/kept.js'
 import { isResponse } from './payload.js'
-
-/** A reply as it is kept for the next deliveries of its activity, after all hooks. */
-export interface KeptReply {
-  readonly status: number
-  readonly headers: Record<string, unknown>
-  /** the payload; both are left out where it is empty, streamed or too long */
-  readonly text?: string
-  readonly base64?: string
-}
 
 /** Of one message, or one connection, only: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1 */
 const NOT_KEPT = new Set([
@@ -18,7 +10,7 @@ const NOT_KEPT = new Set([
 const OF_PAYLOAD = /^(content-|etag$|last-modified$|accept-ranges$)/
 
 /**
- * What is kept of a reply.
+ * What is kept of a reply, after all hooks.
  *
  * @param payload as it leaves
  * @param body the same, or, of a `Response`, what was read of it; of what is streamed nothing is kept

@@ -3,7 +3,8 @@ import { FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import type { TurnIdentity } from '../turn/identity.js'
 import type { Terms } from '../turn/overlap/terms.js'
 import type { Turn } from '../turn/turn.js'
-import { type KeptReply, keptReply, replay } from './kept-reply.js'
+import { type KeptReply, replyOf } from '../turn/kept.js'
+import { keptReply, replay } from './kept-reply.js'
 import { type Done, HeldReply, type ReplySnapshot, snapshotOf } from './held-reply.js'
 import { discard, isResponse, isStream, isWebResponse, isWritable, readAtHand, watchStream } from './payload.js'
 import { type ReplyWatcher, isSentOverridden, restoreSent, watchReplies } from './reply-watch.js'
@@ -92,7 +93,7 @@ export class TurnRequest implements ReplyWatcher {
     const kept = await this.turn.load(identity, terms)
     if (kept === undefined) return
     const reply = this.#reply as FastifyReply
-    this.#replay = JSON.parse(kept) as KeptReply
+    this.#replay = replyOf(kept)
     return reply.send(replay(reply, this.#replay))
   }
 
@@ -251,6 +252,7 @@ export class TurnRequest implements ReplyWatcher {
     const { statusCode } = this.#reply as FastifyReply
     if ((this.#status ?? statusCode) >= 500) this.turn.fail()
     else if (this.turn.corruption !== undefined) this.#logUnsaved(this.turn.corruption)
+    if (this.turn.replacement !== undefined) this.#request.log.info({ keys: this.turn.keys }, this.turn.replacement.message)
     this.#endTurn()?.catch((error) => this.#logUnsaved(error))
   }
 
@@ -308,7 +310,7 @@ export class TurnRequest implements ReplyWatcher {
   #keep (reply: FastifyReply, payload: unknown, body = payload): void {
     if (this.turn.admission?.isOnce !== true) return
     this.#isKept = true
-    this.turn.keepReply(JSON.stringify(keptReply(reply, payload, body, this.#options.keepReply)))
+    this.turn.keep(keptReply(reply, payload, body, this.#options.keepReply))
   }
 
   #saveOrWait (held: HeldReply): void {

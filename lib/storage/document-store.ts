@@ -30,8 +30,9 @@ export interface DocumentStore {
 export interface Hold {
   /** of the document that it stands beside */
   readonly key: string
-  /** Names the turn; those of one process and storage begin alike, see `origin`. */
+  /** Names the turn: the origin, and a number that is greater for later turns. */
   readonly holder: string
+  /** Names the process and its storage. */
   readonly origin: string
   /** How long others leave it to the turn, from when it was last renewed, in milliseconds. */
   readonly lease: number
@@ -69,7 +70,7 @@ export interface Holds {
    */
   enter(hold: Hold, isWaiting: boolean, keys: string[], call: StorageCall): Promise<Entry>
   /** Holds it for longer. Resolves to false where the place is not held any more. */
-  renew(hold: Hold): Promise<boolean>
+  renew(hold: Hold, call?: StorageCall): Promise<boolean>
   /** Lets go of place and activity; the activity may be handled again. */
   leave(hold: Hold, call: StorageCall): Promise<void>
 }

@@ -41,15 +41,21 @@ async function placed (storage: Storage, hold: Hold, call: StorageCall): Promise
   if (hold.place === undefined || storage.lease === undefined) return undefined
   const { strategy } = hold.place
   let holder = await storage.lease(placeName(hold), holderOf(hold), hold.lease, undefined, call)
+  const isOfLaterTurn = holder?.startsWith(hold.origin) === true && numberOf(holder, hold.origin) > numberOf(hold.holder, hold.origin)
+  if (isOfLaterTurn) return { outcome: 'replaced' }
   const mayTake = isOfThisProcess(holder, hold) || (strategy === 'replace' && holder?.endsWith(REPLACEABLE) === true)
   if (holder !== holderOf(hold) && mayTake) holder = await storage.lease(placeName(hold), holderOf(hold), hold.lease, holder, call)
   if (holder === holderOf(hold)) return undefined
   return { outcome: strategy === 'reject' ? 'taken' : 'waiting' }
 }
 
-/** The turns of this process have waited for each other before: what another one of them holds it did not give back. */
-function isOfThisProcess (holder: string | undefined, hold: Hold): boolean {
-  return holder !== undefined && holder !== holderOf(hold) && holder !== hold.holder && holder.startsWith(hold.origin)
+/** The turns of this process have waited for each other before: what an earlier one of them holds it did not give back. */
+function isOfThisProcess (holder: string | undefined, { origin, holder: own }: Hold): boolean {
+  return holder?.startsWith(origin) === true && numberOf(holder, origin) < numberOf(own, origin)
+}
+
+function numberOf (holder: string, origin: string): number {
+  return Number.parseInt(holder.slice(origin.length), 10)
 }
 
 /** Saves documents, then lets go of what is held. The storage does not compare the two: it is asked before. */

@@ -4,7 +4,7 @@ import { FST_BOTAS_STATE_REPLACED } from '../errors.js'
 import type { DocumentStore, Entry, Hold, TurnEnd } from '../storage/document-store.js'
 import { busy, taken } from './overlap/busy.js'
 import type { LineMember, Lines } from './overlap/line.js'
-import type { Terms } from './overlap/terms.js'
+import type { Strategy, Terms } from './overlap/terms.js'
 import type { WaitingTurn, WaitingTurns } from './overlap/waiting-turns.js'
 import type { Operation, Overlaps } from './telemetry.js'
 
@@ -69,6 +69,7 @@ export class Admission implements LineMember, WaitingTurn {
   /** whether something may be held in the storage */
   #isHolding = false
   #isReplaced = false
+  #isLost = false
   #refusal: Error | undefined
   #refuse: ((error: Error) => void) | undefined
   #onFirst: (() => void) | undefined
@@ -81,17 +82,17 @@ export class Admission implements LineMember, WaitingTurn {
     this.#key = key
     this.#terms = terms
     this.#turn = turn
-    this.#outer = outer
+    this.#outer = outer === undefined ? undefined : outer.#outer ?? outer
     this.#hold = {
       key,
       origin: context.lines.origin,
       holder: outer === undefined ? `${context.lines.origin}${context.lines.held++}` : outer.#hold.holder,
       lease,
-      place: strategy === 'parallel' ? undefined : { strategy, isReplaceable: strategy === 'replace' },
+      place: outer !== undefined ? outer.#hold.place : placeOf(strategy),
       activity: activity && { id: activity.id, ttl: activity.limits.ttl }
     }
     this.#sharing.add(turn)
-    if (outer !== undefined) outer.#sharing.add(turn)
+    if (this.#outer !== undefined) this.#outer.#sharing.add(turn)
   }
 
   /** Whether it holds the place of a document, so that a turn that begins inside can share it. */
@@ -101,7 +102,17 @@ export class Admission implements LineMember, WaitingTurn {
 
   /** Whether the turn is one that handles its activity once. */
   get isOnce (): boolean {
-    return this.#hold.activity !== undefined && this.#context.store.holds !== undefined
+    return this.#hold.activity !== undefined
+  }
+
+  /** Whether it is this activity, beside this document, that the turn handles once. */
+  handles (key: string, activityId: string): boolean {
+    return this.#key === key && this.#hold.activity?.id === activityId
+  }
+
+  /** Whether a later turn has taken its place. */
+  get isReplaced (): boolean {
+    return this.#isReplaced
   }
 
   /** Whether it takes a place of its own. */
@@ -120,9 +131,8 @@ export class Admission implements LineMember, WaitingTurn {
    * @throws FST_BOTAS_STATE_BUSY, FST_BOTAS_STATE_REPLACED, and what the storage throws
    */
   async enter (loading: Loading): Promise<Admitted> {
-    const { waiting, overlaps } = this.#context
+    const { overlaps } = this.#context
     const settled = (error?: Error): void => {
-      waiting.delete(this)
       if (this.#takesPlace) overlaps.publish(this.#key, this.#arrived, error)
     }
     try {
@@ -131,7 +141,8 @@ export class Admission implements LineMember, WaitingTurn {
       return admitted
     } catch (error) {
       settled(error as Error)
-      this.leave()
+      // Other deliveries of the activity wait until it is marked, which it is where this turn was replaced.
+      this.#context.lines.places.leave(this.#key, this)
       throw error
     }
   }
@@ -246,6 +257,7 @@ export class Admission implements LineMember, WaitingTurn {
       })
     } finally {
       clearTimeout(timer)
+      this.#context.waiting.delete(this)
     }
   }
 
@@ -275,23 +287,29 @@ export class Admission implements LineMember, WaitingTurn {
   /** Renews what is held in the storage, for as long as the turn is open. */
   #keep (): void {
     const { store: { holds } } = this.#context
-    const hold = this.#takesPlace ? this.#hold : this.#claim
-    if (holds?.isShared !== true || (hold.place === undefined && hold.activity === undefined)) return
+    const { place, activity, lease } = this.#takesPlace ? this.#hold : this.#claim
+    if (holds?.isShared !== true || (place === undefined && activity === undefined)) return
     let isAsking = false
     const renew = async (): Promise<void> => {
       if (isAsking) return
       isAsking = true
       // A storage that cannot be reached says nothing of the place.
-      const isHeld = await holds.renew(hold).catch(() => true)
+      const isHeld = await holds.renew(this.#renewed).catch(() => true)
       isAsking = false
       if (!isHeld && this.#state === 'admitted') this.#onLost()
     }
-    const interval = hold.place?.isReplaceable === true ? Math.min(WATCH_INTERVAL, hold.lease / 3) : hold.lease / 3
-    this.#renewing = setInterval(renew, interval).unref()
+    this.#renewing = setInterval(renew, place?.isReplaceable === true ? Math.min(WATCH_INTERVAL, lease / 3) : lease / 3).unref()
+  }
+
+  /** What is to be held for longer: a turn that is being saved cannot be replaced any more. */
+  get #renewed (): Hold {
+    const { place } = this.#hold
+    if (place === undefined || !this.#takesPlace || this.#isLost || this.#isReplaced) return this.#claim
+    return this.#state === 'ending' ? { ...this.#hold, place: { ...place, isReplaceable: false } } : this.#hold
   }
 
   #onLost (): void {
-    clearInterval(this.#renewing)
+    this.#isLost = true
     if (this.#hold.place?.isReplaceable === true) this.replace()
     else for (const turn of this.#sharing) turn.overlapped()
   }
@@ -300,12 +318,13 @@ export class Admission implements LineMember, WaitingTurn {
    * The turn is about to be saved, and cannot be replaced any more.
    *
    * @param reply is kept for the next deliveries of the activity
+   * @param isReplaced whether nothing else of the turn is stored
    * @returns what the storage needs to know; nothing where nothing is held there
    */
-  end (reply: string): TurnEnd | undefined {
+  end (reply: string, isReplaced = this.#isReplaced || this.#outer?.isReplaced === true): TurnEnd | undefined {
     this.#state = 'ending'
     if (this.#context.store.holds === undefined) return undefined
-    const hold = this.#isReplaced ? this.#claim : this.#hold
+    const hold = isReplaced ? this.#claim : this.#hold
     const isKept = hold.activity !== undefined
     if (!isKept && hold.place === undefined) return undefined
     const leaves = hold.place !== undefined && this.#takesPlace && this.#sharing.size === 1
@@ -326,8 +345,8 @@ export class Admission implements LineMember, WaitingTurn {
     this.#state = 'left'
     clearInterval(this.#renewing)
     const hold = this.#takesPlace ? this.#hold : this.#claim
-    if (this.#isHolding && (hold.place ?? hold.activity) !== undefined) {
-      holds?.leave(hold, { signal: AbortSignal.timeout(hold.lease), retrying () {} }).catch(() => {})
+    if (this.#isHolding && holds?.isShared === true && (hold.place ?? hold.activity) !== undefined) {
+      holds.leave(hold, { signal: AbortSignal.timeout(hold.lease), retrying () {} }).catch(() => {})
     }
     lines.places.leave(this.#key, this)
     if (this.#hold.activity !== undefined) lines.activities.leave(this.#activityKey, this)
@@ -339,6 +358,10 @@ export class Admission implements LineMember, WaitingTurn {
 }
 
 const LATE = 'the turn has not got its place in the conversation'
+
+function placeOf (strategy: Strategy): Hold['place'] {
+  return strategy === 'parallel' ? undefined : { strategy, isReplaceable: strategy === 'replace' }
+}
 
 function longer (pause: number): number {
   return Math.min(pause * 2, MAX_PAUSE)

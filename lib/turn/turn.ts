@@ -10,6 +10,7 @@ import { type TurnIdentity, keyOf } from './identity.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './telemetry.js'
+import { type Kept, REPLACED_REPLY } from './kept.js'
 import type { Terms } from './overlap/terms.js'
 import type { DocumentStore } from '../storage/document-store.js'
 import type { PersistedScope } from '../state/state-scope.js'
@@ -54,7 +55,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   readonly #keys: string[] = []
   #admission: Admission | undefined
   /** what the next deliveries of its activity get */
-  #reply = ''
+  #kept: Kept = {}
   #isOverlapped = false
   #replacement: Error | undefined
   #failure: { cause: unknown } | undefined
@@ -147,7 +148,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
    * @returns the reply that was kept where the activity was handled before; the turn has nothing to do then
    * @throws FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_BUSY or FST_BOTAS_STATE_REPLACED
    */
-  async load (identity: TurnIdentity, terms: Terms, outer?: Admission): Promise<string | undefined> {
+  async load (identity: TurnIdentity, terms: Terms, outer?: Admission): Promise<Kept | undefined> {
     const { answered, operations } = this.#context
     const keys = this.#keys
     for (const name of SCOPES) {
@@ -174,7 +175,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     }
   }
 
-  async #enter (admission: Admission): Promise<string | undefined> {
+  async #enter (admission: Admission): Promise<Kept | undefined> {
     const { operations, overlaps } = this.#context
     const keys = this.#keys
     this.#admission = admission
@@ -190,7 +191,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
         this.#admission = undefined
         operation?.withdrawn()
         this.#refuseAccess((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, 'this delivery of the activity got the reply of an earlier one'))
-        return reply
+        return JSON.parse(reply)
       }
       this.#useDocuments(documents)
       operation?.succeeded()
@@ -228,6 +229,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
 
   overlapped (): void {
     if (this.#isOverlapped) return
+    this.abort(new DOMException('the turn has lost its place in the conversation', 'AbortError'))
     this.#isOverlapped = true
     this.#context.overlaps.leasesLost++
     this.#owner.overlapped()
@@ -237,9 +239,9 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     return this.#isEnded || this.#owner.isDecided?.() === true
   }
 
-  /** Keeps a reply for the next deliveries of the activity. */
-  keepReply (reply: string): void {
-    this.#reply = reply
+  /** Keeps what the next deliveries of the activity get. */
+  keep (kept: Kept): void {
+    this.#kept = kept
   }
 
   /** Marks the turn as failed: nothing of it will be stored, and its persisted scopes take no more changes. */
@@ -337,10 +339,25 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   async #saveEdits (edits: DocumentEdit[], operation: Operation): Promise<void> {
     const { store, saves } = this.#context
     const admission = this.#admission
-    const end = admission?.end(this.#reply)
-    const { isOverlapped } = await save(store, saves, edits, operation, end)
-    if (isOverlapped) this.overlapped()
-    if (end !== undefined) admission?.saved(end)
+    const end = admission?.end(JSON.stringify(this.#replacement === undefined ? this.#kept : keptOfReplaced(this.#kept)))
+    try {
+      const { isOverlapped } = await save(store, saves, edits, operation, end)
+      if (isOverlapped) this.overlapped()
+      if (end !== undefined) admission?.saved(end)
+    } catch (error) {
+      if (error instanceof FST_BOTAS_STATE_REPLACED) await this.#refused()
+      throw error
+    }
+  }
+
+  /** The storage refused to save a turn that was replaced: its activity is done all the same. */
+  async #refused (): Promise<void> {
+    const { store, operations, overlaps } = this.#context
+    overlaps.replacedTurns++
+    if (this.#admission?.isOnce !== true) return
+    const operation = operations.begin('save', [])
+    const end = this.#admission.end(JSON.stringify(REPLACED_REPLY), true)
+    await operation.inTime(store.save([], operation, end)).then(() => operation.succeeded(), (error) => operation.failed(error))
   }
 
   /** All scopes are encoded here, before any is saved. */
@@ -389,6 +406,11 @@ interface TurnDocument {
   key: string
   scope: TrackedScope<PersistedScope>
   loaded: Document | undefined
+}
+
+/** An error of the server would be delivered again and again. */
+function keptOfReplaced (kept: Kept): Kept {
+  return 'status' in kept && kept.status < 500 ? kept : REPLACED_REPLY
 }
 
 const SCOPES = ['conversation', 'user'] as const

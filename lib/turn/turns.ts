@@ -11,7 +11,7 @@ import { busy } from './overlap/busy.js'
 import { Lines } from './overlap/line.js'
 import type { OnceLimits, Terms } from './overlap/terms.js'
 import { WaitingTurns } from './overlap/waiting-turns.js'
-import { keptResult, resultOf } from './kept-result.js'
+import { type Kept, keptResult, resultOf } from './kept.js'
 import { type BotasStateStats, Operations, Overlaps } from './telemetry.js'
 import { documentStoreOf } from '../storage/document-store.js'
 import type { OutageObserver, Storage } from '../storage/storage.js'
@@ -43,7 +43,7 @@ function newlyShared (): SharedStorage {
 
 /** What goes on inside a turn that holds a place: what begins there shares the place. */
 interface Inside {
-  readonly turn: Turn
+  readonly admission: Admission
   readonly outer: Inside | undefined
 }
 
@@ -141,7 +141,7 @@ export class Turns {
   /** Goes on inside a turn: what begins there, and belongs to its conversation, shares its place. */
   inside<Result> (turn: Turn, work: () => Result): Result {
     if (this.#inside === undefined || turn.admission === undefined) return work()
-    return this.#inside.run({ turn, outer: this.#inside.getStore() }, work)
+    return this.#inside.run({ admission: turn.admission, outer: this.#inside.getStore() }, work)
   }
 
   /** One turn from its identity to its save. */
@@ -167,7 +167,7 @@ export class Turns {
       if (rejections.length > 0) throw rejections[0]
       if (turn.corruption !== undefined) throw turn.corruption
       if (turn.replacement !== undefined) throw turn.replacement
-      if (this.#options.once !== undefined) turn.keepReply(keptResult(result, this.#options.once.keepReply))
+      if (this.#options.once !== undefined) turn.keep(keptResult(result, this.#options.once.keepReply))
       return result
     } catch (error) {
       turn.fail(error)
@@ -180,10 +180,14 @@ export class Turns {
     }
   }
 
-  async #load (turn: Turn, identity: TurnIdentity): Promise<string | undefined> {
+  async #load (turn: Turn, identity: TurnIdentity): Promise<Kept | undefined> {
     const { terms } = this.#options
-    const outer = this.#sharedPlace(keyOf('conversation', identity) ?? keyOf('user', identity))
-    return turn.load(identity, { ...terms, activity: this.activityOf(identity) }, outer)
+    const key = keyOf('conversation', identity) ?? keyOf('user', identity)
+    const activity = this.activityOf(identity)
+    const outside = key === undefined ? [] : this.#outside()
+    // Inside the turn that handles an activity it would wait for itself.
+    const isHandled = activity !== undefined && outside.some((admission) => admission.handles(key as string, activity.id))
+    return turn.load(identity, { ...terms, activity: isHandled ? undefined : activity }, outside.find((admission) => admission.holdsPlaceOf(key as string)))
   }
 
   /** Whether activities are handled once. */
@@ -197,12 +201,11 @@ export class Turns {
     return once === undefined || activityId == null ? undefined : { id: activityId, limits: once }
   }
 
-  /** The place of a turn that goes on outside, if it is that of a document. */
-  #sharedPlace (key: string | undefined): Admission | undefined {
-    for (let inside = this.#inside?.getStore(); inside !== undefined; inside = inside.outer) {
-      const { admission } = inside.turn
-      if (key !== undefined && admission?.holdsPlaceOf(key) === true) return admission
-    }
+  /** What the turns hold inside which this goes on, the innermost first. */
+  #outside (): Admission[] {
+    const admissions: Admission[] = []
+    for (let inside = this.#inside?.getStore(); inside !== undefined; inside = inside.outer) admissions.push(inside.admission)
+    return admissions
   }
 
   /** The server begins to close: refuses the turns that wait, and aborts the signals of all open ones. */

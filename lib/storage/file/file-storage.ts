@@ -3,6 +3,7 @@ import { basename, join, resolve } from 'node:path'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
+import { settledAll } from '../../waiting/settled-all.js'
 import { describeType } from '../../document/describe-type.js'
 import { assertKnownOptions, assertWholeNumber, describeUrl, invalidOption, schemeOf } from '../option-checks.js'
 import { type DocumentChange, type Hold, type Holds, type SaveOutcome, type TurnEnd, provideDocumentStore } from '../document-store.js'
@@ -239,10 +240,4 @@ export class FileStorage implements Storage {
 
 function invalidDirectory (got: string): Error {
   return invalidOption('directory', 'a path', got)
-}
-
-/** Waits for all, so that nothing is under way any more, and throws the first error. */
-async function settledAll (works: Array<Promise<void>>): Promise<void> {
-  await Promise.allSettled(works)
-  await Promise.all(works)
 }

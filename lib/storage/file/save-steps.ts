@@ -1,6 +1,7 @@
 import { mkdir, open, opendir, readFile, rename, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { asideIn, isOurs } from './aside.js'
+import { settledAll } from '../../waiting/settled-all.js'
 import { ifThere } from './if-there.js'
 
 /** A file that is written aside comes into its place; or, without one, what is in the place goes. Names are those in a directory. */
@@ -10,15 +11,16 @@ export type SaveStep = readonly [aside: string | undefined, name: string]
 const DECIDED = '.save'
 
 /**
- * Does the steps of one save: all or none, also where the process is killed meanwhile.
+ * Does the steps of one save: all or none, also where the process is killed meanwhile. Where the system refuses a step itself,
+ * the others may be done.
  *
- * @param isDurable whether it must be so after a loss of power, too
+ * @param isSynced whether the list must be on disk before the first step
  */
-export async function doSteps (directory: string, steps: SaveStep[], isDurable: boolean): Promise<void> {
+export async function doSteps (directory: string, steps: SaveStep[], isSynced: boolean): Promise<void> {
   if (steps.length < 2) return doEach(directory, steps)
   const list = asideIn(directory, DECIDED)
   try {
-    await writeList(list, steps, isDurable)
+    await writeList(list, steps, isSynced)
     await doEach(directory, steps)
   } finally {
     await ifThere(unlink(list))
@@ -45,11 +47,11 @@ function stepsIn (text: string): SaveStep[] {
   }
 }
 
-async function writeList (path: string, steps: SaveStep[], isDurable: boolean): Promise<void> {
+async function writeList (path: string, steps: SaveStep[], isSynced: boolean): Promise<void> {
   const file = await open(path, 'wx')
   try {
     await file.writeFile(JSON.stringify(steps))
-    if (isDurable) await file.sync()
+    if (isSynced) await file.sync()
   } finally {
     await file.close()
   }
@@ -57,7 +59,7 @@ async function writeList (path: string, steps: SaveStep[], isDurable: boolean): 
 
 /** A file that is not aside any more is in its place. */
 async function doEach (directory: string, steps: SaveStep[]): Promise<void> {
-  await Promise.all(steps.map(async ([aside, name]) => {
+  await settledAll(steps.map(async ([aside, name]) => {
     const path = join(directory, name)
     if (aside === undefined) return ifThere(unlink(path))
     await mkdir(dirname(path), { recursive: true })

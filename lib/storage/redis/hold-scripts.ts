@@ -37,12 +37,17 @@ if ARGV[2] ~= '' then
   ${LINE}
   local key, waiting = KEYS[first], ARGV[8] == '1'
   first = first + 1
+  local function number(name) return tonumber(string.sub(name, #origin + 1)) or 0 end
   local line, found = line_at(key), nil
   found = position(line, holder)
-  if not found and waiting and ARGV[2] == 'replace' then return { 'replaced' } end
+  -- An empty line was forgotten: by an outage that outlasted the turns in it, for instance.
+  if not found and waiting and ARGV[2] == 'replace' and #line > 0 then return { 'replaced' } end
   local others = {}
   for i, turn in ipairs(line) do
+    -- Of one process only the first turn in line asks: an earlier one has left, and a later one has replaced this one, whose
+    -- command was overtaken.
     local gone = turn.holder ~= holder and string.sub(turn.holder, 1, #origin) == origin
+    if gone and number(turn.holder) > number(holder) then return { 'replaced' } end
     local replaced = ARGV[2] == 'replace' and turn.replaceable == '1' and (not found or i < found)
     if turn.holder == holder or not (gone or replaced) then others[#others + 1] = turn end
   end
@@ -89,6 +94,7 @@ return 1
  *
  * KEYS: the mark, if there is an activity; the place, if there is one.
  * ARGV: whether there is an activity; the strategy, '' for no place; the holder.
+ * Returns 1.
  */
 const LEAVE = scriptOf(`
 if ARGV[1] == '1' and redis.call('GET', KEYS[1]) == ARGV[3] then redis.call('DEL', KEYS[1]) end

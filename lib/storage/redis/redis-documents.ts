@@ -111,7 +111,7 @@ export class RedisDocuments implements DocumentStore {
       if (!isStale) throw error
       return this.load(keys, call)
     }
-    const options = { token, tokenLifetime: Math.max(call?.timeout ?? 0, MIN_TOKEN_LIFETIME), ttl: this.#ttl, end }
+    const options = { token, tokenLifetime: Math.ceil(Math.max(call?.timeout ?? 0, MIN_TOKEN_LIFETIME)), ttl: this.#ttl, end }
     const outcome = await this.#connection.send(() => saveTogether(this.#client, replacements, options), call)
     return typeof outcome === 'string' ? outcome : documentsOf(outcome, keys)
   }
@@ -129,22 +129,22 @@ export class RedisDocuments implements DocumentStore {
   async #saveApart (changes: DocumentChange[], call: StorageCall, end: TurnEnd | undefined): Promise<SaveOutcome> {
     const last = changes.filter(({ key }) => end === undefined ? key === changes[0]?.key : key === end.hold.key)
     const others = changes.filter((change) => !last.includes(change))
-    if (others.length > 0 && end !== undefined && !await this.#beginSaving(end.hold)) return 'replaced'
+    if (others.length > 0 && end !== undefined && !await this.#beginSaving(end.hold, call)) return 'replaced'
     for (const change of others) await this.#saveChanges([change], call, end && markOnly(end, change.key))
     return end === undefined && last.length === 0 ? 'saved' : this.#saveChanges(last, call, end)
   }
 
   /** From now on a later turn waits until this one is saved, instead of replacing it. */
-  async #beginSaving (hold: Hold): Promise<boolean> {
+  async #beginSaving (hold: Hold, call: StorageCall): Promise<boolean> {
     if (hold.place?.isReplaceable !== true) return true
-    return this.holds.renew({ ...hold, place: { ...hold.place, isReplaceable: false } })
+    return this.holds.renew({ ...hold, place: { ...hold.place, isReplaceable: false } }, call)
   }
 
   readonly holds: Holds = {
     isShared: true,
     remembers: true,
     enter: (hold, isWaiting, keys, call) => this.#enter(hold, isWaiting, keys, call),
-    renew: (hold) => this.#connection.send(() => renew(this.#client, hold, this.#keysOf(hold))),
+    renew: (hold, call) => this.#connection.send(() => renew(this.#client, hold, this.#keysOf(hold)), call),
     leave: (hold, call) => this.#connection.send(() => leave(this.#client, hold, this.#keysOf(hold)), call)
   }
 

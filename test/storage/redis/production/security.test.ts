@@ -25,6 +25,7 @@ async function startSecure (t: Test, program?: 'valkey-server', args: string[] =
     '--tls-ca-cert-file', authorityPath, '--tls-auth-clients', 'no',
     ...user('admin', '~* &* +@all'),
     ...user('botas', `~botas:* ${COMMANDS}`),
+    ...user('queueing', `~botas:* ${COMMANDS} +time`),
     ...user('without-scripts', '~botas:* +get +set +del +info'),
     ...user('reader', `%R~botas:* ${COMMANDS}`),
     ...user('stranger', `~others:* ${COMMANDS}`),
@@ -100,6 +101,20 @@ for (const program of [undefined, 'valkey-server'] as const) {
     t.strictSame(await admin.acl('LOG'), [])
   })
 }
+
+t.test('with concurrency and once a bot needs one command more', async (t) => {
+  const counts = async (user: string) => {
+    const { url } = await buildFastify(t, { storage: urlOf(user), concurrency: 'queue', once: true }, (app) => {
+      app.post('/', async ({ state: { conversation } }) => ({ n: conversation.update<number>('queued', (n = 0) => n + 1) }))
+    })
+    return [await post(url, message({ id: 'a' })), await post(url, message({ id: 'a' })), await post(url, message({ id: 'b' }))]
+  }
+  await admin.acl('LOG', 'RESET')
+  t.match(await counts('queueing'), [{ body: { n: 1 } }, { body: { n: 1 } }, { body: { n: 2 } }])
+  t.strictSame(await admin.acl('LOG'), [])
+  t.match(await counts('botas'), [{ status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } }, { status: 500 }, { status: 500 }])
+  await admin.acl('LOG', 'RESET')
+})
 
 t.test('a client that trusts an authority of its own does all that a storage must, as that user', async (t) => {
   const client = new Redis({

@@ -1,0 +1,39 @@
+/** A reply as it is kept for the next deliveries of its activity. */
+export interface KeptReply {
+  readonly status: number
+  readonly headers: Record<string, unknown>
+  /** the payload; both are left out where it is empty, streamed or too long */
+  readonly text?: string
+  readonly base64?: string
+}
+
+/** What `run` resolved to, as JSON; left out where that cannot hold it, or where it is too long. */
+export interface KeptResult {
+  readonly result?: string
+}
+
+/** What the next deliveries of an activity get. */
+export type Kept = KeptReply | KeptResult
+
+/** Of a turn that was replaced and has no other answer. */
+export const REPLACED_REPLY: KeptReply = { status: 409, headers: {} }
+
+/** @param limit in bytes */
+export function keptResult (result: unknown, limit: number): KeptResult {
+  try {
+    const text = JSON.stringify(result)
+    return text === undefined || Buffer.byteLength(text) > limit ? {} : { result: text }
+  } catch {
+    return {}
+  }
+}
+
+/** What `run` gives where its activity was handled before; `undefined` where that was by a request. */
+export function resultOf (kept: Kept): unknown {
+  return 'result' in kept && kept.result !== undefined ? JSON.parse(kept.result) : undefined
+}
+
+/** What a request is answered with where its activity was handled before; empty where that was by `run`. */
+export function replyOf (kept: Kept): KeptReply {
+  return 'status' in kept ? kept : { status: 200, headers: {} }
+}

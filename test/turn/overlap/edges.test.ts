@@ -1,0 +1,173 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+import t from 'tap'
+import type { Storage } from '../../../lib/index.js'
+import { type Hold, documentStoreOf } from '../../../lib/storage/document-store.js'
+import { RedisStorage } from '../../../lib/storage/redis/redis-storage.js'
+import { message } from '../../helpers/activities.js'
+import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
+import { LeasingStorage } from '../../helpers/leasing-storage.js'
+import { onEachStorage, onceStorages } from '../../helpers/overlap-storages.js'
+import { startRedis } from '../../helpers/redis-server.js'
+
+const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }
+const PLACE = 'botas:~place:{botas:test/bot/conversations/conversation-1}'
+
+for (const [name, make] of Object.entries(onceStorages)) {
+  t.test(`another delivery of a replaced message does not replace the newer one: ${name}`, async (t) => {
+    const open = await make(t)
+    const said: string[] = []
+    const { app, url } = await buildFastify(t, {
+      storage: open(), once: true, flush: 'onSend', concurrency: ({ body }) => (body as { text: string }).text === 'queued' ? 'queue' : 'replace'
+    }, (app) => {
+      app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+        said.push(text)
+        if (text === 'queued') await wait(200)
+        conversation.set(text, true)
+        return { text }
+      })
+    })
+    const queued = post(url, message({ id: 'q', text: 'queued' }))
+    await settled(() => said.length === 1)
+    const first = post(url, message({ id: 'a', text: 'older' }))
+    await settled(() => app.botasState.stats.waitingTurns === 1)
+    const again = post(url, message({ id: 'a', text: 'older' }))
+    await settled(() => app.botasState.stats.waitingTurns === 2)
+    const newer = post(url, message({ id: 'b', text: 'newer' }))
+    t.strictSame((await Promise.all([queued, first, again, newer])).map(({ status }) => status), [200, 409, 409, 200])
+    t.strictSame(said, ['queued', 'newer'])
+    t.equal((await post(url, message({ id: 'a', text: 'older' }))).status, 409)
+  })
+
+  t.test(`run and a request may handle the same activity, of which each gets what it can use: ${name}`, async (t) => {
+    const open = await make(t)
+    const { app, url } = await buildFastify(t, { storage: open(), once: true }, (app) => { app.post('/', async () => ({ ok: true })) })
+    t.equal(await app.botasState.run({ ...IDENTITY, activityId: 'by run' }, () => 7), 7)
+    const reply = await post(url, message({ id: 'by run' }))
+    t.strictSame([reply.status, reply.text], [200, ''])
+    await post(url, message({ id: 'by request' }))
+    t.equal(await app.botasState.run({ ...IDENTITY, activityId: 'by request' }, () => 7), undefined)
+  })
+}
+
+onEachStorage(t, 'a run inside a turn that is replaced stores nothing either', async (t, open) => {
+  const { app, url } = await buildFastify(t, { storage: open(), concurrency: 'replace' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state }) => {
+      if (text === 'second') return
+      await app.botasState.run(IDENTITY, async ({ conversation }) => {
+        conversation.set('joined', true)
+        await new Promise((resolve) => state.signal.addEventListener('abort', resolve))
+      })
+    })
+  })
+  const first = post(url, message({ text: 'first' }))
+  await settled(() => app.botasState.stats.openTurns === 2)
+  t.equal((await post(url, message({ text: 'second' }))).status, 200)
+  t.match(await first, { status: 409, body: { code: 'FST_BOTAS_STATE_REPLACED' } })
+  t.strictSame(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.toJSON()), {})
+})
+
+t.test('run of its own activity inside its turn does not wait for itself', async (t) => {
+  const { url } = await buildFastify(t, { once: { maxWait: 300 }, concurrency: 'queue' }, (app) => {
+    app.post<{ Body: { id: string } }>('/', async ({ body: { id } }) => app.botasState.run({ ...IDENTITY, activityId: id }, () => ({ ok: true })))
+  })
+  t.strictSame((await post(url, message({ id: 'a' }))).body, { ok: true })
+})
+
+t.test('of a replaced turn that fails no error of the server is delivered again', async (t) => {
+  let runs = 0
+  const { app, url } = await buildFastify(t, { once: true, concurrency: 'replace' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { signal } }) => {
+      runs++
+      if (text === 'long') await new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(new Error('aborted'))))
+    })
+  })
+  const first = post(url, message({ id: 'a', text: 'long' }))
+  await settled(() => runs === 1)
+  await post(url, message({ id: 'b', text: 'short' }))
+  t.equal((await first).status, 500)
+  await settled(() => app.botasState.stats.openTurns === 0)
+  t.equal((await post(url, message({ id: 'a', text: 'long' }))).status, 409)
+  t.equal(runs, 2)
+})
+
+t.test('a turn that the storage refuses, because it was replaced, has handled its activity', async (t) => {
+  const { url } = await startRedis(t)
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  let runs = 0
+  const { app, url: bot } = await buildFastify(t, { storage: url, once: true, concurrency: 'replace' }, (app) => {
+    app.post('/', async ({ state: { conversation } }) => {
+      runs++
+      conversation.set('n', 1)
+      await client.set(PLACE, `somebody:${Date.now() + 60_000}:0`)
+    })
+  })
+  t.equal((await post(bot, message({ id: 'a' }))).status, 409)
+  t.equal(app.botasState.stats.replacedTurns, 1)
+  t.equal((await post(bot, message({ id: 'a' }))).status, 409)
+  t.equal(runs, 1)
+})
+
+t.test('a turn that waits to replace another one survives that the server forgets who waits', async (t) => {
+  const { url } = await startRedis(t)
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  await client.set(PLACE, `somebody:${Date.now() + 60_000}:0`)
+  const { app, url: bot } = await buildFastify(t, { storage: url, concurrency: 'replace' }, (app) => {
+    app.post('/', async ({ state: { conversation } }) => conversation.set('n', 1))
+  })
+  const turn = post(bot, message())
+  await settled(() => app.botasState.stats.waitingTurns === 1)
+  await client.del(PLACE)
+  t.equal((await turn).status, 200)
+})
+
+t.test('the signal of a turn that lost its place is aborted', async (t) => {
+  const { url } = await startRedis(t)
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  const { app, url: bot } = await buildFastify(t, { storage: url, concurrency: { strategy: 'queue', lease: 300 } }, (app) => {
+    app.post('/', async ({ state: { conversation, signal } }) => {
+      await client.del(PLACE)
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      conversation.set('n', 1)
+      return { reason: signal.reason.message }
+    })
+  })
+  t.strictSame((await post(bot, message())).body, { reason: 'the turn has lost its place in the conversation' })
+  t.equal(app.botasState.stats.leasesLost, 1)
+})
+
+t.test('closing does not refuse a turn that has waited and has its place by now', async (t) => {
+  const { app, url } = await buildFastify(t, { concurrency: 'queue' }, (app) => {
+    app.post('/', async () => wait(200))
+  }, { forceCloseConnections: false, keepAliveTimeout: 100 })
+  const turns = [post(url, message()), post(url, message())]
+  await turns[0]
+  await settled(() => app.botasState.stats.waitingTurns === 0)
+  await app.close()
+  t.equal((await turns[1])?.status, 200)
+})
+
+t.test('a body that is no activity is handled each time where its id is no text', async (t) => {
+  const { url } = await buildFastify(t, { once: true, identify: () => IDENTITY }, (app) => { app.post('/', async () => ({ ok: true })) })
+  t.strictSame((await post(url, { id: 7 })).body, { ok: true })
+})
+
+t.test('a command that is overtaken by that of a later turn of its process takes no place from it', async (t) => {
+  const { url } = await startRedis(t)
+  const storages = [new RedisStorage(url), new LeasingStorage()]
+  const call = { signal: new AbortController().signal, timeout: 1000, retrying () {} }
+  for (const storage of storages) {
+    t.teardown(() => (storage as Storage).close?.())
+    const { holds } = documentStoreOf(storage)
+    const hold = (number: number): Hold => ({
+      key: 'key', origin: 'process-', holder: `process-${number}`, lease: 1000, place: { strategy: 'replace', isReplaceable: true }, activity: undefined
+    })
+    t.match(await holds?.enter(hold(10), false, [], call), { outcome: 'entered' })
+    t.match(await holds?.enter(hold(9), false, [], call), { outcome: 'replaced' })
+    t.equal(await holds?.renew(hold(10)), true)
+    t.match(await holds?.enter(hold(11), false, [], call), { outcome: 'entered' })
+  }
+})
