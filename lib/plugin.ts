@@ -24,11 +24,15 @@ export interface BotasState {
    * @example
    * await app.botasState.run({ channelId, botId, userId }, (state) => state.deleteUserState())
    *
+   * With the option `concurrency` it waits for its place in the conversation, whatever the strategy, and inside a turn of that it shares
+   * its place. With `once` and an `activityId` it runs once: then it resolves to the first result again, as JSON has it, or to `undefined`
+   * where that is too long, no JSON, or was a request's.
+   *
    * @param identity whose turn it is
    * @param work gets the state, which takes no more changes once `work` is done
    * @returns what `work` resolves to
    * @throws what `work` throws, and FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_LOAD_FAILED,
-   *   FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_SAVE_FAILED
+   *   FST_BOTAS_STATE_BUSY, FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_SAVE_FAILED
    */
   run<Result>(identity: TurnIdentity, work: (state: TurnState) => Result | Promise<Result>): Promise<Result>
 }

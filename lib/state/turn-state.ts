@@ -104,8 +104,8 @@ export interface TurnState {
   waitUntil(promise: PromiseLike<unknown>): void
 
   /**
-   * Aborted when the work of the turn has become useless: Fastify's `handlerTimeout` has ended the request, or the server
-   * begins to close. Made when it is first read.
+   * Aborted when the work of the turn has become useless: a later turn has replaced it, it has lost its place to others, Fastify's
+   * `handlerTimeout` has ended the request, or the server begins to close. Made when it is first read.
    */
   readonly signal: AbortSignal
 }

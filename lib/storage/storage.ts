@@ -12,12 +12,31 @@ export interface StorageCall {
 
 /** What is saved in one step. */
 export interface Commit {
-  /** As for `update`, each of another document. */
-  readonly changes: ReadonlyArray<{ readonly key: string, readonly change: ChangeDocument, readonly loaded?: StateDocument | undefined }>
+  /** Each of another document. */
+  readonly changes: ReadonlyArray<{
+    /** Of the document. */
+    readonly key: string
+    /** As for `update`. */
+    readonly change: ChangeDocument
+    /** As for `update`. */
+    readonly loaded?: StateDocument | undefined
+  }>
   /** Refuse it where this holder has not got this lease. */
-  readonly lease?: { readonly name: string, readonly holder: string }
-  /** Keep this text under this name for so many seconds; refuse all where there is one already. */
-  readonly record?: { readonly name: string, readonly text: string, readonly seconds: number }
+  readonly lease?: {
+    /** As for the method `lease`. */
+    readonly name: string
+    /** Who must have it. */
+    readonly holder: string
+  }
+  /** Keep this text under this name; refuse all where there is one already. */
+  readonly record?: {
+    /** It contains ids. */
+    readonly name: string
+    /** What `recall` gives. */
+    readonly text: string
+    /** How long it is kept. */
+    readonly seconds: number
+  }
 }
 
 /** `'lost'`: refused, for somebody else has the lease; `'recorded'`: refused, for there is such a record already. */
