@@ -105,5 +105,5 @@ function placeName ({ key }: Hold): string {
 }
 
 function activityName ({ key, activity }: Hold): string {
-  return `activity:${key}:${activity?.id}`
+  return `activity:${key}:${encodeURIComponent(activity?.id ?? '')}`
 }

@@ -58,7 +58,7 @@ export class Admission implements LineMember, WaitingTurn {
   readonly #context: AdmissionContext
   readonly #key: string
   readonly #terms: Terms
-  readonly #turn: AdmittedTurn
+  #turn: AdmittedTurn
   /** the turn whose place this one shares, because it began inside */
   readonly #outer: Admission | undefined
   readonly #hold: Hold
@@ -70,6 +70,8 @@ export class Admission implements LineMember, WaitingTurn {
   #isHolding = false
   #isReplaced = false
   #isLost = false
+  /** the place goes with the save that is under way */
+  #isLeaving = false
   #refusal: Error | undefined
   #refuse: ((error: Error) => void) | undefined
   #onFirst: (() => void) | undefined
@@ -97,7 +99,8 @@ export class Admission implements LineMember, WaitingTurn {
 
   /** Whether it holds the place of a document, so that a turn that begins inside can share it. */
   holdsPlaceOf (key: string): boolean {
-    return this.#key === key && this.#hold.place !== undefined && (this.#state === 'admitted' || this.#state === 'ending')
+    const isHeld = this.#state === 'admitted' || (this.#state === 'ending' && !this.#isLeaving)
+    return this.#key === key && this.#hold.place !== undefined && isHeld
   }
 
   /** Whether the turn is one that handles its activity once. */
@@ -328,6 +331,7 @@ export class Admission implements LineMember, WaitingTurn {
     const isKept = hold.activity !== undefined
     if (!isKept && hold.place === undefined) return undefined
     const leaves = hold.place !== undefined && this.#takesPlace && this.#sharing.size === 1
+    this.#isLeaving = leaves
     return { hold, reply: isKept ? reply : undefined, leaves }
   }
 
@@ -343,6 +347,8 @@ export class Admission implements LineMember, WaitingTurn {
     if (this.#sharing.size > 0 || this.#state === 'left') return
     const { store: { holds }, lines } = this.#context
     this.#state = 'left'
+    // What goes on inside may keep the admission, but not the turn.
+    this.#turn = NOBODY
     clearInterval(this.#renewing)
     const hold = this.#takesPlace ? this.#hold : this.#claim
     if (this.#isHolding && holds?.isShared === true && (hold.place ?? hold.activity) !== undefined) {
@@ -356,6 +362,8 @@ export class Admission implements LineMember, WaitingTurn {
     return `${this.#key}\n${this.#hold.activity?.id}`
   }
 }
+
+const NOBODY: AdmittedTurn = { isDecided: true, replaced () {}, overlapped () {} }
 
 const LATE = 'the turn has not got its place in the conversation'
 

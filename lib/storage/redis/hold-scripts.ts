@@ -40,8 +40,10 @@ if ARGV[2] ~= '' then
   local function number(name) return tonumber(string.sub(name, #origin + 1)) or 0 end
   local line, found = line_at(key), nil
   found = position(line, holder)
-  -- An empty line was forgotten: by an outage that outlasted the turns in it, for instance.
-  if not found and waiting and ARGV[2] == 'replace' and #line > 0 then return { 'replaced' } end
+  if not found and waiting and ARGV[2] == 'replace' then
+    -- Where nobody has replaced it, it was forgotten: by an outage that outlasted its waiting, for instance.
+    for _, turn in ipairs(line) do if turn.replaceable == '1' then return { 'replaced' } end end
+  end
   local others = {}
   for i, turn in ipairs(line) do
     -- Of one process only the first turn in line asks: an earlier one has left, and a later one has replaced this one, whose

@@ -170,7 +170,7 @@ export class RedisDocuments implements DocumentStore {
 
   #keysOf ({ key, place, activity }: Hold, isMarked = true): HoldKeys {
     return {
-      mark: activity === undefined || !isMarked ? undefined : this.#companionKey('mark', key, `:${activity.id}`),
+      mark: activity === undefined || !isMarked ? undefined : this.#companionKey('mark', key, `:${encodeURIComponent(activity.id)}`),
       place: place === undefined ? undefined : this.#companionKey('place', key)
     }
   }
@@ -190,7 +190,7 @@ interface SaveEnd {
 function markOnly ({ hold, reply }: TurnEnd, key: string): TurnEnd | undefined {
   const { activity } = hold
   if (reply === undefined || activity === undefined) return undefined
-  return { hold: { ...hold, key, place: undefined, activity: { ...activity, id: `${hold.key}:${activity.id}` } }, reply: '', leaves: false }
+  return { hold: { ...hold, key, place: undefined, activity: { ...activity, id: `${hold.key}\n${activity.id}` } }, reply: '', leaves: false }
 }
 
 function documentsOf (contents: ScriptReply[], keys: string[]): Array<TextDocument | undefined> {

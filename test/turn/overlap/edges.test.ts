@@ -113,13 +113,15 @@ t.test('a turn that waits to replace another one survives that the server forget
   const { url } = await startRedis(t)
   const client = new Redis(url)
   t.teardown(() => client.disconnect())
-  await client.set(PLACE, `somebody:${Date.now() + 60_000}:0`)
+  const somebody = (milliseconds: number) => client.set(PLACE, `somebody:${Date.now() + milliseconds}:0`)
+  await somebody(60_000)
   const { app, url: bot } = await buildFastify(t, { storage: url, concurrency: 'replace' }, (app) => {
     app.post('/', async ({ state: { conversation } }) => conversation.set('n', 1))
   })
   const turn = post(bot, message())
   await settled(() => app.botasState.stats.waitingTurns === 1)
-  await client.del(PLACE)
+  // Whose turn it is goes on meanwhile.
+  await somebody(500)
   t.equal((await turn).status, 200)
 })
 
@@ -169,5 +171,35 @@ t.test('a command that is overtaken by that of a later turn of its process takes
     t.match(await holds?.enter(hold(9), false, [], call), { outcome: 'replaced' })
     t.equal(await holds?.renew(hold(10)), true)
     t.match(await holds?.enter(hold(11), false, [], call), { outcome: 'entered' })
+  }
+})
+
+onEachStorage(t, 'a run that begins while its turn is being saved takes a place of its own', async (t, open) => {
+  const work: string[] = []
+  const { app, url } = await buildFastify(t, { storage: open(), concurrency: 'queue' }, (app) => {
+    app.addHook('onResponse', async () => {
+      await app.botasState.run(IDENTITY, async ({ conversation }) => {
+        work.push('run')
+        await wait(100)
+        conversation.set('run', true)
+        work.push('run')
+      })
+    })
+    app.post('/', async ({ state: { conversation } }) => conversation.set('turn', true))
+  })
+  await post(url, message())
+  await settled(() => work.length === 1)
+  await app.botasState.run(IDENTITY, () => { work.push('other') })
+  t.strictSame(work, ['run', 'run', 'other'])
+  t.equal(app.botasState.stats.leasesLost, 0)
+})
+
+t.test('activities whose ids and conversations only look alike are told apart', async (t) => {
+  const { url } = await startRedis(t)
+  for (const storage of [new RedisStorage(url, { keyPrefix: '{bot}:' }), new LeasingStorage()]) {
+    const { app } = await buildFastify(t, { storage, once: true }, () => {})
+    const run = (conversationId: string, activityId: string) => app.botasState.run({ ...IDENTITY, conversationId, activityId }, () => `${conversationId} ${activityId}`)
+    await run('a:b', 'c:d')
+    t.equal(await run('a:b:c', 'd'), 'a:b:c d')
   }
 })
