@@ -24,11 +24,14 @@ export function keptReply (reply: FastifyReply, payload: unknown, body: unknown,
   return { status, headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !OF_PAYLOAD.test(name))) }
 }
 
-/** A `Response` brings its own status, and headers that come before those of the reply. */
+/** A `Response` brings its own status, and headers that come before those of the reply, but for cookies, which are added. */
 function headOf (reply: FastifyReply, payload: unknown): Pick<KeptReply, 'status' | 'headers'> {
-  const own = isResponse(payload) ? Object.fromEntries(payload.headers) : {}
-  const headers = Object.entries({ ...reply.getHeaders(), ...own }).filter(([name]) => !NOT_KEPT.has(name))
-  return { status: isResponse(payload) ? payload.status : reply.statusCode, headers: Object.fromEntries(headers) }
+  const headers: Record<string, unknown> = { ...reply.getHeaders() }
+  for (const [name, value] of isResponse(payload) ? payload.headers : []) {
+    headers[name] = name === 'set-cookie' ? [headers[name] ?? [], value].flat() : value
+  }
+  for (const name of NOT_KEPT) delete headers[name]
+  return { status: isResponse(payload) ? payload.status : reply.statusCode, headers }
 }
 
 /**

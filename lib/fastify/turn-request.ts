@@ -266,8 +266,8 @@ export class TurnRequest implements ReplyWatcher {
     clearTimeout(this.#givingUp)
     clearTimeout(this.#lettingGo)
     if (this.#isClosed) this.#sealTemp()
-    // Of a reply that was taken over only the status is known.
-    if (!this.#isKept) this.#keep(this.#reply as FastifyReply, null)
+    // A reply that was taken over has passed no hook.
+    if (!this.#isKept) this.#keep(this.#reply as FastifyReply, undefined, TAKEN_OVER)
     return this.turn.end()
   }
 
@@ -380,6 +380,9 @@ export class TurnRequest implements ReplyWatcher {
     if (!this.#isClosed && !isGone(reply)) this.#fail(error)
   }
 }
+
+/** In place of a body of which nothing is known. */
+const TAKEN_OVER = {}
 
 /** Where a request keeps its turn. */
 export const kTurnRequest = Symbol('fastify-botas-state.turn-request')
