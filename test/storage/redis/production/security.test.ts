@@ -107,7 +107,7 @@ t.test('with concurrency and once a bot needs one command more', async (t) => {
     const { url } = await buildFastify(t, { storage: urlOf(user), concurrency: 'queue', once: true }, (app) => {
       app.post('/', async ({ state: { conversation } }) => ({ n: conversation.update<number>('queued', (n = 0) => n + 1) }))
     })
-    return [await post(url, message({ id: 'a' })), await post(url, message({ id: 'a' })), await post(url, message({ id: 'b' }))]
+    return [await post(url, message({ id: `${user} a` })), await post(url, message({ id: `${user} a` })), await post(url, message({ id: `${user} b` }))]
   }
   await admin.acl('LOG', 'RESET')
   t.match(await counts('queueing'), [{ body: { n: 1 } }, { body: { n: 1 } }, { body: { n: 2 } }])
