@@ -62,7 +62,7 @@ export interface BotasStateOptions {
    * with or without limits, or a function that chooses one for each request. Default `'parallel'`.
    *
    * @example
-   * concurrency: ({ body }) => body.type === 'message' ? 'queue' : 'parallel'
+   * concurrency: ({ body }) => (body as Activity).type === 'message' ? 'queue' : 'parallel'
    */
   concurrency?: ConcurrencyStrategy | StrategyOf | ConcurrencyOptions | undefined
   /**

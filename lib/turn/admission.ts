@@ -99,8 +99,8 @@ export class Admission implements LineMember, WaitingTurn {
 
   /** Whether it holds the place of a document, so that a turn that begins inside can share it. */
   holdsPlaceOf (key: string): boolean {
-    const isHeld = this.#state === 'admitted' || (this.#state === 'ending' && !this.#isLeaving)
-    return this.#key === key && this.#hold.place !== undefined && isHeld
+    if (this.#key !== key || this.#hold.place === undefined || this.#isReplaced || this.#isLost) return false
+    return this.#state === 'admitted' || (this.#state === 'ending' && !this.#isLeaving)
   }
 
   /** Whether the turn is one that handles its activity once. */
@@ -111,6 +111,11 @@ export class Admission implements LineMember, WaitingTurn {
   /** Whether it is this activity, beside this document, that the turn handles once. */
   handles (key: string, activityId: string): boolean {
     return this.#key === key && this.#hold.activity?.id === activityId
+  }
+
+  /** Whether nothing is held any more. */
+  get isOver (): boolean {
+    return this.#state === 'left'
   }
 
   /** Whether a later turn has taken its place. */
@@ -216,7 +221,7 @@ export class Admission implements LineMember, WaitingTurn {
     // A client that has its reply may send the next message before the turn is saved.
     if (strategy === 'reject' && before.some((other) => !other.#isDecided)) throw taken()
     if (strategy === 'replace') for (const other of before) other.replace()
-    if (places.before(this.#key, this).length > maxWaiting) throw busy(`${maxWaiting} turns of this conversation wait already`)
+    if (places.before(this.#key, this).length > maxWaiting) throw busy('as many turns of this conversation wait as may wait')
     await this.#first(maxWait, LATE, () => places.isFirst(this.#key, this))
   }
 

@@ -141,7 +141,7 @@ export class Turns {
   /** Goes on inside a turn: what begins there, and belongs to its conversation, shares its place. */
   inside<Result> (turn: Turn, work: () => Result): Result {
     if (this.#inside === undefined || turn.admission === undefined) return work()
-    return this.#inside.run({ admission: turn.admission, outer: this.#inside.getStore() }, work)
+    return this.#inside.run({ admission: turn.admission, outer: heldBy(this.#inside.getStore()) }, work)
   }
 
   /** One turn from its identity to its save. */
@@ -228,6 +228,11 @@ export class Turns {
     if (this.#shared.users === 0 && this.#storage.close !== undefined) await withDeadline(this.#storage.close(), this.#closeTimeout)
     return left
   }
+}
+
+/** What is over is left out: one turn may begin the next for ever. */
+function heldBy (inside: Inside | undefined): Inside | undefined {
+  return inside?.admission.isOver === true ? heldBy(inside.outer) : inside
 }
 
 function cannotRemember ({ constructor }: Storage): Error {

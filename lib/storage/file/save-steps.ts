@@ -1,7 +1,6 @@
 import { mkdir, open, opendir, readFile, rename, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { asideIn, isOurs } from './aside.js'
-import { settledAll } from '../../waiting/settled-all.js'
 import { ifThere } from './if-there.js'
 
 /** A file that is written aside comes into its place; or, without one, what is in the place goes. Names are those in a directory. */
@@ -12,7 +11,7 @@ const DECIDED = '.save'
 
 /**
  * Does the steps of one save: all or none, also where the process is killed meanwhile. Where the system refuses a step itself,
- * the others may be done.
+ * those before it are done.
  *
  * @param isSynced whether the list must be on disk before the first step
  */
@@ -57,12 +56,15 @@ async function writeList (path: string, steps: SaveStep[], isSynced: boolean): P
   }
 }
 
-/** A file that is not aside any more is in its place. */
+/** One after another: what comes last, such as a mark, is not there without the rest. A file that is not aside any more is in its place. */
 async function doEach (directory: string, steps: SaveStep[]): Promise<void> {
-  await settledAll(steps.map(async ([aside, name]) => {
+  for (const [aside, name] of steps) {
     const path = join(directory, name)
-    if (aside === undefined) return ifThere(unlink(path))
+    if (aside === undefined) {
+      await ifThere(unlink(path))
+      continue
+    }
     await mkdir(dirname(path), { recursive: true })
     await ifThere(rename(join(directory, aside), path))
-  }))
+  }
 }

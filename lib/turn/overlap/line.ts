@@ -19,10 +19,10 @@ export class Lines<Member extends LineMember> {
     return line.slice(0, -1)
   }
 
-  /** Those before a member; nothing where it is the first one, or has left. */
+  /** Those before a member that has not left. */
   before (key: string, member: Member): Member[] {
-    const line = this.#lines.get(key) ?? []
-    return line.slice(0, Math.max(line.indexOf(member), 0))
+    const line = this.#lines.get(key) as Member[]
+    return line.slice(0, line.indexOf(member))
   }
 
   isFirst (key: string, member: Member): boolean {

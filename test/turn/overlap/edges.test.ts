@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t from 'tap'
@@ -8,6 +9,7 @@ import { message } from '../../helpers/activities.js'
 import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
 import { LeasingStorage } from '../../helpers/leasing-storage.js'
 import { onEachStorage, onceStorages } from '../../helpers/overlap-storages.js'
+import { RecordingStorage } from '../../helpers/recording-storage.js'
 import { startRedis } from '../../helpers/redis-server.js'
 
 const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }
@@ -202,4 +204,83 @@ t.test('activities whose ids and conversations only look alike are told apart', 
     await run('a:b', 'c:d')
     t.equal(await run('a:b:c', 'd'), 'a:b:c d')
   }
+})
+
+onEachStorage(t, 'a replaced turn may store something all the same, by run', async (t, open) => {
+  let isAtWork = false
+  const { app, url, log } = await buildFastify(t, { storage: open(), concurrency: 'replace' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { signal } }) => {
+      if (text === 'second') return
+      isAtWork = true
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      await app.botasState.run(IDENTITY, ({ conversation }) => conversation.set('asked', text))
+    })
+  })
+  const first = post(url, message({ text: 'first' }))
+  await settled(() => isAtWork)
+  t.equal((await post(url, message({ text: 'second' }))).status, 200)
+  t.equal((await first).status, 200)
+  t.strictSame(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.toJSON()), { asked: 'first' })
+  t.match(app.botasState.stats, { leasesLost: 0 })
+  t.strictSame(log, [])
+})
+
+t.test('a turn that begins to wait after the server began to close is refused', async (t) => {
+  const { app, url } = await buildFastify(t, { concurrency: 'queue' }, (app) => {
+    app.post('/', async () => wait(300))
+  }, { forceCloseConnections: false, keepAliveTimeout: 100 })
+  const first = post(url, message())
+  await settled(() => app.botasState.stats.openTurns === 1)
+  const closed = app.close()
+  await wait(50)
+  await t.rejects(app.botasState.run(IDENTITY, () => {}), { code: 'FST_BOTAS_STATE_BUSY', message: /closing/ })
+  t.equal((await first).status, 200)
+  await closed
+})
+
+t.test('a load that fails in its place is a failed load, and is published as such', async (t) => {
+  const events: unknown[] = []
+  const listen = (event: unknown) => { events.push(event) }
+  subscribe('botas-state:place', listen)
+  t.teardown(() => unsubscribe('botas-state:place', listen))
+  const storage = new RecordingStorage()
+  storage.failures.read = new Error('of the storage')
+  const { app, url } = await buildFastify(t, { storage, concurrency: 'queue' }, (app) => { app.post('/', async () => {}) })
+  t.match(await post(url, message()), { status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
+  t.match(events, [{ outcome: 'failure', code: 'FST_BOTAS_STATE_LOAD_FAILED' }])
+  t.match(app.botasState.stats, { loads: 1, loadFailures: 1 })
+  delete storage.failures.read
+  t.equal((await post(url, message())).status, 200)
+})
+
+t.test('of two deliveries in two processes that both ran, because a claim was lost, one is stored', async (t) => {
+  const { url } = await startRedis(t)
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  const mark = 'botas:~mark:{botas:test/bot/conversations/conversation-1}:a'
+  const { url: bot } = await buildFastify(t, { storage: url, once: true }, (app) => {
+    app.post('/', async ({ state: { conversation } }) => {
+      conversation.set('n', 1)
+      await client.set(mark, '={"status":200,"headers":{},"text":"of the other"}')
+    })
+  })
+  t.match(await post(bot, message({ id: 'a' })), { status: 503, body: { code: 'FST_BOTAS_STATE_BUSY', message: /saved first/ } })
+  t.equal(await client.get('botas:test/bot/conversations/conversation-1'), null)
+})
+
+t.test('a delivery runs where the other one, in another process, has failed', async (t) => {
+  const { url } = await startRedis(t)
+  let runs = 0
+  const bots = await Promise.all([1, 2].map(() => buildFastify(t, { storage: url, once: true }, (app) => {
+    app.post('/', async () => {
+      runs++
+      await wait(100)
+      if (runs === 1) throw new Error('the first one')
+    })
+  })))
+  const first = post((bots[0] as typeof bots[0] & {}).url, message({ id: 'a' }))
+  await settled(() => runs === 1)
+  t.equal((await post((bots[1] as typeof bots[0] & {}).url, message({ id: 'a' }))).status, 200)
+  t.equal((await first).status, 500)
+  t.equal(runs, 2)
 })
