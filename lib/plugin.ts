@@ -69,9 +69,9 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
   const completeRoute = routeCompletion(fastify, routeAdditions)
   const requestTurns = new RequestTurns(turns, { identify, concurrency, flush, keepReply: once?.keepReply ?? 0, handlerPatience: flushTimeout, holdTimeout: flushTimeout, completeRoute })
   addTurnHooks(fastify, requestTurns, identify !== undefined)
-  if (strategy !== 'parallel') {
-    addPlaceHooks(fastify, turns)
-    if (turns.isShared === undefined) fastify.log.info('turns wait for each other within this process only: the storage has no leases')
+  if (strategy !== 'parallel' || once !== undefined) addInsideHooks(fastify, turns)
+  if (strategy !== 'parallel' && turns.isShared === undefined) {
+    fastify.log.info('turns wait for each other within this process only: the storage has no leases')
   }
   fastify.addHook('preClose', async () => turns.abort())
   fastify.addHook('onClose', async () => {
@@ -118,8 +118,8 @@ function addTurnHooks (fastify: FastifyInstance, requestTurns: RequestTurns, isA
   })
 }
 
-/** What the later stages begin with `run`, in the conversation of the turn, shares its place. */
-function addPlaceHooks (fastify: FastifyInstance, turns: Turns): void {
+/** What the later stages begin with `run`, in the conversation of the turn, shares its place, and does not wait for its activity. */
+function addInsideHooks (fastify: FastifyInstance, turns: Turns): void {
   const inside = (request: FastifyRequest, _reply: FastifyReply, done: () => void): void => {
     const turnRequest = turnRequestOf(request)
     if (turnRequest === undefined) done()

@@ -70,6 +70,7 @@ t.test('a wrong option is refused with its name and value', async (t) => {
     [{ concurrency: { maxWaiting: -1 } }, /"concurrency.maxWaiting".*-1/],
     [{ concurrency: { maxWaiting: 1.5 } }, /"concurrency.maxWaiting".*1.5/],
     [{ concurrency: { lease: 'long' } }, /"concurrency.lease".*"long"/],
+    [{ concurrency: { lease: 1000.5 } }, /"concurrency.lease" must be a whole number of milliseconds, got 1000.5/],
     [{ once: 'yes' }, /"once" must be true, false or an object, got "yes"/],
     [{ once: null }, /"once".*null/],
     [{ once: { time: 1 } }, /unknown option "once.time"; known options: once.ttl, once.keepReply, once.maxWait/],

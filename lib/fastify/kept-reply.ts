@@ -39,10 +39,10 @@ function headOf (reply: FastifyReply, payload: unknown): Pick<KeptReply, 'status
  *
  * @returns its payload
  */
-export function replay (reply: FastifyReply, { status, headers, text, base64 }: KeptReply): string | Buffer {
+export function replay (reply: FastifyReply, { status, headers, text, base64 }: KeptReply): string | Buffer | undefined {
   // "set-cookie" is added to what is there.
   for (const name of Object.keys(reply.getHeaders())) if (OF_PAYLOAD.test(name) || name in headers) reply.removeHeader(name)
   reply.raw.statusCode = status
   reply.headers({ ...headers, 'botas-state': 'replayed' })
-  return base64 === undefined ? text ?? '' : Buffer.from(base64, 'base64')
+  return base64 === undefined ? text : Buffer.from(base64, 'base64')
 }

@@ -59,8 +59,11 @@ export type Entry =
 
 /** What storages hold for turns. Every method may be called again with the same hold. */
 export interface Holds {
-  /** Whether other processes see it. Otherwise the turns of this process wait for each other before they ask. */
-  readonly isShared: boolean
+  /**
+   * Whether other processes see it; `undefined` where there may be some that do not. The turns of this process wait for each other
+   * before they ask.
+   */
+  readonly isShared: boolean | undefined
   /** Whether an activity can be remembered together with the documents. */
   readonly remembers: boolean
   /**

@@ -11,7 +11,7 @@ export function foreignHolds (
 ): Holds | undefined {
   if (storage.lease === undefined && storage.commit === undefined) return undefined
   return {
-    isShared: storage.lease !== undefined,
+    isShared: storage.lease !== undefined || undefined,
     remembers: storage.commit !== undefined && storage.recall !== undefined,
     enter: async (hold, _isWaiting, keys, call) =>
       await claimed(storage, hold, call) ?? await placed(storage, hold, call) ?? { outcome: 'entered', documents: await load(keys, call) },
@@ -92,8 +92,7 @@ export async function commitHeld (
 }
 
 async function holdsPlace (storage: Storage, hold: Hold, call?: StorageCall): Promise<boolean> {
-  if (storage.lease === undefined) return true
-  return await storage.lease(placeName(hold), holderOf(hold), hold.lease, undefined, call) === holderOf(hold)
+  return await storage.lease?.(placeName(hold), holderOf(hold), hold.lease, undefined, call) === holderOf(hold)
 }
 
 function holderOf ({ holder, place }: Hold): string {
@@ -105,5 +104,5 @@ function placeName ({ key }: Hold): string {
 }
 
 function activityName ({ key, activity }: Hold): string {
-  return `activity:${key}:${encodeURIComponent(activity?.id ?? '')}`
+  return `activity:${key}:${encodeURIComponent(String(activity?.id))}`
 }

@@ -1,18 +1,16 @@
-import { performance } from 'node:perf_hooks'
 import type { Document } from '../document/document.js'
 import { FST_BOTAS_STATE_REPLACED } from '../errors.js'
 import type { DocumentStore, Entry, Hold, TurnEnd } from '../storage/document-store.js'
 import { busy, taken } from './overlap/busy.js'
 import type { LineMember, Lines } from './overlap/line.js'
-import type { Strategy, Terms } from './overlap/terms.js'
-import type { WaitingTurn, WaitingTurns } from './overlap/waiting-turns.js'
+import type { OnceActivity, Strategy, Terms } from './overlap/terms.js'
+import { Waiting, type WaitingTurns } from './overlap/waiting.js'
+import { renewRegularly } from './renewal.js'
 import type { Operation, Overlaps } from './telemetry.js'
 
 /** How long to wait before a storage is asked again, from and to, in milliseconds. */
 const MIN_PAUSE = 5
 const MAX_PAUSE = 50
-/** How often a turn asks that may be replaced by one of another process, in milliseconds. */
-const WATCH_INTERVAL = 100
 
 /** The turns that share a storage, in this process. */
 export interface SharedLines {
@@ -54,15 +52,15 @@ export interface Loading {
 export type Admitted = { documents: Array<Document | undefined>, reply?: never } | { documents?: never, reply: string }
 
 /** The one place before a load: what a turn waits for, and holds until it is over. */
-export class Admission implements LineMember, WaitingTurn {
+export class Admission implements LineMember {
   readonly #context: AdmissionContext
   readonly #key: string
   readonly #terms: Terms
-  #turn: AdmittedTurn
+  #turn: AdmittedTurn | undefined
   /** the turn whose place this one shares, because it began inside */
   readonly #outer: Admission | undefined
   readonly #hold: Hold
-  readonly #arrived = performance.now()
+  readonly #waiting: Waiting
   #state: 'entering' | 'admitted' | 'ending' | 'left' = 'entering'
   /** the turns that share its place, this one included */
   readonly #sharing = new Set<AdmittedTurn>()
@@ -72,10 +70,8 @@ export class Admission implements LineMember, WaitingTurn {
   #isLost = false
   /** the place goes with the save that is under way */
   #isLeaving = false
-  #refusal: Error | undefined
-  #refuse: ((error: Error) => void) | undefined
   #onFirst: (() => void) | undefined
-  #renewing: NodeJS.Timeout | undefined
+  #stopRenewing: (() => void) | undefined
 
   /** @param key of the document that place and activity stand beside */
   constructor (context: AdmissionContext, key: string, terms: Terms, turn: AdmittedTurn, outer?: Admission) {
@@ -84,6 +80,7 @@ export class Admission implements LineMember, WaitingTurn {
     this.#key = key
     this.#terms = terms
     this.#turn = turn
+    this.#waiting = new Waiting(context.waiting)
     this.#outer = outer === undefined ? undefined : outer.#outer ?? outer
     this.#hold = {
       key,
@@ -141,7 +138,7 @@ export class Admission implements LineMember, WaitingTurn {
   async enter (loading: Loading): Promise<Admitted> {
     const { overlaps } = this.#context
     const settled = (error?: Error): void => {
-      if (this.#takesPlace) overlaps.publish(this.#key, this.#arrived, error)
+      if (this.#takesPlace) overlaps.publish(this.#key, this.#waiting.since, error)
     }
     try {
       const admitted = await this.#enter(loading)
@@ -160,7 +157,7 @@ export class Admission implements LineMember, WaitingTurn {
     if (activity !== undefined) await this.#firstDelivery(activity.limits.maxWait)
     let entry = await this.#tryEnter(loading)
     for (let pause = MIN_PAUSE; entry.outcome === 'running'; pause = longer(pause)) {
-      await this.#pause(pause, activity?.limits.maxWait ?? 0, 'another delivery of the activity is not done')
+      await this.#waiting.pause(pause, (activity as OnceActivity).limits.maxWait, NOT_DONE)
       entry = await this.#ask(this.#claim, false, { ...loading, keys: [] })
       if (entry.outcome === 'entered') entry = await this.#tryEnter(loading)
     }
@@ -174,7 +171,7 @@ export class Admission implements LineMember, WaitingTurn {
         return { reply: entry.reply }
       case 'replaced':
         this.#replaceBy(new FST_BOTAS_STATE_REPLACED())
-        throw this.#refusal
+        throw this.#waiting.refusal
       default:
         throw taken()
     }
@@ -185,7 +182,7 @@ export class Admission implements LineMember, WaitingTurn {
     const { activities } = this.#context.lines
     const key = this.#activityKey
     if (activities.join(key, this).length === 0) return
-    await this.#first(maxWait, 'another delivery of the activity is not done', () => activities.isFirst(key, this))
+    await this.#first(maxWait, NOT_DONE, () => activities.isFirst(key, this))
   }
 
   async #tryEnter (loading: Loading): Promise<Entry> {
@@ -206,7 +203,7 @@ export class Admission implements LineMember, WaitingTurn {
     const hold = this.#takesPlace ? this.#hold : this.#claim
     let entry = await this.#ask(hold, false, loading)
     for (let pause = MIN_PAUSE; entry.outcome === 'waiting'; pause = longer(pause)) {
-      await this.#pause(pause, this.#terms.limits.maxWait, LATE)
+      await this.#waiting.pause(pause, this.#terms.limits.maxWait, LATE)
       entry = await this.#ask(hold, strategy === 'replace', loading)
     }
     if (entry.outcome === 'running') places.leave(this.#key, this)
@@ -217,7 +214,6 @@ export class Admission implements LineMember, WaitingTurn {
     const { lines: { places } } = this.#context
     const { strategy, limits: { maxWaiting, maxWait } } = this.#terms
     const before = places.before(this.#key, this)
-    if (before.length === 0) return
     // A client that has its reply may send the next message before the turn is saved.
     if (strategy === 'reject' && before.some((other) => !other.#isDecided)) throw taken()
     if (strategy === 'replace') for (const other of before) other.replace()
@@ -228,7 +224,7 @@ export class Admission implements LineMember, WaitingTurn {
   /** Asks the storage. A turn that was refused meanwhile asks no more: it would take the place from the one that replaced it. */
   async #ask (hold: Hold, isWaiting: boolean, { keys, operation }: Loading): Promise<Entry> {
     const { store } = this.#context
-    if (this.#refusal !== undefined) throw this.#refusal
+    this.#waiting.throwIfRefused()
     const load = operation()
     const wasHolding = this.#isHolding
     this.#isHolding = store.holds !== undefined
@@ -236,47 +232,20 @@ export class Admission implements LineMember, WaitingTurn {
       ? store.load(keys, load).then((documents): Entry => ({ outcome: 'entered', documents }))
       : store.holds.enter(hold, isWaiting, keys, load))
     if (entry.outcome === 'done' || entry.outcome === 'running') this.#isHolding = wasHolding
-    if (this.#refusal !== undefined) throw this.#refusal
+    this.#waiting.throwIfRefused()
     return entry
   }
 
   async #first (maxWait: number, reason: string, isFirst: () => boolean): Promise<void> {
-    if (!isFirst()) await this.#wait(maxWait, reason, (resume) => { this.#onFirst = resume })
+    if (!isFirst()) await this.#waiting.until((resume) => { this.#onFirst = resume }, maxWait, reason)
   }
 
   first (): void {
     this.#onFirst?.()
   }
 
-  async #pause (milliseconds: number, maxWait: number, reason: string): Promise<void> {
-    await this.#wait(maxWait, reason, (resume) => setTimeout(resume, milliseconds * (0.5 + Math.random())))
-  }
-
-  async #wait (maxWait: number, reason: string, begin: (resume: () => void) => unknown): Promise<void> {
-    this.#context.waiting.add(this)
-    let timer: NodeJS.Timeout | undefined
-    try {
-      await new Promise<void>((resolve, reject) => {
-        const left = this.#arrived + maxWait - performance.now()
-        timer = setTimeout(() => this.refuse(busy(`${reason} after ${maxWait} ms`)), Math.max(left, 0))
-        this.#refuse = reject
-        begin(resolve)
-        if (this.#refusal !== undefined) reject(this.#refusal)
-      })
-    } finally {
-      clearTimeout(timer)
-      this.#context.waiting.delete(this)
-    }
-  }
-
-  refuse (error: Error): void {
-    if (this.#state !== 'entering') return
-    this.#refusal ??= error
-    this.#refuse?.(this.#refusal)
-  }
-
   get #isDecided (): boolean {
-    return this.#state === 'ending' || this.#state === 'left' || this.#turn.isDecided
+    return this.#state === 'ending' || this.#state === 'left' || this.#turn?.isDecided === true
   }
 
   /** Makes room for a later turn, unless this one is being saved, or did not come to be replaced. */
@@ -288,25 +257,16 @@ export class Admission implements LineMember, WaitingTurn {
 
   #replaceBy (error: Error): void {
     this.#isReplaced = true
-    this.refuse(error)
+    this.#waiting.refuse(error)
     for (const turn of this.#sharing) turn.replaced(error)
   }
 
-  /** Renews what is held in the storage, for as long as the turn is open. */
+  /** Holds it in the storage for as long as the turn is open. */
   #keep (): void {
     const { store: { holds } } = this.#context
-    const { place, activity, lease } = this.#takesPlace ? this.#hold : this.#claim
+    const { place, activity } = this.#renewed
     if (holds?.isShared !== true || (place === undefined && activity === undefined)) return
-    let isAsking = false
-    const renew = async (): Promise<void> => {
-      if (isAsking) return
-      isAsking = true
-      // A storage that cannot be reached says nothing of the place.
-      const isHeld = await holds.renew(this.#renewed).catch(() => true)
-      isAsking = false
-      if (!isHeld && this.#state === 'admitted') this.#onLost()
-    }
-    this.#renewing = setInterval(renew, place?.isReplaceable === true ? Math.min(WATCH_INTERVAL, lease / 3) : lease / 3).unref()
+    this.#stopRenewing = renewRegularly(holds, () => this.#renewed, () => { if (this.#state === 'admitted') this.#onLost() })
   }
 
   /** What is to be held for longer: a turn that is being saved cannot be replaced any more. */
@@ -334,7 +294,6 @@ export class Admission implements LineMember, WaitingTurn {
     if (this.#context.store.holds === undefined) return undefined
     const hold = isReplaced ? this.#claim : this.#hold
     const isKept = hold.activity !== undefined
-    if (!isKept && hold.place === undefined) return undefined
     const leaves = hold.place !== undefined && this.#takesPlace && this.#sharing.size === 1
     this.#isLeaving = leaves
     return { hold, reply: isKept ? reply : undefined, leaves }
@@ -345,22 +304,27 @@ export class Admission implements LineMember, WaitingTurn {
     this.#isHolding = !leaves && this.#takesPlace
   }
 
-  /** The turn is over. Its place is left when all turns that share it are over. */
-  leave (turn: AdmittedTurn = this.#turn): void {
-    this.#sharing.delete(turn)
-    if (this.#outer !== undefined) this.#outer.leave(turn)
-    if (this.#sharing.size > 0 || this.#state === 'left') return
+  /**
+   * The turn is over. Its place is left when all turns that share it are over.
+   *
+   * @returns a promise where the storage has to be told
+   */
+  leave (turn: AdmittedTurn | undefined = this.#turn): Promise<void> | undefined {
+    if (turn !== undefined) this.#sharing.delete(turn)
+    const outer = this.#outer?.leave(turn)
+    if (this.#sharing.size > 0 || this.#state === 'left') return outer
     const { store: { holds }, lines } = this.#context
     this.#state = 'left'
     // What goes on inside may keep the admission, but not the turn.
-    this.#turn = NOBODY
-    clearInterval(this.#renewing)
+    this.#turn = undefined
+    this.#stopRenewing?.()
     const hold = this.#takesPlace ? this.#hold : this.#claim
-    if (this.#isHolding && holds?.isShared === true && (hold.place ?? hold.activity) !== undefined) {
-      holds.leave(hold, { signal: AbortSignal.timeout(hold.lease), retrying () {} }).catch(() => {})
-    }
+    const isHeld = this.#isHolding && holds?.isShared === true && (hold.place ?? hold.activity) !== undefined
+    // What it cannot be told by then, it knows by itself.
+    const left = isHeld ? holds.leave(hold, { signal: AbortSignal.timeout(hold.lease), retrying () {} }).catch(() => {}) : outer
     lines.places.leave(this.#key, this)
     if (this.#hold.activity !== undefined) lines.activities.leave(this.#activityKey, this)
+    return left
   }
 
   get #activityKey (): string {
@@ -368,9 +332,8 @@ export class Admission implements LineMember, WaitingTurn {
   }
 }
 
-const NOBODY: AdmittedTurn = { isDecided: true, replaced () {}, overlapped () {} }
-
 const LATE = 'the turn has not got its place in the conversation'
+const NOT_DONE = 'another delivery of the activity is not done'
 
 function placeOf (strategy: Strategy): Hold['place'] {
   return strategy === 'parallel' ? undefined : { strategy, isReplaceable: strategy === 'replace' }

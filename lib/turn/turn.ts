@@ -8,6 +8,7 @@ import {
 import { type DocumentEdit, save } from './save.js'
 import { type TurnIdentity, keyOf } from './identity.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
+import { withDeadline } from '../waiting/deadline.js'
 import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './telemetry.js'
 import { type Kept, REPLACED_REPLY } from './kept.js'
@@ -197,7 +198,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
       operation?.succeeded()
     } catch (cause) {
       if (!(cause instanceof FST_BOTAS_STATE_BUSY || cause instanceof FST_BOTAS_STATE_REPLACED)) {
-        throw this.#loadFailed(cause, operation ?? operations.begin('load', keys))
+        throw this.#loadFailed(cause, operation)
       }
       operation?.withdrawn()
       this.#refuseAccess(() => cause)
@@ -299,12 +300,18 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     if (!this.#isEnded) {
       this.#isEnded = true
       this.#seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
-      this.#over = this.failed && !this.onlyReplyIsKept ? undefined : this.#save()
+      this.#over = (this.failed && !this.onlyReplyIsKept ? undefined : this.#save()) ?? this.#left()
       const over = (): void => this.#onOver()
       if (this.#over === undefined) over()
       else this.#over.then(over, over)
     }
     return this.#over
+  }
+
+  /** Whoever is answered finds the place free, wherever the next message arrives: unless the storage does not answer. */
+  #left (): Promise<void> | undefined {
+    const left = this.#admission?.leave()
+    return left && withDeadline(left, this.#context.patience).catch(() => {})
   }
 
   #seal (refusal: (scope: string) => Error): void {
@@ -393,10 +400,10 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     }
   }
 
-  #loadFailed (cause: unknown, operation: Operation): Error {
+  #loadFailed (cause: unknown, operation: Operation | undefined): Error {
     const error = new FST_BOTAS_STATE_LOAD_FAILED(this.#keys.map((key) => `"${key}"`).join(', '), { cause })
     this.#refuseAccess(() => error)
-    operation.failed(error)
+    operation?.failed(error)
     return error
   }
 }

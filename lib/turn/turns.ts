@@ -10,7 +10,7 @@ import { OpenTurns } from './open-turns.js'
 import { busy } from './overlap/busy.js'
 import { Lines } from './overlap/line.js'
 import type { OnceLimits, Terms } from './overlap/terms.js'
-import { WaitingTurns } from './overlap/waiting-turns.js'
+import { WaitingTurns } from './overlap/waiting.js'
 import { type Kept, keptResult, resultOf } from './kept.js'
 import { type BotasStateStats, Operations, Overlaps } from './telemetry.js'
 import { documentStoreOf } from '../storage/document-store.js'
@@ -41,7 +41,7 @@ function newlyShared (): SharedStorage {
   }
 }
 
-/** What goes on inside a turn that holds a place: what begins there shares the place. */
+/** What goes on inside a turn that holds something: what begins there shares its place, and does not wait for its activity. */
 interface Inside {
   readonly admission: Admission
   readonly outer: Inside | undefined
@@ -84,8 +84,8 @@ export class Turns {
     const { storage, terms, loadTimeout, saveTimeout, closeTimeout } = options
     this.#options = options
     const store = documentStoreOf(storage)
-    if (options.once !== undefined && store.holds === undefined) throw cannotRemember(storage)
-    this.#inside = terms.strategy === 'parallel' ? undefined : new AsyncLocalStorage()
+    if (options.once !== undefined && store.holds?.remembers !== true) throw cannotRemember(storage)
+    this.#inside = terms.strategy === 'parallel' && options.once === undefined ? undefined : new AsyncLocalStorage()
     this.#observer = observer
     this.#storage = storage
     this.#shared = sharedStorages.get(storage) ?? newlyShared()
@@ -115,7 +115,7 @@ export class Turns {
     })
   }
 
-  /** Whether the turns of other processes wait for those of this one, and for those of each other. */
+  /** Whether turns wait for those of other processes; `undefined` where there may be some for which they do not. */
   get isShared (): boolean | undefined {
     return this.#context.store.holds?.isShared
   }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { opendir, readFile, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
 import type { Hold } from '../document-store.js'
 import { ifThere } from './if-there.js'
 
@@ -25,7 +26,7 @@ export function markOf (reply: string, seconds: number): Buffer {
 
 /** What was kept of the reply to an activity, if it was handled and is remembered still. */
 export async function keptReply (directory: string, hold: Hold): Promise<string | undefined> {
-  const mark = await readMark(join(directory, markName(hold)))
+  const mark = await readMark(directory, markName(hold))
   return mark !== undefined && mark.expires > Date.now() ? mark.reply : undefined
 }
 
@@ -33,13 +34,17 @@ export async function keptReply (directory: string, hold: Hold): Promise<string 
 export async function forgetHandled (directory: string): Promise<void> {
   const handled = join(directory, HANDLED)
   for await (const { name } of await ifThere(opendir(handled)) ?? []) {
-    const path = join(handled, name)
-    const mark = await readMark(path)
-    if (mark !== undefined && mark.expires <= Date.now()) await ifThere(unlink(path))
+    const mark = await readMark(handled, name).catch(() => undefined)
+    if (mark !== undefined && mark.expires <= Date.now()) await ifThere(unlink(join(handled, name)))
   }
 }
 
-async function readMark (path: string): Promise<Mark | undefined> {
-  const text = await ifThere(readFile(path, 'utf8'))
-  return text === undefined ? undefined : JSON.parse(text)
+async function readMark (directory: string, name: string): Promise<Mark | undefined> {
+  const text = await ifThere(readFile(join(directory, name), 'utf8'))
+  try {
+    return text === undefined ? undefined : JSON.parse(text)
+  } catch {
+    // The error of JSON.parse quotes the reply.
+    throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(name, 'not JSON')
+  }
 }

@@ -131,7 +131,7 @@ export class RedisDocuments implements DocumentStore {
     const others = changes.filter((change) => !last.includes(change))
     if (others.length > 0 && end !== undefined && !await this.#beginSaving(end.hold, call)) return 'replaced'
     for (const change of others) await this.#saveChanges([change], call, end && markOnly(end, change.key))
-    return end === undefined && last.length === 0 ? 'saved' : this.#saveChanges(last, call, end)
+    return this.#saveChanges(last, call, end)
   }
 
   /** From now on a later turn waits until this one is saved, instead of replacing it. */
@@ -188,8 +188,8 @@ interface SaveEnd {
 
 /** A document that lies elsewhere remembers for itself that the activity was handled. */
 function markOnly ({ hold, reply }: TurnEnd, key: string): TurnEnd | undefined {
-  const { activity } = hold
-  if (reply === undefined || activity === undefined) return undefined
+  if (reply === undefined) return undefined
+  const activity = hold.activity as NonNullable<Hold['activity']>
   return { hold: { ...hold, key, place: undefined, activity: { ...activity, id: `${hold.key}\n${activity.id}` } }, reply: '', leaves: false }
 }
 

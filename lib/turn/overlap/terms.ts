@@ -29,10 +29,16 @@ export interface OnceLimits {
   readonly maxWait: number
 }
 
+/** An activity that is handled once. */
+export interface OnceActivity {
+  readonly id: string
+  readonly limits: OnceLimits
+}
+
 /** On what terms a turn begins. */
 export interface Terms {
   readonly strategy: Strategy
   readonly limits: PlaceLimits
   /** Left out where it is not handled once. */
-  readonly activity: { readonly id: string, readonly limits: OnceLimits } | undefined
+  readonly activity: OnceActivity | undefined
 }

@@ -113,7 +113,15 @@ t.test('a save is refused by the storage itself, before the turn could notice th
 t.test('a place costs no command where nothing else is asked for: it is taken with the load, and left with the save', async (t) => {
   const { url } = await startRedis(t)
   const { client } = await clientOf(t, url)
-  for (const [concurrency, load] of [['parallel', { get: 2 }], ['queue', { evalsha: 1 }], ['reject', { evalsha: 1 }], ['replace', { evalsha: 1 }]] as const) {
+  const monitor = await client.monitor()
+  t.teardown(() => monitor.disconnect())
+  const sent: string[] = []
+  monitor.on('monitor', (_time, [command]: [string], source: string) => { if (source !== 'lua') sent.push(command.toLowerCase()) })
+  const expected = {
+    parallel: { read: ['get', 'get'], write: ['get', 'get', 'evalsha'] },
+    queue: { read: ['evalsha', 'evalsha'], write: ['evalsha', 'evalsha'] }
+  }
+  for (const concurrency of ['parallel', 'queue', 'reject', 'replace'] as const) {
     const { app, url: bot } = await buildFastify(t, { storage: url, concurrency, flush: 'onSend' }, (app) => {
       app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation, user } }) => {
         if (text === 'read') return
@@ -121,17 +129,31 @@ t.test('a place costs no command where nothing else is asked for: it is taken wi
         user.update<number>('n', (n = 0) => n + 1)
       })
     })
-    await post(bot, message({ text: 'first' }))
-    for (const text of ['write', 'read']) {
-      await client.config('RESETSTAT')
+    // The server gets to know the scripts.
+    for (const text of ['write', 'read']) await post(bot, message({ text }))
+    for (const text of ['write', 'read'] as const) {
+      await client.echo('begin')
+      sent.splice(0)
       t.equal((await post(bot, message({ text }))).status, 200)
-      await settled(() => app.botasState.stats.openTurns === 0)
-      // Commands of the scripts themselves count, too.
-      const sent = /cmdstat_evalsha:calls=(\d+)/.exec(await client.info('commandstats'))?.[1] ?? '0'
-      const expected = text === 'write' ? 1 : (concurrency === 'parallel' ? 0 : 1)
-      t.equal(Number(sent), ('evalsha' in load ? load.evalsha : 0) + expected, `${concurrency}, ${text}`)
+      await client.echo('end')
+      await settled(() => sent.includes('echo'))
+      t.strictSame(sent.filter((command) => command !== 'echo'), expected[concurrency === 'parallel' ? 'parallel' : 'queue'][text], `${concurrency}, ${text}`)
     }
+    t.equal(app.botasState.stats.openTurns, 0)
     t.strictSame(await client.keys('botas:~place*'), [])
+  }
+})
+
+t.test('who has the reply finds the place free at every replica, whether the turn was saved or not', async (t) => {
+  const { url } = await startRedis(t)
+  const bots = await Promise.all([1, 2].map(() => buildFastify(t, { storage: url, concurrency: 'reject', flush: 'onSend' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+      if (text === 'write') conversation.update<number>('n', (n = 0) => n + 1)
+    })
+  })))
+  for (let n = 0; n < 100; n++) {
+    const bot = bots[n % 2] as typeof bots[0] & {}
+    t.equal((await post(bot.url, message({ text: n % 3 === 0 ? 'write' : 'read' }))).status, 200)
   }
 })
 
@@ -139,15 +161,16 @@ t.test('an answer to "leave" that is lost does not block the conversation beyond
   const { port, url } = await startRedis(t)
   const way = await losingWay(t, port)
   const options = { concurrency: { strategy: 'queue', lease: LEASE } } as const
-  const routes = (app: Parameters<Parameters<typeof buildFastify>[2]>[0]) => { app.post('/', async ({ state: { conversation } }) => conversation.get('n')) }
-  const lossy = await buildFastify(t, { storage: way.url, ...options }, routes)
-  const other = await buildFastify(t, { storage: url, ...options }, routes)
-  for (const lost of ['requests', 'answers'] as const) {
-    const turn = post(lossy.url, message())
-    await turn
-    way.lose(lost)
+  let lost: 'requests' | 'answers' | undefined
+  const lossy = await buildFastify(t, { storage: way.url, ...options }, (app) => {
+    // What the turn sends next is that it leaves.
+    app.post('/', async () => { if (lost !== undefined) way.lose(lost) })
+  })
+  const other = await buildFastify(t, { storage: url, ...options }, (app) => { app.post('/', async () => {}) })
+  await post(lossy.url, message())
+  for (lost of ['requests', 'answers'] as const) {
     const begun = performance.now()
-    await post(lossy.url, message())
+    t.equal((await post(lossy.url, message())).status, 200)
     t.equal((await post(other.url, message())).status, 200)
     t.ok(performance.now() - begun < LEASE + 1000)
   }
@@ -197,16 +220,78 @@ t.test('whatever happens to the server, turns go on, and nothing is lost that wa
   t.comment(`${answered.length} answered, ${failed.length} failed`)
 })
 
-t.test('FLUSHALL in the middle: turns go on, merged and counted', async (t) => {
+t.test('FLUSHALL in the middle: turns go on, merged and counted; what came to be replaced is refused, as after any place that was lost', async (t) => {
+  for (const concurrency of ['queue', 'replace'] as const) {
+    const { url } = await startRedis(t)
+    const { client, stored } = await clientOf(t, url)
+    const { app, url: bot } = await buildFastify(t, { storage: url, flush: 'onSend', concurrency }, (app) => {
+      app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+        if (text === 'flush') await client.flushall()
+        conversation.set(text, 1)
+      })
+    })
+    t.equal((await post(bot, message({ text: 'flush' }))).status, concurrency === 'queue' ? 200 : 409)
+    t.equal((await post(bot, message({ text: 'after' }))).status, 200)
+    t.match(app.botasState.stats, concurrency === 'queue' ? { leasesLost: 1 } : { replacedTurns: 1 })
+    t.strictSame(await stored('botas:test/bot/conversations/conversation-1'), concurrency === 'queue' ? { flush: 1, after: 1 } : { after: 1 })
+  }
+})
+
+t.test('FLUSHALL in the middle of an activity that is handled once: it is stored once, and its next delivery gets the reply', async (t) => {
   const { url } = await startRedis(t)
   const { client, stored } = await clientOf(t, url)
-  const { app, url: bot } = await buildFastify(t, { storage: url, flush: 'onSend', concurrency: 'queue' }, (app) => {
+  let runs = 0
+  const { url: bot } = await buildFastify(t, { storage: url, once: true }, (app) => {
     app.post('/', async ({ state: { conversation } }) => {
       await client.flushall()
-      conversation.set('n', 1)
+      conversation.update<number>('n', (n = 0) => n + 1)
+      return { run: ++runs }
     })
   })
-  t.equal((await post(bot, message())).status, 200)
-  t.equal(app.botasState.stats.leasesLost, 1)
+  for (let delivery = 0; delivery < 2; delivery++) t.strictSame((await post(bot, message({ id: 'a' }))).body, { run: 1 })
   t.strictSame(await stored('botas:test/bot/conversations/conversation-1'), { n: 1 })
+})
+
+/** Two processes of a bot with a model. */
+async function modelBots (t: Test, strategy: string, tokens: number) {
+  const { url } = await startRedis(t)
+  const bots = await Promise.all([1, 2].map(async () => {
+    const process = startProcess(t, 'model-bot.js', url, strategy, String(tokens))
+    return { ...process, url: `http://127.0.0.1:${(await process.lines.next()).value}` }
+  }))
+  return { bots: bots as [typeof bots[0] & {}, typeof bots[0] & {}], ...await clientOf(t, url) }
+}
+
+t.test('of ten messages within 100 ms over two processes, with replace, one turn is saved, and the model of the others is asked for no more tokens', async (t) => {
+  const { bots, stored } = await modelBots(t, 'replace', 50)
+  await Promise.all(bots.map(({ url }) => post(url, message({ conversation: 'warm up' }))))
+  const replies = await Promise.all(Array.from({ length: 10 }, async (_, n) => {
+    await wait(10 * n)
+    return post((bots[n % 2] as typeof bots[0]).url, message({ text: `m${n}` }))
+  }))
+  const saved = replies.findIndex(({ status }) => status === 200)
+  // Two processes may get the last ones in another order.
+  t.ok(saved >= 7, `the one that came last is saved, ${saved}`)
+  t.strictSame(replies.map(({ status }) => status), replies.map((_, n) => n === saved ? 200 : 409))
+  t.strictSame(await stored('botas:test/bot/conversations/conversation-1'), { [`m${saved}`]: 50 })
+  const asked = Object.assign({}, ...await Promise.all(bots.map(async ({ url }) => (await fetch(`${url}/asked`)).json()))) as Record<string, number>
+  await wait(100)
+  for (const [text, tokens] of Object.entries(asked)) if (/^m/.test(text) && text !== `m${saved}`) t.ok(tokens < 50, `${text} stopped after ${tokens} tokens`)
+})
+
+t.test('SIGTERM with requests that wait: the turn that holds a place finishes, those that wait get 503 within a second, and the process ends', async (t) => {
+  const { bots: [bot, other], stored } = await modelBots(t, 'queue', 150)
+  const holding = post(bot.url, message({ text: 'first' }))
+  t.equal((await bot.lines.next()).value, 'first')
+  const waiting = ['second', 'third'].map((text) => post(bot.url, message({ text })))
+  const elsewhere = post(other.url, message({ text: 'elsewhere' }))
+  await wait(200)
+  const begun = performance.now()
+  bot.child.kill('SIGTERM')
+  for (const reply of await Promise.all(waiting)) t.match(reply, { status: 503, body: { code: 'FST_BOTAS_STATE_BUSY', message: /closing/ } })
+  t.ok(performance.now() - begun < 1000)
+  t.equal((await holding).status, 200)
+  t.strictSame(await bot.exited, { code: 0, signal: null, errors: '' })
+  t.equal((await elsewhere).status, 200)
+  t.strictSame(await stored('botas:test/bot/conversations/conversation-1'), { first: 150, elsewhere: 150 })
 })

@@ -1,13 +1,14 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { setTimeout as wait } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
 import t from 'tap'
 import type { Storage } from '../../../lib/index.js'
 import { type Hold, documentStoreOf } from '../../../lib/storage/document-store.js'
 import { RedisStorage } from '../../../lib/storage/redis/redis-storage.js'
 import { message } from '../../helpers/activities.js'
-import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
-import { LeasingStorage } from '../../helpers/leasing-storage.js'
+import { type TestServer, buildFastify, post, settled } from '../../helpers/build-fastify.js'
+import { LeasingStorage, newServer } from '../../helpers/leasing-storage.js'
 import { onEachStorage, onceStorages } from '../../helpers/overlap-storages.js'
 import { RecordingStorage } from '../../helpers/recording-storage.js'
 import { startRedis } from '../../helpers/redis-server.js'
@@ -70,10 +71,12 @@ onEachStorage(t, 'a run inside a turn that is replaced stores nothing either', a
 })
 
 t.test('run of its own activity inside its turn does not wait for itself', async (t) => {
-  const { url } = await buildFastify(t, { once: { maxWait: 300 }, concurrency: 'queue' }, (app) => {
-    app.post<{ Body: { id: string } }>('/', async ({ body: { id } }) => app.botasState.run({ ...IDENTITY, activityId: id }, () => ({ ok: true })))
-  })
-  t.strictSame((await post(url, message({ id: 'a' }))).body, { ok: true })
+  for (const concurrency of ['parallel', 'queue'] as const) {
+    const { url } = await buildFastify(t, { once: { maxWait: 300 }, concurrency }, (app) => {
+      app.post<{ Body: { id: string } }>('/', async ({ body: { id } }) => app.botasState.run({ ...IDENTITY, activityId: id }, () => ({ ok: true })))
+    })
+    t.strictSame((await post(url, message({ id: 'a' }))).body, { ok: true }, concurrency)
+  }
 })
 
 t.test('of a replaced turn that fails no error of the server is delivered again', async (t) => {
@@ -283,4 +286,83 @@ t.test('a delivery runs where the other one, in another process, has failed', as
   t.equal((await post((bots[1] as typeof bots[0] & {}).url, message({ id: 'a' }))).status, 200)
   t.equal((await first).status, 500)
   t.equal(runs, 2)
+})
+
+t.test('another replica waits for a delivery that takes longer than its lease, and then gets its reply, also where that was replaced', async (t) => {
+  const redis = await startRedis(t)
+  const server = newServer()
+  for (const open of [() => new RedisStorage(redis.url), () => new LeasingStorage(server)]) {
+    for (const concurrency of ['parallel', 'queue', 'replace'] as const) {
+      let runs = 0
+      const routes = (app: FastifyInstance) => {
+        app.post<{ Body: { text: string } }>('/', async ({ body: { text } }) => {
+          runs++
+          if (text === 'long') await wait(600)
+          return { text }
+        })
+      }
+      const options = { once: true, concurrency: { strategy: concurrency, lease: 200 } } as const
+      const [first, second] = await Promise.all([1, 2].map(() => buildFastify(t, { storage: open(), ...options }, routes))) as [TestServer, TestServer]
+      const id = `a-${concurrency}`
+      const long = post(first.url, message({ id, text: 'long' }))
+      await settled(() => runs === 1)
+      if (concurrency === 'replace') await post(first.url, message({ id: `${id}-newer`, text: 'newer' }))
+      await wait(300)
+      const again = await post(second.url, message({ id, text: 'long' }))
+      t.equal(runs, concurrency === 'replace' ? 2 : 1)
+      t.strictSame(again.body, (await long).body, concurrency)
+      t.match([first.app.botasState.stats.leasesLost, second.app.botasState.stats.replayedTurns], [0, 1])
+    }
+  }
+})
+
+t.test('a turn that waits is replaced by one of another process', async (t) => {
+  const { url } = await startRedis(t)
+  const bots = await Promise.all([1, 2, 3].map(() => buildFastify(t, {
+    storage: url, concurrency: ({ body }) => (body as { text: string }).text === 'queued' ? 'queue' : 'replace'
+  }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+      if (text === 'queued') await wait(500)
+      conversation.set(text, true)
+    })
+  }))) as [TestServer, TestServer, TestServer]
+  const replies = []
+  for (const [index, text] of ['queued', 'older', 'newer'].entries()) {
+    replies.push(post((bots[index] as TestServer).url, message({ text })))
+    await wait(100)
+  }
+  t.strictSame((await Promise.all(replies)).map(({ status }) => status), [200, 409, 200])
+  t.strictSame(await bots[0].app.botasState.run(IDENTITY, ({ conversation }) => conversation.toJSON()), { queued: true, newer: true })
+})
+
+t.test('a run that is being saved is saved, though the turn around it is replaced meanwhile', async (t) => {
+  const storage = new RecordingStorage()
+  const { app, url } = await buildFastify(t, { storage, concurrency: 'replace' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+      if (text === 'second') return
+      await app.botasState.run(IDENTITY, ({ conversation }) => conversation.set('run', true))
+      conversation.set('turn', true)
+    })
+  })
+  storage.latency.update = 200
+  const first = post(url, message({ text: 'first' }))
+  await settled(() => storage.count('update') === 1)
+  t.equal((await post(url, message({ text: 'second' }))).status, 200)
+  t.equal((await first).status, 409)
+  t.strictSame(await storage.stored('test/bot/conversations/conversation-1'), { run: true })
+})
+
+onEachStorage(t, 'with reject a turn that goes on after its reply refuses the next one; one that is only being saved does not', async (t, open) => {
+  const { app, url } = await buildFastify(t, { storage: open(), concurrency: 'reject' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state }) => {
+      state.conversation.update<number>(text, (n = 0) => n + 1)
+      if (text === 'goes on') state.waitUntil(wait(200))
+      return { text }
+    })
+  })
+  t.equal((await post(url, message({ text: 'goes on' }))).status, 200)
+  t.match(await post(url, message({ text: 'saved' })), { status: 409, body: { code: 'FST_BOTAS_STATE_BUSY' } })
+  await settled(() => app.botasState.stats.openTurns === 0)
+  for (let n = 0; n < 20; n++) t.equal((await post(url, message({ text: 'saved' }))).status, 200)
+  t.strictSame(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.toJSON()), { 'goes on': 1, saved: 20 })
 })
