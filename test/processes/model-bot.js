@@ -1,4 +1,4 @@
-// A bot with a model that writes until its turn is aborted, a token every 10 ms. Prints its port, and closes on SIGTERM.
+// A bot with a model that writes until its turn is replaced, a token every 10 ms. Prints its port, and closes on SIGTERM.
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify from 'fastify'
 import botasState from 'fastify-botas-state'
@@ -10,11 +10,9 @@ app.register(botasState, { storage, concurrency: { strategy, lease: 1000 }, flus
 app.get('/asked', async () => asked)
 app.post('/', async ({ body: { text }, state: { conversation, signal } }) => {
   console.log(text)
-  asked[text] = 0
-  while (asked[text] < Number(tokens) && (strategy === 'queue' || !signal.aborted)) {
-    await wait(10)
-    asked[text]++
-  }
+  // One that nobody replaces finishes what it says, also while the server closes.
+  const isUseless = () => strategy === 'replace' && signal.aborted
+  for (asked[text] = 0; asked[text] < Number(tokens) && !isUseless(); asked[text]++) await wait(10)
   conversation.set(text, asked[text])
 })
 process.once('SIGTERM', () => app.close())

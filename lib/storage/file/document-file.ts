@@ -120,13 +120,7 @@ export async function savedAt (path: string): Promise<number | undefined> {
  * @param mode of the file that is replaced; without one the system decides
  */
 export async function writeDocument (path: string, document: TextDocument, mode: number | undefined): Promise<void> {
-  const aside = await writeAside(dirname(path), bytesOf(document), mode)
-  try {
-    await rename(aside, path)
-  } catch (error) {
-    await removeAside(aside)
-    throw error
-  }
+  await writeAside(dirname(path), bytesOf(document), mode, (aside) => rename(aside, path))
 }
 
 /** Writes a document beside its place. Gives the name of the file. */
@@ -134,11 +128,18 @@ export async function writeDocumentAside (directory: string, document: TextDocum
   return basename(await writeAside(directory, bytesOf(document), mode))
 }
 
-/** Writes a file that is complete, and synced, before it comes into its place. */
-export async function writeAside (directory: string, bytes: Buffer, mode?: number): Promise<string> {
+/**
+ * Writes a file that is complete, and synced, before it comes into its place.
+ *
+ * @param next what is done with it; the file goes where that fails
+ */
+export async function writeAside (
+  directory: string, bytes: Buffer, mode?: number, next?: (aside: string) => Promise<void>
+): Promise<string> {
   const aside = asideIn(directory)
   try {
     await writeSynced(await create(aside, mode), bytes, mode)
+    await next?.(aside)
     return aside
   } catch (error) {
     await removeAside(aside)

@@ -1,7 +1,9 @@
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { FileStorage } from '../../../lib/index.js'
+import { FileStorage, type TurnState } from '../../../lib/index.js'
+import { message } from '../../helpers/activities.js'
+import { buildFastify, post } from '../../helpers/build-fastify.js'
 
 t.test('what a killed process had decided to save is done before anything is read, and what it had not is not', async (t) => {
   const directory = t.testdir({
@@ -25,4 +27,41 @@ t.test('of a save that cannot be prepared nothing is done', async (t) => {
   await t.rejects(storage.update('c/b/users/u', () => ({ n: 1 })), { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT' })
   t.equal(readFileSync(join(directory, 'kept.json'), 'utf8'), '{"n":1}')
   t.notOk(existsSync(join(directory, '=handled')))
+})
+
+t.test('a directory that becomes a file while the server runs fails turns, and nothing of them is left', async (t) => {
+  const directory = join(t.testdir(), 'state')
+  const { app } = await buildFastify(t, { storage: new FileStorage(directory), once: true }, () => {})
+  const turn = (work: (state: TurnState) => void) => app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'c', userId: 'u' }, work)
+  await turn(({ user }) => user.set('n', 1))
+  await t.rejects(turn(({ conversation }) => {
+    conversation.set('n', 1)
+    renameSync(directory, `${directory}-aside`)
+    writeFileSync(directory, '')
+  }), { code: 'FST_BOTAS_STATE_SAVE_FAILED', message: /saved: none/, cause: { code: 'ENOTDIR' } })
+  await t.rejects(turn(() => {}), { code: 'FST_BOTAS_STATE_LOAD_FAILED', cause: { code: 'ENOTDIR' } })
+  rmSync(directory)
+  renameSync(`${directory}-aside`, directory)
+  await turn(({ user, conversation }) => {
+    t.equal(user.get('n'), 1)
+    t.equal(conversation.get('n'), undefined)
+  })
+  t.strictSame(readdirSync(directory), ['test%2Fbot%2Fusers%2Fu.json'])
+})
+
+t.test('what was kept of a reply that somebody has spoilt fails its next delivery, and is not quoted', async (t) => {
+  const directory = t.testdir()
+  const { app, url, log } = await buildFastify(t, { storage: new FileStorage(directory), once: true }, (app) => {
+    app.post('/', async () => ({ text: 'a secret' }))
+  })
+  await post(url, message({ id: 'a' }))
+  const [name] = readdirSync(join(directory, '=handled')) as [string]
+  const path = join(directory, '=handled', name)
+  writeFileSync(path, 'a secret that is no JSON')
+  await (app.botasState.storage as FileStorage).prune()
+  const { status, text } = await post(url, message({ id: 'a' }))
+  t.equal(status, 500)
+  t.match(JSON.stringify(log), /is not JSON; it was not modified/)
+  t.notMatch(text + JSON.stringify(log), /secret/)
+  t.equal(readFileSync(path, 'utf8'), 'a secret that is no JSON')
 })

@@ -337,7 +337,7 @@ t.test('a turn that waits is replaced by one of another process', async (t) => {
 
 t.test('a run that is being saved is saved, though the turn around it is replaced meanwhile', async (t) => {
   const storage = new RecordingStorage()
-  const { app, url } = await buildFastify(t, { storage, concurrency: 'replace' }, (app) => {
+  const { url } = await buildFastify(t, { storage, concurrency: 'replace' }, (app) => {
     app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
       if (text === 'second') return
       await app.botasState.run(IDENTITY, ({ conversation }) => conversation.set('run', true))
