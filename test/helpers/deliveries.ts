@@ -6,18 +6,20 @@ import { startProcess } from './node-process.js'
 
 const CONVERSATIONS = 4
 const DELIVERIES_AT_A_TIME = 10
+/** In place of the reply of a turn that was replaced. */
+const REPLACED = 'replaced'
 
 /**
  * Delivers activities as a channel does that is never sure: each three times, at once, 50 ms apart, and after the end; again
- * where it gets no 200. The processes are killed meanwhile, and started again.
+ * until it gets a 200, or hears that the turn was replaced. The processes are killed meanwhile, and started again.
  *
- * @param counts gives what a document says that activities have done, by their ids
+ * @param counts gives what a document says that activities have done, by their ids; by default a bot is asked
  */
 export async function deliverThreeTimes (
   t: Test,
   { storage, processes, activities, kills, concurrency = 'parallel', flush = 'onSend' }:
   { storage: string, processes: number, activities: number, kills: number, concurrency?: string, flush?: string },
-  counts: (key: string) => Promise<Record<string, number>>
+  counts?: (key: string) => Promise<Record<string, number>>
 ) {
   const ports = await Promise.all(Array.from({ length: processes }, freePort))
   const start = async (port: number) => {
@@ -49,10 +51,13 @@ export async function deliverThreeTimes (
       }).then(async (response) => ({ status: response.status, isReplayed: response.headers.has('botas-state'), text: await response.text() }), () => undefined)
       if (reply?.isReplayed === true) replayed++
       if (reply?.status === 200) return reply.text
+      // The first delivery of a turn that was replaced gets an error, the next ones get the same status.
+      if (reply?.status === 409 && (reply.isReplayed || reply.text.includes('FST_BOTAS_STATE_REPLACED'))) return REPLACED
       await wait(20 + Math.random() * 50)
     }
   }
   const different: string[] = []
+  const replaced = new Set<string>()
   let next = 0
   await Promise.all(Array.from({ length: DELIVERIES_AT_A_TIME }, async () => {
     while (next < activities) {
@@ -61,21 +66,25 @@ export async function deliverThreeTimes (
       const atOnce = await Promise.all([deliver(id, conversation), deliver(id, conversation), wait(50).then(() => deliver(id, conversation))])
       const replies = new Set([...atOnce, await deliver(id, conversation)])
       if (replies.size > 1) different.push(id)
+      if (replies.has(REPLACED)) replaced.add(id)
     }
   }))
   over.abort()
   await killing
-  for (const child of running) child.kill('SIGTERM')
-
-  t.strictSame(different, [], 'every delivery got the reply of the first one')
+  const ask = async (key: string) => await (await fetch(`http://127.0.0.1:${ports[0]}/stored?key=${encodeURIComponent(key)}`)).json() as Record<string, number>
+  // What is answered before it is saved may be lost with its process: then another delivery of it is answered anew.
+  if (flush === 'onSend' || kills === 0) t.strictSame(different, [], 'every delivery got the reply of the first one')
   for (let conversation = 0; conversation < CONVERSATIONS; conversation++) {
     const expected = Object.fromEntries(Array.from({ length: activities }, (_, number) => number)
-      .filter((number) => number % CONVERSATIONS === conversation).map((number) => [`a${number}`, 1]))
+      .filter((number) => number % CONVERSATIONS === conversation && !replaced.has(`a${number}`)).map((number) => [`a${number}`, 1]))
     for (const kind of ['conversations', 'users']) {
-      const found = await counts(`test/bot/${kind}/${conversation}`)
+      const found = await (counts ?? ask)(`test/bot/${kind}/${conversation}`)
       const wrong = Object.keys({ ...expected, ...found }).filter((id) => found[id] !== expected[id]).map((id) => [id, found[id]])
+      // The last delivery was answered, too, before it was saved.
+        .filter(([, count]) => flush === 'onSend' || kills === 0 || count !== undefined)
       t.strictSame(wrong, [], `${kind}/${conversation}: each activity has done once what it does`)
     }
   }
-  t.comment(`${activities} activities, ${deliveries} deliveries, ${replayed} replayed, ${kills} kills`)
+  for (const child of running) child.kill('SIGTERM')
+  t.comment(`${activities} activities, ${deliveries} deliveries, ${replayed} replayed, ${replaced.size} replaced, ${kills} kills`)
 }

@@ -1,13 +1,16 @@
-// A bot that handles each activity once: it counts what each has done, in its conversation and for its user, and fails at random.
+// A bot that handles each activity once: it counts what each has done, in its conversation and for its user, and fails at random. Says
+// what it has stored, for whom only it can ask.
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify from 'fastify'
-import botasState, { FileStorage } from 'fastify-botas-state'
+import botasState, { FileStorage, MemoryStorage } from 'fastify-botas-state'
 import { RedisStorage } from 'fastify-botas-state/redis'
 
-const [storage, port, concurrency, flush] = process.argv.slice(2)
+const [storage, port, concurrency, flush, failing = '0.1'] = process.argv.slice(2)
+const opened = storage === 'memory' ? new MemoryStorage() : storage.startsWith('redis') ? new RedisStorage(storage) : new FileStorage(storage)
+const fail = () => { if (Math.random() < Number(failing)) throw new Error('at random') }
 const app = Fastify({ forceCloseConnections: true })
 app.register(botasState, {
-  storage: storage.startsWith('redis') ? new RedisStorage(storage) : new FileStorage(storage),
+  storage: opened,
   concurrency: { strategy: concurrency, lease: 500, maxWaiting: 1000 },
   once: true,
   flush
@@ -15,12 +18,13 @@ app.register(botasState, {
 let runs = 0
 app.post('/', async ({ body: { id }, state: { conversation, user } }) => {
   const run = `${process.pid}-${runs++}`
-  if (Math.random() < 0.1) throw new Error('at random')
+  fail()
   await wait(Math.random() * 5)
   for (const scope of [conversation, user]) scope.update(id, (n = 0) => n + 1)
-  if (Math.random() < 0.1) throw new Error('at random')
+  fail()
   return { run }
 })
+app.get('/stored', async ({ query: { key } }) => (await opened.read([key]))[key] ?? {})
 await app.listen({ port: Number(port), host: '127.0.0.1' })
-console.log('listening')
+console.log(`listening ${port}`)
 process.on('SIGTERM', () => app.close())

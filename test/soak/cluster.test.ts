@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import type { BotasStateOptions } from '../../lib/index.js'
 import { buildFastify, settled } from '../helpers/build-fastify.js'
 import { type Open, connect, openers } from '../helpers/cluster-storages.js'
 import { type ClusterNode, type RedisCluster, startCluster } from '../helpers/redis-cluster.js'
@@ -28,6 +29,7 @@ class Load {
   readonly failures: Record<string, number> = {}
   longest = 0
   #stopped = false
+  #begun = 0
   readonly #workers: Promise<unknown>
 
   constructor (apps: FastifyInstance[]) {
@@ -55,8 +57,10 @@ class Load {
       const { resumed } = this
       const begun = performance.now()
       try {
-        await app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: String(id) }, ({ conversation }) => {
+        const identity = { channelId: 'test', botId: 'bot', conversationId: String(id), userId: String(id), activityId: String(this.#begun++) }
+        await app.botasState.run(identity, ({ conversation, user }) => {
           conversation.update<number>('n', (n = 0) => n + 1)
+          user.update<number>('n', (n = 0) => n + 1)
         })
         this.acknowledged[id]!++
         resumed[id] = Math.min(resumed[id] as number, performance.now())
@@ -72,9 +76,10 @@ class Load {
   }
 }
 
-/** Two servers, each with a client of its own. */
+/** Two servers, each with a client of its own: one whose turns are parallel, and one that queues them and handles each once. */
 async function startLoad (t: Test, cluster: RedisCluster, open: Open, keyPrefix: string): Promise<Load> {
-  const servers = await Promise.all([1, 2].map(() => buildFastify(t, { storage: open(t, cluster, { keyPrefix }) }, () => {})))
+  const options: BotasStateOptions[] = [{}, { concurrency: { strategy: 'queue', lease: 1000 }, once: true }]
+  const servers = await Promise.all(options.map((options) => buildFastify(t, { storage: open(t, cluster, { keyPrefix }), ...options }, () => {})))
   return new Load(servers.map(({ app }) => app))
 }
 
