@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
 import type { BotasStateOptions } from '../../../lib/index.js'
@@ -107,4 +108,29 @@ t.test('a function chooses for each request; what did not come to be replaced is
   t.strictSame(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.toJSON()), { typing: 1, payment: 1, message: 1 })
   const unknown = await post(url, message({ type: 'reaction' }))
   t.match(unknown, { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /one of parallel, queue, reject, replace/ } })
+})
+
+onEachStorage(t, 'a model that streams its reply stops when its turn is replaced, and nothing of the turn is stored', async (t, open) => {
+  const asked: Record<string, number> = {}
+  const { app, url } = await buildFastify(t, { storage: open(), concurrency: 'replace' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state }, reply) => {
+      state.conversation.set(text, true)
+      return reply.type('text/plain').send(Readable.from((async function * tokens () {
+        for (asked[text] = 0; asked[text] < 30 && !state.signal.aborted; asked[text]++) {
+          yield `${text} `
+          await wait(10)
+        }
+      })()))
+    })
+  })
+  const stream = async (text: string) => (await fetch(url, {
+    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(message({ text }))
+  })).text()
+  const first = stream('first')
+  await settled(() => (asked.first ?? 0) > 2)
+  t.equal(await stream('second'), 'second '.repeat(30))
+  t.ok((await first).length < 30 * 'first '.length)
+  t.ok((asked.first ?? 30) < 30)
+  await settled(() => app.botasState.stats.openTurns === 0)
+  t.strictSame(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.toJSON()), { second: true })
 })
