@@ -7,6 +7,7 @@ import {
 } from '../errors.js'
 import { type DocumentEdit, save } from './save.js'
 import { type TurnIdentity, keyOf } from './identity.js'
+import { KeptOpen } from './kept-open.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import { withDeadline } from '../waiting/deadline.js'
 import type { OpenTurns } from './open-turns.js'
@@ -67,12 +68,8 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   #over: Promise<void> | undefined
   /** who waits for it to be over and saved */
   #whenOver: Set<() => void> | undefined
-  /** how many promises keep it open */
-  #keptOpen = 0
-  /** who waits for these */
-  #whenIdle: Array<() => void> | undefined
+  #keptOpen: KeptOpen | undefined
   #controller: AbortController | undefined
-  #abortion: { reason: unknown } | undefined
 
   constructor (context: TurnContext, owner: TurnOwner) {
     this.#context = context
@@ -119,14 +116,13 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   }
 
   get isKeptOpen (): boolean {
-    return this.#keptOpen > 0
+    return this.#keptOpen?.isOpen === true
   }
 
   get signal (): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
-      if (this.#abortion !== undefined) this.#controller.abort(this.#abortion.reason)
-      else if (this.#isBegun && !this.#isEnded) this.#context.open.abortOnClose(this.#controller)
+      if (this.#isBegun && !this.#isEnded) this.#context.open.abortOnClose(this.#controller)
     }
     return this.#controller.signal
   }
@@ -254,30 +250,22 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
 
   waitUntil (promise: PromiseLike<unknown>): void {
     if (this.#isEnded && !this.failed) throw new FST_BOTAS_STATE_TURN_ENDED('conversation and user')
-    const settled = (): void => {
-      this.#keptOpen--
-      if (this.#keptOpen > 0) return
-      const callbacks = this.#whenIdle
-      this.#whenIdle = undefined
-      for (const callback of callbacks ?? []) callback()
-    }
-    Promise.resolve(promise).then(settled, (error) => {
+    this.#keptOpen ??= new KeptOpen()
+    this.#keptOpen.add(promise, (error) => {
       this.fail(error)
       this.#owner.rejected(error)
-      settled()
     })
-    this.#keptOpen++
   }
 
   /** Calls back when all promises that keep the turn open have settled. */
   whenIdle (callback: () => void): void {
-    (this.#whenIdle ??= []).push(callback)
+    this.#keptOpen?.whenSettled(callback)
   }
 
   /** The work of the turn has become useless. */
   abort (reason: unknown): void {
-    this.#abortion ??= { reason }
-    this.#controller?.abort(reason)
+    this.#controller ??= new AbortController()
+    this.#controller.abort(reason)
   }
 
   whenOver (callback: () => void): void {
