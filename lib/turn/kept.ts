@@ -1,3 +1,5 @@
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../errors.js'
+
 /** A reply as it is kept for the next deliveries of its activity. */
 export interface KeptReply {
   readonly status: number
@@ -17,6 +19,21 @@ export type Kept = KeptReply | KeptResult
 
 /** Of a turn that was replaced and has no other answer. */
 export const REPLACED_REPLY: KeptReply = { status: 409, headers: {} }
+
+/**
+ * What was stored when an activity was handled.
+ *
+ * @param keys of the documents of its turn
+ * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT
+ */
+export function keptIn (text: string, keys: string[]): Kept {
+  try {
+    return JSON.parse(text)
+  } catch {
+    // The error of JSON.parse quotes the reply.
+    throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(`kept reply, ${keys.join(', ')}`, 'not JSON')
+  }
+}
 
 /** @param limit in bytes */
 export function keptResult (result: unknown, limit: number): KeptResult {

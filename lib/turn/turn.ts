@@ -12,7 +12,7 @@ import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import { withDeadline } from '../waiting/deadline.js'
 import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './telemetry.js'
-import { type Kept, REPLACED_REPLY } from './kept.js'
+import { type Kept, REPLACED_REPLY, keptIn } from './kept.js'
 import type { Terms } from './overlap/terms.js'
 import type { DocumentStore } from '../storage/document-store.js'
 import type { PersistedScope } from '../state/state-scope.js'
@@ -188,7 +188,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
         this.#admission = undefined
         operation?.withdrawn()
         this.#refuseAccess((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, 'this delivery of the activity got the reply of an earlier one'))
-        return JSON.parse(reply)
+        return keptIn(reply, keys)
       }
       this.#useDocuments(documents)
       operation?.succeeded()

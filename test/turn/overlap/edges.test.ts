@@ -271,6 +271,18 @@ t.test('of two deliveries in two processes that both ran, because a claim was lo
   t.equal(await client.get('botas:test/bot/conversations/conversation-1'), null)
 })
 
+t.test('a kept reply that somebody has spoilt fails the next delivery, and is not quoted', async (t) => {
+  const { url } = await startRedis(t)
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  const { url: bot, log } = await buildFastify(t, { storage: url, once: true }, (app) => { app.post('/', async () => {}) })
+  await client.set('botas:~mark:{botas:test/bot/conversations/conversation-1}:a', '=a secret')
+  const { status, text } = await post(bot, message({ id: 'a' }))
+  t.equal(status, 500)
+  t.match(JSON.stringify(log), /kept reply.*is not JSON/)
+  t.notMatch(text + JSON.stringify(log), /secret/)
+})
+
 t.test('a delivery runs where the other one, in another process, has failed', async (t) => {
   const { url } = await startRedis(t)
   let runs = 0
