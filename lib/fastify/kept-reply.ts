@@ -6,8 +6,11 @@ import { isResponse } from './payload.js'
 const NOT_KEPT = new Set([
   'connection', 'content-length', 'date', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade'
 ])
-/** Says what a payload is like that is not there. */
-const OF_PAYLOAD = /^(content-|etag$|last-modified$|accept-ranges$)/
+/** Say what a payload is like that is not there. */
+const OF_PAYLOAD = new Set([
+  'accept-ranges', 'content-digest', 'content-disposition', 'content-encoding', 'content-language', 'content-location', 'content-md5',
+  'content-range', 'content-type', 'digest', 'etag', 'last-modified', 'repr-digest'
+])
 
 /**
  * What is kept of a reply, after all hooks.
@@ -20,8 +23,8 @@ export function keptReply (reply: FastifyReply, payload: unknown, body: unknown,
   const { status, headers } = headOf(reply, payload)
   if (typeof body === 'string' && Buffer.byteLength(body) <= limit) return { status, headers, text: body }
   if (body instanceof Uint8Array && body.byteLength <= limit) return { status, headers, base64: Buffer.from(body).toString('base64') }
-  if (body == null) return { status, headers }
-  return { status, headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !OF_PAYLOAD.test(name))) }
+  if (body == null || (isResponse(body) && body.body === null)) return { status, headers }
+  return { status, headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !OF_PAYLOAD.has(name))) }
 }
 
 /** A `Response` brings its own status, and headers that come before those of the reply, but for cookies, which are added. */
@@ -41,7 +44,7 @@ function headOf (reply: FastifyReply, payload: unknown): Pick<KeptReply, 'status
  */
 export function replay (reply: FastifyReply, { status, headers, text, base64 }: KeptReply): string | Buffer | undefined {
   // "set-cookie" is added to what is there.
-  for (const name of Object.keys(reply.getHeaders())) if (OF_PAYLOAD.test(name) || name in headers) reply.removeHeader(name)
+  for (const name of Object.keys(reply.getHeaders())) if (OF_PAYLOAD.has(name) || name in headers) reply.removeHeader(name)
   reply.raw.statusCode = status
   reply.headers({ ...headers, 'botas-state': 'replayed' })
   return base64 === undefined ? text : Buffer.from(base64, 'base64')

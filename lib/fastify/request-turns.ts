@@ -108,6 +108,8 @@ export class RequestTurns {
     if (typeof strategy !== 'function') return strategy
     const chosen = strategy(request)
     if (isStrategy(chosen)) return chosen
+    // It is not awaited, and must not end the process.
+    if (isThenable(chosen)) Promise.resolve(chosen).catch(() => {})
     throw new FST_BOTAS_STATE_INVALID_OPTION(`the function "concurrency" must return one of ${STRATEGIES.join(', ')}, for every request`)
   }
 

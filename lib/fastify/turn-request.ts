@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
-import { FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
+import { FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import type { TurnIdentity } from '../turn/identity.js'
 import type { Terms } from '../turn/overlap/terms.js'
 import type { Turn } from '../turn/turn.js'
@@ -73,10 +73,14 @@ export class TurnRequest implements ReplyWatcher {
     return this.#reply !== undefined
   }
 
-  /** Whether the client may have the whole reply: with a content-length it has, as soon as that many bytes are there. */
+  /**
+   * Whether the client may have the whole reply: with a content-length it has, as soon as that many bytes are there. Over HTTP/1.0
+   * a reply without one ends with the connection.
+   */
   get isAnswered (): boolean {
-    const { raw } = this.#reply as FastifyReply
-    return raw.writableEnded || (raw.headersSent && (raw.hasHeader('content-length') || raw.chunkedEncoding === false))
+    const { raw, request } = this.#reply as FastifyReply
+    const isEndless = raw.chunkedEncoding === false && request.raw.httpVersion !== '1.0'
+    return raw.writableEnded || (raw.headersSent && (raw.hasHeader('content-length') || isEndless))
   }
 
   /** Whether nothing is to come but the save. */
@@ -252,13 +256,19 @@ export class TurnRequest implements ReplyWatcher {
     const { statusCode } = this.#reply as FastifyReply
     if ((this.#status ?? statusCode) >= 500) this.turn.fail()
     else if (this.turn.corruption !== undefined) this.#logUnsaved(this.turn.corruption)
-    if (this.turn.replacement !== undefined) this.#request.log.info({ keys: this.turn.keys }, this.turn.replacement.message)
+    if (this.turn.replacement !== undefined) this.#logReplaced(this.turn.replacement)
     this.#endTurn()?.catch((error) => this.#logUnsaved(error))
   }
 
   #logUnsaved (error: unknown): void {
     const { code } = error as { code?: string }
+    // That is what the turns of some conversations do.
+    if (error instanceof FST_BOTAS_STATE_REPLACED) return this.#logReplaced(error)
     this.#request.log.error({ err: error, code, keys: this.turn.keys }, 'the state of a turn was not saved')
+  }
+
+  #logReplaced ({ message }: Error): void {
+    this.#request.log.info({ keys: this.turn.keys }, message)
   }
 
   #endTurn (): Promise<void> | undefined {

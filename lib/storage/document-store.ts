@@ -34,6 +34,8 @@ export interface Hold {
   readonly holder: string
   /** Names the process and its storage. */
   readonly origin: string
+  /** When the turn arrived, in milliseconds since 1970, by the clock of its process. */
+  readonly arrived: number
   /** How long others leave it to the turn, from when it was last renewed, in milliseconds. */
   readonly lease: number
   /** Left out where the turn takes no place. */
@@ -66,14 +68,14 @@ export interface Holds {
   readonly isShared: boolean | undefined
   /** Whether an activity can be remembered together with the documents. */
   readonly remembers: boolean
+  /** Whether `save` lets go of what a turn held; otherwise `leave` has to follow. */
+  readonly isLeftBySave: boolean
   /**
-   * Takes the activity and the place of a turn, and loads documents.
-   *
-   * @param isWaiting whether the turn has asked before, and was told to wait
+   * Takes the activity and the place of a turn, and loads documents. To be asked again for as long as the turn has to wait.
    */
-  enter(hold: Hold, isWaiting: boolean, keys: string[], call: StorageCall): Promise<Entry>
-  /** Holds it for longer. Resolves to false where the place is not held any more. */
-  renew(hold: Hold, call?: StorageCall): Promise<boolean>
+  enter(hold: Hold, keys: string[], call: StorageCall): Promise<Entry>
+  /** Holds it for longer. Resolves to false where another turn has taken the place. */
+  renew(hold: Hold, call: StorageCall): Promise<boolean>
   /** Lets go of place and activity; the activity may be handled again. */
   leave(hold: Hold, call: StorageCall): Promise<void>
 }

@@ -2,7 +2,7 @@ import type { Document } from '../document/document.js'
 import type { Entry, Hold, Holds, SaveOutcome, TurnEnd } from './document-store.js'
 import type { Commit, Storage, StorageCall } from './storage.js'
 
-/** Ends the names of holders that a later turn may replace. */
+/** Stands between the name of a holder that a later turn may replace, and when that arrived. */
 const REPLACEABLE = '~'
 
 /** What a storage holds for turns that has the methods `lease`, or `commit` and `recall`; nothing where it has neither. */
@@ -13,11 +13,12 @@ export function foreignHolds (
   return {
     isShared: storage.lease !== undefined || undefined,
     remembers: storage.commit !== undefined && storage.recall !== undefined,
-    enter: async (hold, _isWaiting, keys, call) =>
+    isLeftBySave: false,
+    enter: async (hold, keys, call) =>
       await claimed(storage, hold, call) ?? await placed(storage, hold, call) ?? { outcome: 'entered', documents: await load(keys, call) },
-    async renew (hold) {
-      if (hold.activity !== undefined) await storage.lease?.(activityName(hold), hold.holder, hold.lease)
-      return hold.place === undefined || await holdsPlace(storage, hold)
+    async renew (hold, call) {
+      if (hold.activity !== undefined) await storage.lease?.(activityName(hold), hold.holder, hold.lease, undefined, call)
+      return hold.place === undefined || await holdsPlace(storage, hold, call)
     },
     async leave (hold, call) {
       if (hold.place !== undefined) await storage.lease?.(placeName(hold), holderOf(hold), 0, undefined, call)
@@ -41,10 +42,9 @@ async function placed (storage: Storage, hold: Hold, call: StorageCall): Promise
   if (hold.place === undefined || storage.lease === undefined) return undefined
   const { strategy } = hold.place
   let holder = await storage.lease(placeName(hold), holderOf(hold), hold.lease, undefined, call)
-  const isOfLaterTurn = holder?.startsWith(hold.origin) === true && numberOf(holder, hold.origin) > numberOf(hold.holder, hold.origin)
-  if (isOfLaterTurn) return { outcome: 'replaced' }
-  const mayTake = isOfThisProcess(holder, hold) || (strategy === 'replace' && holder?.endsWith(REPLACEABLE) === true)
-  if (holder !== holderOf(hold) && mayTake) holder = await storage.lease(placeName(hold), holderOf(hold), hold.lease, holder, call)
+  const isReplaceable = strategy === 'replace' && holder?.includes(REPLACEABLE) === true
+  if (isOfLaterTurn(holder, hold) || (isReplaceable && arrivalOf(holder as string) > hold.arrived)) return { outcome: 'replaced' }
+  if (holder !== holderOf(hold) && (isReplaceable || isOfThisProcess(holder, hold))) holder = await storage.lease(placeName(hold), holderOf(hold), hold.lease, holder, call)
   if (holder === holderOf(hold)) return undefined
   return { outcome: strategy === 'reject' ? 'taken' : 'waiting' }
 }
@@ -54,11 +54,19 @@ function isOfThisProcess (holder: string | undefined, { origin, holder: own }: H
   return holder?.startsWith(origin) === true && numberOf(holder, origin) < numberOf(own, origin)
 }
 
+function isOfLaterTurn (holder: string | undefined, { origin, holder: own }: Hold): boolean {
+  return holder?.startsWith(origin) === true && numberOf(holder, origin) > numberOf(own, origin)
+}
+
+function arrivalOf (holder: string): number {
+  return Number(holder.slice(holder.indexOf(REPLACEABLE) + 1))
+}
+
 function numberOf (holder: string, origin: string): number {
   return Number.parseInt(holder.slice(origin.length), 10)
 }
 
-/** Saves documents, then lets go of what is held. The storage does not compare the two: it is asked before. */
+/** Saves documents. The storage does not compare them with what is held: it is asked before. */
 export async function saveHeld (
   storage: Storage, end: TurnEnd | undefined, call: StorageCall, save: () => Promise<'saved'>
 ): Promise<SaveOutcome> {
@@ -66,20 +74,18 @@ export async function saveHeld (
   const isHeld = await holdsPlace(storage, end.hold, call)
   if (!isHeld && end.hold.place.isReplaceable) return 'replaced'
   await save()
-  if (end.leaves) await storage.lease?.(placeName(end.hold), holderOf(end.hold), 0, undefined, call)
   return isHeld ? 'saved' : 'overlapped'
 }
 
-/** Saves documents and the reply to an activity in one step, which is refused where the place was lost; then lets go. */
+/** Saves documents and the reply to an activity in one step, which is refused where the place was lost. */
 export async function commitHeld (
   storage: Storage, changes: Commit['changes'], call: StorageCall, end: TurnEnd | undefined
 ): Promise<SaveOutcome> {
-  const { commit, lease } = storage as Storage & Required<Pick<Storage, 'commit'>>
-  const isPlaced = end?.hold.place !== undefined && lease !== undefined
+  const { commit } = storage as Storage & Required<Pick<Storage, 'commit'>>
   const record = end?.reply === undefined
     ? {}
     : { record: { name: activityName(end.hold), text: end.reply, seconds: end.hold.activity?.ttl as number } }
-  const fence = isPlaced ? { lease: { name: placeName(end.hold), holder: holderOf(end.hold) } } : {}
+  const fence = end?.hold.place !== undefined && storage.lease !== undefined ? { lease: { name: placeName(end.hold), holder: holderOf(end.hold) } } : {}
   let outcome = await commit.call(storage, { changes, ...record, ...fence }, call)
   let isOverlapped = false
   if (outcome === 'lost' && end?.hold.place?.isReplaceable !== true) {
@@ -87,16 +93,15 @@ export async function commitHeld (
     outcome = await commit.call(storage, { changes, ...record }, call)
   }
   if (outcome !== 'committed') return outcome === 'lost' ? 'replaced' : 'handled'
-  if (isPlaced && end.leaves) await lease.call(storage, placeName(end.hold), holderOf(end.hold), 0, undefined, call)
   return isOverlapped ? 'overlapped' : 'saved'
 }
 
-async function holdsPlace (storage: Storage, hold: Hold, call?: StorageCall): Promise<boolean> {
+async function holdsPlace (storage: Storage, hold: Hold, call: StorageCall): Promise<boolean> {
   return await storage.lease?.(placeName(hold), holderOf(hold), hold.lease, undefined, call) === holderOf(hold)
 }
 
-function holderOf ({ holder, place }: Hold): string {
-  return place?.isReplaceable === true ? holder + REPLACEABLE : holder
+function holderOf ({ holder, place, arrived }: Hold): string {
+  return place?.strategy === 'replace' ? holder + REPLACEABLE + arrived : holder
 }
 
 function placeName ({ key }: Hold): string {

@@ -1,14 +1,15 @@
 import type { Document } from '../document/document.js'
-import { FST_BOTAS_STATE_REPLACED } from '../errors.js'
+import { FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import type { DocumentStore, Entry, Hold, TurnEnd } from '../storage/document-store.js'
-import { busy, taken } from './overlap/busy.js'
+import { taken } from './overlap/busy.js'
 import type { LineMember, Lines } from './overlap/line.js'
+import { type MetTurn, assertMayWait, meet } from './overlap/meeting.js'
 import type { OnceActivity, Strategy, Terms } from './overlap/terms.js'
 import { Waiting, type WaitingTurns } from './overlap/waiting.js'
-import { renewRegularly } from './renewal.js'
+import { leaveAfter, renewRegularly } from './renewal.js'
 import type { Operation, Overlaps } from './telemetry.js'
 
-/** How long to wait before a storage is asked again, from and to, in milliseconds. */
+/** How long to wait before a storage is asked again, from and to, in milliseconds, on average. */
 const MIN_PAUSE = 5
 const MAX_PAUSE = 50
 
@@ -52,7 +53,7 @@ export interface Loading {
 export type Admitted = { documents: Array<Document | undefined>, reply?: never } | { documents?: never, reply: string }
 
 /** The one place before a load: what a turn waits for, and holds until it is over. */
-export class Admission implements LineMember {
+export class Admission implements LineMember, MetTurn {
   readonly #context: AdmissionContext
   readonly #key: string
   readonly #terms: Terms
@@ -71,7 +72,10 @@ export class Admission implements LineMember {
   /** the place goes with the save that is under way */
   #isLeaving = false
   #onFirst: (() => void) | undefined
-  #stopRenewing: (() => void) | undefined
+  /** whether it is still on its way to be admitted, also where it was left meanwhile */
+  #isEntering = true
+  #isToWait = false
+  #stopRenewing: ReturnType<typeof renewRegularly> | undefined
 
   /** @param key of the document that place and activity stand beside */
   constructor (context: AdmissionContext, key: string, terms: Terms, turn: AdmittedTurn, outer?: Admission) {
@@ -86,6 +90,7 @@ export class Admission implements LineMember {
       key,
       origin: context.lines.origin,
       holder: outer === undefined ? `${context.lines.origin}${context.lines.held++}` : outer.#hold.holder,
+      arrived: outer === undefined ? Date.now() : outer.#hold.arrived,
       lease,
       place: outer !== undefined ? outer.#hold.place : placeOf(strategy),
       activity: activity && { id: activity.id, ttl: activity.limits.ttl }
@@ -131,17 +136,19 @@ export class Admission implements LineMember {
   }
 
   /**
-   * Waits, takes what the turn has to hold, and loads its documents.
+   * Waits, takes what the turn has to hold, and loads its documents: the activity, first in this process, then the place, first in
+   * this process, then both in the storage.
    *
-   * @throws FST_BOTAS_STATE_BUSY, FST_BOTAS_STATE_REPLACED, and what the storage throws
+   * @throws FST_BOTAS_STATE_BUSY, FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_TURN_ENDED where it was left meanwhile, and what the
+   *   storage throws
    */
   async enter (loading: Loading): Promise<Admitted> {
     const { overlaps } = this.#context
     const settled = (error?: Error): void => {
-      if (this.#takesPlace) overlaps.publish(this.#key, this.#waiting.since, error)
+      if (this.#takesPlace) overlaps.publish(this.#key, this.#waiting.waited, error)
     }
     try {
-      const admitted = await this.#enter(loading)
+      const admitted = await this.#admit(loading)
       settled()
       return admitted
     } catch (error) {
@@ -149,22 +156,27 @@ export class Admission implements LineMember {
       // Other deliveries of the activity wait until it is marked, which it is where this turn was replaced.
       this.#context.lines.places.leave(this.#key, this)
       throw error
+    } finally {
+      this.#isEntering = false
+      // What the storage was asked for meanwhile is given back.
+      if (this.#state === 'left') this.#letGo()
     }
   }
 
-  async #enter (loading: Loading): Promise<Admitted> {
+  async #admit (loading: Loading): Promise<Admitted> {
     const { activity } = this.#terms
-    if (activity !== undefined) await this.#firstDelivery(activity.limits.maxWait)
-    let entry = await this.#tryEnter(loading)
+    if (activity !== undefined) await this.#waitForDeliveries(activity.limits.maxWait)
+    let entry = await this.#takePlace(loading)
     for (let pause = MIN_PAUSE; entry.outcome === 'running'; pause = longer(pause)) {
       await this.#waiting.pause(pause, (activity as OnceActivity).limits.maxWait, NOT_DONE)
-      entry = await this.#ask(this.#claim, false, { ...loading, keys: [] })
-      if (entry.outcome === 'entered') entry = await this.#tryEnter(loading)
+      entry = await this.#ask(this.#claim, { ...loading, keys: [] })
+      if (entry.outcome === 'entered') entry = await this.#takePlace(loading)
     }
+    this.#waiting.throwIfRefused()
     switch (entry.outcome) {
       case 'entered':
         this.#state = 'admitted'
-        this.#keep()
+        this.#renew()
         return entry
       case 'done':
         this.leave()
@@ -178,51 +190,56 @@ export class Admission implements LineMember {
   }
 
   /** Waits for the deliveries of the same activity in this process. */
-  async #firstDelivery (maxWait: number): Promise<void> {
+  async #waitForDeliveries (maxWait: number): Promise<void> {
     const { activities } = this.#context.lines
     const key = this.#activityKey
     if (activities.join(key, this).length === 0) return
-    await this.#first(maxWait, NOT_DONE, () => activities.isFirst(key, this))
+    await this.#waitToBeFirst(maxWait, NOT_DONE, () => activities.isFirst(key, this))
   }
 
-  async #tryEnter (loading: Loading): Promise<Entry> {
+  /** In this process, then in the storage. */
+  async #takePlace (loading: Loading): Promise<Entry> {
     const { lines: { places } } = this.#context
-    const { strategy, activity } = this.#terms
-    if (this.#takesPlace) {
-      if (places.join(this.#key, this).length > 0) {
-        // A delivery of an activity that was handled gets its reply at once, and takes nobody's place.
-        const claim = activity === undefined ? undefined : await this.#ask(this.#claim, false, { ...loading, keys: [] })
-        if (claim !== undefined && claim.outcome !== 'entered') {
-          places.leave(this.#key, this)
-          return claim
-        }
-        await this.#firstInLine()
+    if (this.#takesPlace && places.join(this.#key, this).length > 0) {
+      // A delivery of an activity that was handled gets its reply at once, and takes nobody's place.
+      const claim = this.#terms.activity && await this.#ask(this.#claim, { ...loading, keys: [] })
+      if (claim !== undefined && claim.outcome !== 'entered') {
+        places.leave(this.#key, this)
+        return claim
       }
+      await this.#waitInLine()
     }
     await loading.ready()
     const hold = this.#takesPlace ? this.#hold : this.#claim
-    let entry = await this.#ask(hold, false, loading)
+    let entry = await this.#ask(hold, loading)
     for (let pause = MIN_PAUSE; entry.outcome === 'waiting'; pause = longer(pause)) {
+      if (pause === MIN_PAUSE) this.#toWait()
       await this.#waiting.pause(pause, this.#terms.limits.maxWait, LATE)
-      entry = await this.#ask(hold, strategy === 'replace', loading)
+      entry = await this.#ask(hold, loading)
     }
+    this.#isToWait = false
     if (entry.outcome === 'running') places.leave(this.#key, this)
     return entry
   }
 
-  async #firstInLine (): Promise<void> {
+  /** Meets those before it in this process, and waits for the ones that are left. */
+  async #waitInLine (): Promise<void> {
     const { lines: { places } } = this.#context
-    const { strategy, limits: { maxWaiting, maxWait } } = this.#terms
-    const before = places.before(this.#key, this)
-    // A client that has its reply may send the next message before the turn is saved.
-    if (strategy === 'reject' && before.some((other) => !other.#isDecided)) throw taken()
-    if (strategy === 'replace') for (const other of before) other.replace()
-    if (places.before(this.#key, this).length > maxWaiting) throw busy('as many turns of this conversation wait as may wait')
-    await this.#first(maxWait, LATE, () => places.isFirst(this.#key, this))
+    const { strategy, limits: { maxWait } } = this.#terms
+    meet(strategy, places.before(this.#key, this))
+    if (!places.isFirst(this.#key, this)) this.#toWait()
+    await this.#waitToBeFirst(maxWait, LATE, () => places.isFirst(this.#key, this))
+    this.#isToWait = false
+  }
+
+  /** @throws FST_BOTAS_STATE_BUSY where as many wait as may wait */
+  #toWait (): void {
+    assertMayWait(this.#context.lines.places.before(this.#key, this), this.#terms.limits)
+    this.#isToWait = true
   }
 
   /** Asks the storage. A turn that was refused meanwhile asks no more: it would take the place from the one that replaced it. */
-  async #ask (hold: Hold, isWaiting: boolean, { keys, operation }: Loading): Promise<Entry> {
+  async #ask (hold: Hold, { keys, operation }: Loading): Promise<Entry> {
     const { store } = this.#context
     this.#waiting.throwIfRefused()
     const load = operation()
@@ -230,13 +247,13 @@ export class Admission implements LineMember {
     this.#isHolding = store.holds !== undefined
     const entry = await load.inTime(store.holds === undefined
       ? store.load(keys, load).then((documents): Entry => ({ outcome: 'entered', documents }))
-      : store.holds.enter(hold, isWaiting, keys, load))
+      : store.holds.enter(hold, keys, load))
     if (entry.outcome === 'done' || entry.outcome === 'running') this.#isHolding = wasHolding
     this.#waiting.throwIfRefused()
     return entry
   }
 
-  async #first (maxWait: number, reason: string, isFirst: () => boolean): Promise<void> {
+  async #waitToBeFirst (maxWait: number, reason: string, isFirst: () => boolean): Promise<void> {
     if (!isFirst()) await this.#waiting.until((resume) => { this.#onFirst = resume }, maxWait, reason)
   }
 
@@ -244,13 +261,19 @@ export class Admission implements LineMember {
     this.#onFirst?.()
   }
 
-  get #isDecided (): boolean {
+  /** Whether it waits for its place. */
+  get isToWait (): boolean {
+    return this.#isToWait
+  }
+
+  /** Whether nothing but its save is to come. */
+  get isDecided (): boolean {
     return this.#state === 'ending' || this.#state === 'left' || this.#turn?.isDecided === true
   }
 
   /** Makes room for a later turn, unless this one is being saved, or did not come to be replaced. */
   replace (): void {
-    if (this.#hold.place?.isReplaceable !== true || this.#isDecided || this.#isReplaced) return
+    if (this.#hold.place?.isReplaceable !== true || this.isDecided || this.#isReplaced) return
     this.#replaceBy(new FST_BOTAS_STATE_REPLACED())
     this.#context.lines.places.leave(this.#key, this)
   }
@@ -261,8 +284,8 @@ export class Admission implements LineMember {
     for (const turn of this.#sharing) turn.replaced(error)
   }
 
-  /** Holds it in the storage for as long as the turn is open. */
-  #keep (): void {
+  /** For as long as the turn is open. */
+  #renew (): void {
     const { store: { holds } } = this.#context
     const { place, activity } = this.#renewed
     if (holds?.isShared !== true || (place === undefined && activity === undefined)) return
@@ -299,9 +322,9 @@ export class Admission implements LineMember {
     return { hold, reply: isKept ? reply : undefined, leaves }
   }
 
-  /** What was held was let go together with the save. */
+  /** What was held may be let go together with the save. */
   saved ({ leaves }: TurnEnd): void {
-    this.#isHolding = !leaves && this.#takesPlace
+    if (this.#context.store.holds?.isLeftBySave === true) this.#isHolding = !leaves && this.#takesPlace
   }
 
   /**
@@ -310,21 +333,27 @@ export class Admission implements LineMember {
    * @returns a promise where the storage has to be told
    */
   leave (turn: AdmittedTurn | undefined = this.#turn): Promise<void> | undefined {
-    if (turn !== undefined) this.#sharing.delete(turn)
+    // It was left before.
+    if (turn === undefined) return
+    this.#sharing.delete(turn)
     const outer = this.#outer?.leave(turn)
-    if (this.#sharing.size > 0 || this.#state === 'left') return outer
-    const { store: { holds }, lines } = this.#context
+    if (this.#sharing.size > 0) return outer
     this.#state = 'left'
     // What goes on inside may keep the admission, but not the turn.
     this.#turn = undefined
-    this.#stopRenewing?.()
+    if (!this.#isEntering) return this.#letGo() ?? outer
+    this.#waiting.refuse(new FST_BOTAS_STATE_TURN_ENDED('conversation and user'))
+  }
+
+  /** @returns a promise where the storage has to be told */
+  #letGo (): Promise<void> | undefined {
+    const { store: { holds }, lines } = this.#context
+    const renewed = this.#stopRenewing?.()
     const hold = this.#takesPlace ? this.#hold : this.#claim
     const isHeld = this.#isHolding && holds?.isShared === true && (hold.place ?? hold.activity) !== undefined
-    // What it cannot be told by then, it knows by itself.
-    const left = isHeld ? holds.leave(hold, { signal: AbortSignal.timeout(hold.lease), retrying () {} }).catch(() => {}) : outer
     lines.places.leave(this.#key, this)
     if (this.#hold.activity !== undefined) lines.activities.leave(this.#activityKey, this)
-    return left
+    return isHeld ? leaveAfter(renewed, holds, hold) : undefined
   }
 
   get #activityKey (): string {

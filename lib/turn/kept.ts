@@ -1,4 +1,4 @@
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../errors.js'
+import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_REPLACED } from '../errors.js'
 
 /** A reply as it is kept for the next deliveries of its activity. */
 export interface KeptReply {
@@ -17,8 +17,13 @@ export interface KeptResult {
 /** What the next deliveries of an activity get. */
 export type Kept = KeptReply | KeptResult
 
-/** Of a turn that was replaced and has no other answer. */
-export const REPLACED_REPLY: KeptReply = { status: 409, headers: {} }
+const { code, message } = new FST_BOTAS_STATE_REPLACED()
+/** Of a turn that was replaced and has no other answer: the error, as Fastify sends it. */
+export const REPLACED_REPLY: KeptReply = {
+  status: 409,
+  headers: { 'content-type': 'application/json; charset=utf-8' },
+  text: JSON.stringify({ statusCode: 409, code, error: 'Conflict', message })
+}
 
 /**
  * What was stored when an activity was handled.

@@ -87,6 +87,8 @@ interface Kind {
 
 const channels = { load: channel('botas-state:load'), save: channel('botas-state:flush') }
 const placeChannel = channel('botas-state:place')
+/** What else fails is the load. */
+const REFUSALS = new Set(['FST_BOTAS_STATE_BUSY', 'FST_BOTAS_STATE_REPLACED', 'FST_BOTAS_STATE_TURN_ENDED'])
 
 /** What becomes of the turns of one server that meet each other: counted, and published for whoever listens. */
 export class Overlaps {
@@ -94,14 +96,14 @@ export class Overlaps {
   replacedTurns = 0
   replayedTurns = 0
 
-  /** @param arrived as `performance.now` has it */
-  publish (key: string, arrived: number, error?: Error): void {
+  /** @param waited in milliseconds */
+  publish (key: string, waited: number, error?: Error): void {
     if (!placeChannel.hasSubscribers) return
     const { code } = (error ?? {}) as { code?: string }
     placeChannel.publish({
       key,
-      waited: performance.now() - arrived,
-      ...(error === undefined ? { outcome: 'success' } : { outcome: 'failure', code: code ?? 'FST_BOTAS_STATE_LOAD_FAILED' })
+      waited,
+      ...(error === undefined ? { outcome: 'success' } : { outcome: 'failure', code: code !== undefined && REFUSALS.has(code) ? code : 'FST_BOTAS_STATE_LOAD_FAILED' })
     } satisfies PlaceEvent)
   }
 }

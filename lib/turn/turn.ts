@@ -10,6 +10,7 @@ import { type TurnIdentity, keyOf } from './identity.js'
 import { KeptOpen } from './kept-open.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import { withDeadline } from '../waiting/deadline.js'
+import { abortError } from './abort-error.js'
 import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './telemetry.js'
 import { type Kept, REPLACED_REPLY, keptIn } from './kept.js'
@@ -106,7 +107,12 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     return this.#replacement
   }
 
+  /** Nobody has to wait for one that was replaced. */
   get isAnswered (): boolean {
+    return this.#replacement === undefined && this.#isReplyOut
+  }
+
+  get #isReplyOut (): boolean {
     return this.#owner.isAnswered?.() === true
   }
 
@@ -159,7 +165,10 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     this.#isLoading = true
     const mustWait = this.#hasClient && !this.#isEnded && answered.has(keys)
     if (this.#hasClient && !this.#isEnded) answered.add(keys, this)
-    if (terms.strategy !== 'parallel' || terms.activity !== undefined) return this.#enter(new Admission(this.#context, first, terms, this, outer))
+    // What is over before it begins holds nothing.
+    if (!this.#isEnded && (terms.strategy !== 'parallel' || terms.activity !== undefined)) {
+      return this.#enter(new Admission(this.#context, first, terms, this, outer))
+    }
     if (mustWait) await answered.over(keys, this.#context.patience)
     const operation = operations.begin('load', keys)
     try {
@@ -173,7 +182,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   }
 
   async #enter (admission: Admission): Promise<Kept | undefined> {
-    const { operations, overlaps } = this.#context
+    const { operations } = this.#context
     const keys = this.#keys
     this.#admission = admission
     let operation: Operation | undefined
@@ -183,25 +192,29 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
         ready: () => this.#saved(),
         operation: () => (operation ??= operations.begin('load', keys))
       })
-      if (reply !== undefined) {
-        overlaps.replayedTurns++
-        this.#admission = undefined
-        operation?.withdrawn()
-        this.#refuseAccess((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, 'this delivery of the activity got the reply of an earlier one'))
-        return keptIn(reply, keys)
-      }
+      if (reply !== undefined) return await this.#useReply(reply, operation as Operation)
       this.#useDocuments(documents)
       operation?.succeeded()
     } catch (cause) {
-      if (!(cause instanceof FST_BOTAS_STATE_BUSY || cause instanceof FST_BOTAS_STATE_REPLACED)) {
-        throw this.#loadFailed(cause, operation)
-      }
+      if (!isRefusal(cause)) throw this.#loadFailed(cause, operation)
       operation?.withdrawn()
       this.#refuseAccess(() => cause)
       throw cause
     } finally {
       this.#isLoading = false
     }
+  }
+
+  /** The activity was handled before: hooks may read the state, but what they change would not be saved. */
+  async #useReply (reply: string, operation: Operation): Promise<Kept> {
+    const kept = keptIn(reply, this.#keys)
+    this.#useDocuments(await operation.inTime(this.#loadDocuments(operation)))
+    this.#seal((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, 'this delivery of the activity got the reply of an earlier one'))
+    this.#documents.length = 0
+    this.#admission = undefined
+    this.#context.overlaps.replayedTurns++
+    operation.succeeded()
+    return kept
   }
 
   /** Resolves when what was answered, or is being saved, of these documents is saved. */
@@ -218,15 +231,17 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   /** A later turn of the conversation has taken the place of this one. */
   replaced (error: Error): void {
     if (this.#isEnded || this.#replacement !== undefined) return
+    this.abort(error)
+    // A failed turn is not saved either, and its activity may be handled again.
+    if (this.failed) return
     this.#replacement = error
     this.#context.overlaps.replacedTurns++
     this.#seal(() => error)
-    this.abort(error)
   }
 
   overlapped (): void {
     if (this.#isOverlapped) return
-    this.abort(new DOMException('the turn has lost its place in the conversation', 'AbortError'))
+    this.abort(abortError('the turn has lost its place in the conversation'))
     this.#isOverlapped = true
     this.#context.overlaps.leasesLost++
     this.#owner.overlapped()
@@ -288,12 +303,17 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     if (!this.#isEnded) {
       this.#isEnded = true
       this.#seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
-      this.#over = (this.failed && !this.onlyReplyIsKept ? undefined : this.#save()) ?? this.#left()
+      const saving = this.failed && !this.onlyReplyIsKept ? undefined : this.#save()
+      this.#over = saving === undefined ? this.#left() : this.#leftAfter(saving)
       const over = (): void => this.#onOver()
       if (this.#over === undefined) over()
       else this.#over.then(over, over)
     }
     return this.#over
+  }
+
+  #leftAfter (saving: Promise<void>): Promise<void> {
+    return this.#admission === undefined ? saving : saving.finally(() => this.#left())
   }
 
   /** Whoever is answered finds the place free, wherever the next message arrives: unless the storage does not answer. */
@@ -328,6 +348,8 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     }
     if (edits.length === 0 && this.#admission?.isOnce !== true) return
     const keys = edits.length === this.#keys.length ? this.#keys : edits.map(({ key }) => key)
+    // An activity is remembered beside the first document.
+    if (keys.length === 0) keys.push(this.#keys[0] as string)
     return this.#saveEdits(edits, operations.begin('save', keys))
   }
 
@@ -347,12 +369,13 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
 
   /** The storage refused to save a turn that was replaced: its activity is done all the same. */
   async #refused (): Promise<void> {
-    const { store, operations, overlaps } = this.#context
+    const { store, saves, operations, overlaps } = this.#context
     overlaps.replacedTurns++
     if (this.#admission?.isOnce !== true) return
-    const operation = operations.begin('save', [])
-    const end = this.#admission.end(JSON.stringify(REPLACED_REPLY), true)
-    await operation.inTime(store.save([], operation, end)).then(() => operation.succeeded(), (error) => operation.failed(error))
+    // Before its reply the turn answers with an error.
+    const end = this.#admission.end(JSON.stringify(this.#isReplyOut ? keptOfReplaced(this.#kept) : REPLACED_REPLY), true)
+    const operation = operations.begin('save', [this.#keys[0] as string])
+    await save(store, saves, [], operation, end).catch(() => {})
   }
 
   /** All scopes are encoded here, before any is saved. */
@@ -401,6 +424,11 @@ interface TurnDocument {
   key: string
   scope: TrackedScope<PersistedScope>
   loaded: Document | undefined
+}
+
+/** The turn was not admitted, which is no failure of the storage. */
+function isRefusal (error: unknown): error is Error {
+  return [FST_BOTAS_STATE_BUSY, FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_TURN_ENDED].some((refusal) => error instanceof refusal)
 }
 
 /** An error of the server would be delivered again and again. */

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
+import { abortError } from './abort-error.js'
 import type { Admission, SharedLines } from './admission.js'
 import { AnsweredTurns } from './answered-turns.js'
 import { withDeadline } from '../waiting/deadline.js'
@@ -26,6 +27,8 @@ interface SharedStorage {
   answered: AnsweredTurns
   /** turns wait for their places wherever they come from, too */
   lines: SharedLines
+  /** inside which turns something goes on, wherever they come from; left out where no turn holds anything */
+  inside: AsyncLocalStorage<Inside> | undefined
   /** how many instances use it: the last one closes it */
   users: number
 }
@@ -37,6 +40,7 @@ function newlyShared (): SharedStorage {
     saves: new KeyedQueue(),
     answered: new AnsweredTurns(),
     lines: { places: new Lines(), activities: new Lines(), origin: `${randomUUID()}-`, held: 0 },
+    inside: undefined,
     users: 0
   }
 }
@@ -85,12 +89,12 @@ export class Turns {
     this.#options = options
     const store = documentStoreOf(storage)
     if (options.once !== undefined && store.holds?.remembers !== true) throw cannotRemember(storage)
-    this.#inside = terms.strategy === 'parallel' && options.once === undefined ? undefined : new AsyncLocalStorage()
     this.#observer = observer
     this.#storage = storage
     this.#shared = sharedStorages.get(storage) ?? newlyShared()
     this.#shared.users++
     sharedStorages.set(storage, this.#shared)
+    if (terms.strategy !== 'parallel' || options.once !== undefined) this.#inside = this.#shared.inside ??= new AsyncLocalStorage()
     this.#closeTimeout = closeTimeout
     this.#context = {
       store,
@@ -211,7 +215,7 @@ export class Turns {
   /** The server begins to close: refuses the turns that wait, and aborts the signals of all open ones. */
   abort (): void {
     this.#context.waiting.close(busy('the server is closing'))
-    this.#context.open.close(new DOMException('the server is closing', 'AbortError'))
+    this.#context.open.close(abortError('the server is closing'))
   }
 
   /**
@@ -235,8 +239,9 @@ function heldBy (inside: Inside | undefined): Inside | undefined {
   return inside?.admission.isOver === true ? heldBy(inside.outer) : inside
 }
 
-function cannotRemember ({ constructor }: Storage): Error {
+function cannotRemember (storage: Storage): Error {
+  const { name = 'a storage' } = (storage.constructor ?? {}) as { name?: string }
   return new FST_BOTAS_STATE_INVALID_OPTION('the option "once" needs a storage that stores documents and the mark of an activity in ' +
     'one step: MemoryStorage, FileStorage or RedisStorage, but no class that overrides their methods, or one that has "commit" and ' +
-    `"recall"; ${constructor.name} has not`)
+    `"recall"; ${name} has not`)
 }

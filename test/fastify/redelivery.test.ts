@@ -230,17 +230,22 @@ t.test('a storage that cannot is refused at registration, by name', async (t) =>
   })
 })
 
-t.test('the scopes of a delivery that is not handled cannot be used', async (t) => {
+t.test('hooks of a delivery that is not handled may read the state, and are told that it takes no changes', async (t) => {
   const seen: unknown[] = []
-  const { url } = await countingBot(t, {}, (app) => {
-    app.addHook('onResponse', async ({ state }) => {
-      seen.push(state.conversation.isAvailable)
-      if (!state.conversation.isAvailable) t.throws(() => state.user.get('n'), { code: 'FST_BOTAS_STATE_NOT_A_TURN', message: /reply of an earlier one/ })
+  const { app, url } = await countingBot(t, {}, (app) => {
+    app.addHook('onSend', async ({ state }, reply, payload) => {
+      seen.push([state.conversation.isAvailable, state.conversation.get('n')])
+      if (reply.getHeader('botas-state') === undefined) return
+      t.throws(() => state.conversation.set('n', 3), { code: 'FST_BOTAS_STATE_NOT_A_TURN', message: /reply of an earlier one/ })
+      state.conversation.get<number[]>('list')?.push(2)
     })
-    app.post('/seen', async () => 'seen')
+    app.post('/seen', async ({ state }) => {
+      state.conversation.set('list', [1])
+      return { n: state.conversation.update<number>('n', (n = 0) => n + 1) }
+    })
   })
   await deliver(`${url}/seen`, message())
   await deliver(`${url}/seen`, message())
-  await settled(() => seen.length === 2)
-  t.strictSame(seen, [true, false])
+  t.strictSame(seen, [[true, 1], [true, 1]])
+  t.strictSame(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.toJSON()), { list: [1], n: 1 })
 })

@@ -1,5 +1,5 @@
 import { opendir, unlink } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
+import { basename, dirname, join, relative, resolve } from 'node:path'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
@@ -12,7 +12,7 @@ import {
   isStored, permissionsAt, permissionsOf, readDocument, removeAside, removeLeftovers, savedAt, writeAside, writeDocument, writeDocumentAside
 } from './document-file.js'
 import { fileName, isDocumentName } from './file-name.js'
-import { forgetHandled, keptReply, markName, markOf } from './handled.js'
+import { HANDLED, forgetHandled, keptReply, markName, markOf } from './handled.js'
 import { ifThere } from './if-there.js'
 import { realPath } from './real-path.js'
 import { type SaveStep, doLeftSteps, doSteps } from './save-steps.js'
@@ -130,7 +130,7 @@ export class FileStorage implements Storage {
   /** The first use also removes, in the background, what a killed process left. */
   async #use (): Promise<string> {
     const directory = await this.#locate()
-    this.#sweep ??= removeLeftovers(directory)
+    this.#sweep ??= settledAll([directory, join(directory, HANDLED)].map(removeLeftovers))
     if (this.#ttl !== undefined) this.#pruneRegularly(this.#ttl)
     return directory
   }
@@ -151,7 +151,8 @@ export class FileStorage implements Storage {
   readonly #holds: Holds = {
     isShared: false,
     remembers: true,
-    enter: async (hold, _isWaiting, keys) => {
+    isLeftBySave: true,
+    enter: async (hold, keys) => {
       const reply = hold.activity && await keptReply(await this.#use(), hold)
       return reply === undefined ? { outcome: 'entered', documents: await this.#readDocuments(keys) } : { outcome: 'done', reply }
     },
@@ -164,8 +165,11 @@ export class FileStorage implements Storage {
   async #save (changes: DocumentChange[], end: TurnEnd | undefined): Promise<SaveOutcome> {
     const directory = await this.#use()
     const paths = changes.map(({ key }) => join(directory, fileName(key)))
-    await files.run(paths, async (turn) => {
+    const mark = end?.reply === undefined ? [] : [join(directory, markName(end.hold))]
+    return files.run([...paths, ...mark], async (turn) => {
       await turn
+      // Another storage object may be open on the directory.
+      if (end?.reply !== undefined && await keptReply(directory, end.hold) !== undefined) return 'handled'
       const steps: SaveStep[] = []
       try {
         await settledAll(changes.map(async (change, index) => {
@@ -178,9 +182,9 @@ export class FileStorage implements Storage {
         await Promise.all(steps.map(async ([aside]) => aside && removeAside(join(directory, aside))))
         throw error
       }
+      for (const change of changes) change.isSaved = true
+      return 'saved'
     })
-    for (const change of changes) change.isSaved = true
-    return 'saved'
   }
 
   /** Writes what becomes of a document aside. Nothing is to be done where none is stored, nor to be. */
@@ -196,7 +200,10 @@ export class FileStorage implements Storage {
   async #prepareMark (directory: string, hold: Hold, reply: string): Promise<SaveStep> {
     const { ttl } = hold.activity as { ttl: number }
     this.#pruneRegularly(ttl)
-    return [basename(await writeAside(directory, markOf(reply, ttl))), markName(hold)]
+    const name = markName(hold)
+    // In the directory of its place, so that coming there takes nothing that could be missing.
+    const aside = await writeAside(dirname(join(directory, name)), markOf(reply, ttl))
+    return [relative(directory, aside), name]
   }
 
   async #readDocuments (keys: string[]): Promise<Array<TextDocument | undefined>> {

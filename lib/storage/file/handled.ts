@@ -6,7 +6,7 @@ import type { Hold } from '../document-store.js'
 import { ifThere } from './if-there.js'
 
 /** The directory, in that of the storage, of the activities that were handled; `=` keeps it apart from every document. */
-const HANDLED = '=handled'
+export const HANDLED = '=handled'
 
 /** What is kept of the reply to an activity. */
 interface Mark {

@@ -1,5 +1,5 @@
-import { mkdir, open, opendir, readFile, rename, unlink } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { open, opendir, readFile, rename, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
 import { asideIn, isOurs } from './aside.js'
 import { ifThere } from './if-there.js'
 
@@ -64,7 +64,6 @@ async function doEach (directory: string, steps: SaveStep[]): Promise<void> {
       await ifThere(unlink(path))
       continue
     }
-    await mkdir(dirname(path), { recursive: true })
     await ifThere(rename(join(directory, aside), path))
   }
 }

@@ -114,7 +114,8 @@ export class MemoryStorage implements Storage {
   readonly #holds: Holds = {
     isShared: false,
     remembers: true,
-    enter: async (hold, _isWaiting, keys) => {
+    isLeftBySave: true,
+    enter: async (hold, keys) => {
       const reply = hold.activity && this.#marks.get(markOf(hold))
       return reply === undefined ? { outcome: 'entered', documents: this.#load(keys) } : { outcome: 'done', reply }
     },

@@ -1,33 +1,56 @@
 /**
- * In Lua: the turns in line for a place, the first of which holds it. A record is `holder:expires:isReplaceable;` for each, in the
- * order of their arrival, with the time of the server in milliseconds. Who has expired is not in line any more.
+ * How long a turn is remembered that did not leave its place when its time had passed, in milliseconds: its process may have hung for
+ * so long.
+ */
+export const LOST_LIFETIME = 3_600_000
+
+/**
+ * In Lua: the turns in line for a place, the first of which holds it, and those that have lost it to another one. A record is
+ * `holder:expires:state;` for each in line, in the order of their arrival, then for those that have lost it, with the time of the
+ * server in milliseconds; the state is 0, 1 where a later turn may replace it, or 2 where it has lost its place.
  */
 export const LINE = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function line_at(key)
-  local line = {}
-  for holder, expires, replaceable in string.gmatch(redis.call('GET', key) or '', '([^:;]+):(%d+):(%d)') do
-    if tonumber(expires) > now then
-      line[#line + 1] = { holder = holder, expires = tonumber(expires), replaceable = replaceable }
+local function line_at(key, own)
+  local line, lost, is_first = {}, {}, true
+  for holder, expires, state in string.gmatch(redis.call('GET', key) or '', '([^:;]+):(%d+):(%d)') do
+    expires = tonumber(expires)
+    if state == '2' then
+      if expires > now then lost[holder] = expires end
+    else
+      -- While the first one is in the record, nobody has taken its place, also where its time has passed.
+      if expires > now or (is_first and holder == own) then
+        line[#line + 1] = { holder = holder, expires = expires, replaceable = state }
+      elseif is_first then
+        lost[holder] = now + ${LOST_LIFETIME}
+      end
+      is_first = false
     end
   end
-  return line
+  return line, lost
 end
 local function position(line, holder)
   for i, turn in ipairs(line) do if turn.holder == holder then return i end end
 end
-local function keep(key, line)
-  if #line == 0 then return redis.call('DEL', key) end
-  local turns, last = {}, now
-  for i, turn in ipairs(line) do
-    turns[i] = turn.holder .. ':' .. string.format('%.0f', turn.expires) .. ':' .. turn.replaceable
-    last = math.max(last, turn.expires)
-  end
-  redis.call('SET', key, table.concat(turns, ';'), 'PX', string.format('%.0f', last - now))
+-- Where nobody is in line the place was forgotten, with the record, but not lost.
+local function has_place(line, lost, holder)
+  return not lost[holder] and (#line == 0 or position(line, holder) == 1)
 end
-local function without(line, holder)
+local function keep(key, line, lost)
+  local turns, last = {}, now
+  local function add(holder, expires, state)
+    turns[#turns + 1] = holder .. ':' .. string.format('%.0f', expires) .. ':' .. state
+    last = math.max(last, expires)
+  end
+  for _, turn in ipairs(line) do add(turn.holder, turn.expires, turn.replaceable) end
+  for holder, expires in pairs(lost) do add(holder, expires, '2') end
+  if #turns == 0 then return redis.call('DEL', key) end
+  redis.call('SET', key, table.concat(turns, ';'), 'PX', string.format('%.0f', last - now + ${LOST_LIFETIME}))
+end
+local function leave(key, line, lost, holder)
   local others = {}
   for _, turn in ipairs(line) do if turn.holder ~= holder then others[#others + 1] = turn end end
-  return others
+  lost[holder] = nil
+  keep(key, others, lost)
 end`

@@ -143,21 +143,22 @@ export class RedisDocuments implements DocumentStore {
   readonly holds: Holds = {
     isShared: true,
     remembers: true,
-    enter: (hold, isWaiting, keys, call) => this.#enter(hold, isWaiting, keys, call),
+    isLeftBySave: true,
+    enter: (hold, keys, call) => this.#enter(hold, keys, call),
     renew: (hold, call) => this.#connection.send(() => renew(this.#client, hold, this.#keysOf(hold)), call),
     leave: (hold, call) => this.#connection.send(() => leave(this.#client, hold, this.#keysOf(hold)), call)
   }
 
-  async #enter (hold: Hold, isWaiting: boolean, keys: string[], call: StorageCall): Promise<Entry> {
+  async #enter (hold: Hold, keys: string[], call: StorageCall): Promise<Entry> {
     const near = this.#isSharded ? keys.filter((key) => key === hold.key) : keys
     let reply: [outcome: string, ...rest: ScriptReply[]]
     try {
       reply = await this.#connection.send(() =>
-        enter(this.#client, hold, this.#keysOf(hold), isWaiting, near.map((key) => this.#prefix + key)), call)
+        enter(this.#client, hold, this.#keysOf(hold), near.map((key) => this.#prefix + key)), call)
     } catch (error) {
       if (this.#isSharded || !isCrossSlot(error as Error)) throw error
       this.#isSharded = true
-      return this.#enter(hold, isWaiting, keys, call)
+      return this.#enter(hold, keys, call)
     }
     const [outcome, ...rest] = reply
     if (outcome === 'done') return { outcome, reply: String(rest[0]) }

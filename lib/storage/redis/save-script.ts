@@ -13,32 +13,32 @@ const OUTCOMES = { 1: 'saved', 2: 'overlapped', 3: 'replaced', 4: 'handled' } as
  * holds something, lets go of the place and remembers the activity in the same step.
  *
  * KEYS: the token of this save; the mark of the activity, if one is remembered; the place, if one is held; then the documents.
- * ARGV: how long the token is kept, in milliseconds; how long the documents live, in seconds, 0 for ever; the record of the
- * activity, '' for none, and how long it is remembered, in seconds; what becomes of a turn that lost its place, 'refused' or
- * 'merged', '' for no place; the holder; whether it leaves; then for each document the digest of what was loaded, see
- * `digestOf`, and the text to store, '' for none.
+ * ARGV: as named in the first lines; then for each document the digest of what was loaded, see `digestOf`, and the text to store, ''
+ * for none. The ttl of the token is in milliseconds, those of documents, 0 for ever, and of the record in seconds; a record is '' where none is stored, and "lost" what becomes of a turn that lost its place, 'refused', 'merged', or '' for
+ * no place.
  * Returns the number of an outcome, now or of the same command before, whose answer was lost; or else, where documents have
  * changed, what is stored, in the order of the documents.
  */
 const SAVE = scriptOf(`${READ}
+local token_ttl, document_ttl, record, record_ttl, if_lost, own, leaves = unpack(ARGV, 1, 7)
 local before = redis.call('GET', KEYS[1])
 if before then return tonumber(before) end
-local first, outcome, mark, leave = 2, 1, nil, nil
-if ARGV[3] ~= '' then
+local first, outcome, mark, leave_place = 2, 1, nil, nil
+if record ~= '' then
   mark = KEYS[first]
   first = first + 1
   if string.sub(redis.call('GET', mark) or '', 1, 1) == '${HANDLED}' then return 4 end
 end
-if ARGV[5] ~= '' then
+if if_lost ~= '' then
   ${LINE}
   local place = KEYS[first]
   first = first + 1
-  local line = line_at(place)
-  if position(line, ARGV[6]) ~= 1 then
-    if ARGV[5] == 'refused' then return 3 end
+  local line, lost = line_at(place, own)
+  if not has_place(line, lost, own) then
+    if if_lost == 'refused' then return 3 end
     outcome = 2
   end
-  leave = function () keep(place, without(line, ARGV[6])) end
+  leave_place = function () leave(place, line, lost, own) end
 end
 local stored, changed = {}, false
 for i = first, #KEYS do
@@ -51,12 +51,12 @@ if changed then return stored end
 for i = first, #KEYS do
   local text = ARGV[9 + 2 * (i - first)]
   if text == '' then redis.call('DEL', KEYS[i])
-  elseif ARGV[2] == '0' then redis.call('SET', KEYS[i], text)
-  else redis.call('SET', KEYS[i], text, 'EX', ARGV[2]) end
+  elseif document_ttl == '0' then redis.call('SET', KEYS[i], text)
+  else redis.call('SET', KEYS[i], text, 'EX', document_ttl) end
 end
-if mark then redis.call('SET', mark, ARGV[3], 'EX', ARGV[4]) end
-if leave and ARGV[7] == '1' then leave() end
-redis.call('SET', KEYS[1], outcome, 'PX', ARGV[1])
+if mark then redis.call('SET', mark, record, 'EX', record_ttl) end
+if leave_place and leaves == '1' then leave_place() end
+redis.call('SET', KEYS[1], outcome, 'PX', token_ttl)
 return outcome
 `)
 

@@ -3,14 +3,20 @@ import { busy } from './busy.js'
 
 /** The waiting of one turn, as often as it has to. Once refused, it is refused for good. */
 export class Waiting {
-  /** When the turn arrived, as `performance.now` has it. */
-  readonly since = performance.now()
+  /** when the turn arrived, as `performance.now` has it */
+  readonly #since = performance.now()
   readonly #turns: WaitingTurns
+  #waited = 0
   #refusal: Error | undefined
   #refuse: ((error: Error) => void) | undefined
 
   constructor (turns: WaitingTurns) {
     this.#turns = turns
+  }
+
+  /** How long it has waited so far, in milliseconds. */
+  get waited (): number {
+    return this.#waited
   }
 
   get refusal (): Error | undefined {
@@ -39,10 +45,11 @@ export class Waiting {
    */
   async until (begin: (resume: () => void) => unknown, maxWait: number, reason: string): Promise<void> {
     this.#turns.add(this)
+    const begun = performance.now()
     let timer: NodeJS.Timeout | undefined
     try {
       await new Promise<void>((resolve, reject) => {
-        const left = this.since + maxWait - performance.now()
+        const left = this.#since + maxWait - begun
         timer = setTimeout(() => this.refuse(busy(`${reason} after ${maxWait} ms`)), Math.max(left, 0))
         this.#refuse = reject
         begin(resolve)
@@ -51,6 +58,7 @@ export class Waiting {
     } finally {
       clearTimeout(timer)
       this.#turns.delete(this)
+      this.#waited += performance.now() - begun
     }
   }
 }

@@ -10,6 +10,7 @@ import { restartableRedis, startRedis } from '../../helpers/redis-server.js'
 const MESSAGES = Number(process.env.QUEUE_MESSAGES ?? 100)
 const LEASE = 600
 const CONVERSATION = 'botas:test/bot/conversations/c'
+const PLACE = 'botas:~place:{botas:test/bot/conversations/conversation-1}'
 
 /** A process with one turn, which is at work. */
 async function holder (t: Test, url: string, strategy: string, milliseconds: number, name: string) {
@@ -102,7 +103,7 @@ t.test('a save is refused by the storage itself, before the turn could notice th
   const { app, url: bot } = await buildFastify(t, { storage: url, concurrency: 'replace', flush: 'onSend' }, (app) => {
     app.post('/', async ({ state: { conversation } }) => {
       conversation.set('n', 1)
-      await client.del('botas:~place:{botas:test/bot/conversations/conversation-1}')
+      await client.set('botas:~place:{botas:test/bot/conversations/conversation-1}', `somebody:${Date.now() + 60_000}:0`)
     })
   })
   t.match(await post(bot, message()), { status: 409, body: { code: 'FST_BOTAS_STATE_REPLACED' } })
@@ -222,20 +223,48 @@ t.test('whatever happens to the server, turns go on, and nothing is lost that wa
   t.comment(`${answered.length} answered, ${failed.length} failed`)
 })
 
-t.test('FLUSHALL in the middle: turns go on, merged and counted; what came to be replaced is refused, as after any place that was lost', async (t) => {
-  for (const concurrency of ['queue', 'replace'] as const) {
-    const { url } = await startRedis(t)
-    const { client, stored } = await clientOf(t, url)
-    const { app, url: bot } = await buildFastify(t, { storage: url, flush: 'onSend', concurrency }, (app) => {
-      app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
-        if (text === 'flush') await client.flushall()
-        conversation.set(text, 1)
+t.test('FLUSHALL in the middle: a turn whose place nobody has taken is saved; one that another one came between is merged, or refused', async (t) => {
+  for (const strategy of ['queue', 'replace'] as const) {
+    for (const isBetween of [false, true]) {
+      const { url } = await startRedis(t)
+      const { client, stored } = await clientOf(t, url)
+      const bots = await Promise.all([1, 2].map(() => buildFastify(t, { storage: url, flush: 'onSend', concurrency: strategy }, (app) => {
+        app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+          conversation.set(text, 1)
+          if (text !== 'flush') return wait(50)
+          await client.flushall()
+          if (!isBetween) return
+          between = post((bots[1] as typeof bots[0] & {}).url, message({ text: 'between' }))
+          await settled(async () => await client.exists(PLACE) === 1)
+        })
+      })))
+      let between: ReturnType<typeof post> | undefined
+      const [bot] = bots as [typeof bots[0] & {}]
+      t.equal((await post(bot.url, message({ text: 'flush' }))).status, isBetween && strategy === 'replace' ? 409 : 200)
+      t.match(await between, isBetween ? { status: 200 } : undefined)
+      t.match(bot.app.botasState.stats, { leasesLost: isBetween && strategy === 'queue' ? 1 : 0, replacedTurns: isBetween && strategy === 'replace' ? 1 : 0 })
+      const saved = [isBetween && strategy === 'replace' ? [] : ['flush'], isBetween ? ['between'] : []].flat()
+      t.strictSame(Object.keys(await stored('botas:test/bot/conversations/conversation-1')).sort(), saved.sort())
+    }
+  }
+})
+
+t.test('a process that hung for longer than its lease is not replaced by nobody, and its activity is not lost', async (t) => {
+  const { url } = await startRedis(t)
+  const { client, stored } = await clientOf(t, url)
+  for (const strategy of ['queue', 'replace'] as const) {
+    await client.flushall()
+    const { app, url: bot } = await buildFastify(t, { storage: url, once: true, concurrency: { strategy, lease: 300 } }, (app) => {
+      app.post('/', async ({ state: { conversation } }) => {
+        conversation.update<number>('n', (n = 0) => n + 1)
+        const until = Date.now() + 800
+        while (Date.now() < until) { /* the event loop hangs */ }
+        return { done: true }
       })
     })
-    t.equal((await post(bot, message({ text: 'flush' }))).status, concurrency === 'queue' ? 200 : 409)
-    t.equal((await post(bot, message({ text: 'after' }))).status, 200)
-    t.match(app.botasState.stats, concurrency === 'queue' ? { leasesLost: 1 } : { replacedTurns: 1 })
-    t.strictSame(await stored('botas:test/bot/conversations/conversation-1'), concurrency === 'queue' ? { flush: 1, after: 1 } : { after: 1 })
+    for (let delivery = 0; delivery < 2; delivery++) t.match(await post(bot, message({ id: 'a' })), { status: 200, body: { done: true } })
+    t.match(app.botasState.stats, { leasesLost: 0, replacedTurns: 0, replayedTurns: 1 })
+    t.strictSame(await stored('botas:test/bot/conversations/conversation-1'), { n: 1 })
   }
 })
 

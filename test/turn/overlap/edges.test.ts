@@ -136,7 +136,7 @@ t.test('the signal of a turn that lost its place is aborted', async (t) => {
   t.teardown(() => client.disconnect())
   const { app, url: bot } = await buildFastify(t, { storage: url, concurrency: { strategy: 'queue', lease: 300 } }, (app) => {
     app.post('/', async ({ state: { conversation, signal } }) => {
-      await client.del(PLACE)
+      await client.set(PLACE, `somebody:${Date.now() + 60_000}:0`)
       await new Promise((resolve) => signal.addEventListener('abort', resolve))
       conversation.set('n', 1)
       return { reason: signal.reason.message }
@@ -170,12 +170,12 @@ t.test('a command that is overtaken by that of a later turn of its process takes
     t.teardown(() => (storage as Storage).close?.())
     const { holds } = documentStoreOf(storage)
     const hold = (number: number): Hold => ({
-      key: 'key', origin: 'process-', holder: `process-${number}`, lease: 1000, place: { strategy: 'replace', isReplaceable: true }, activity: undefined
+      key: 'key', origin: 'process-', holder: `process-${number}`, arrived: 0, lease: 1000, place: { strategy: 'replace', isReplaceable: true }, activity: undefined
     })
-    t.match(await holds?.enter(hold(10), false, [], call), { outcome: 'entered' })
-    t.match(await holds?.enter(hold(9), false, [], call), { outcome: 'replaced' })
-    t.equal(await holds?.renew(hold(10)), true)
-    t.match(await holds?.enter(hold(11), false, [], call), { outcome: 'entered' })
+    t.match(await holds?.enter(hold(10), [], call), { outcome: 'entered' })
+    t.match(await holds?.enter(hold(9), [], call), { outcome: 'replaced' })
+    t.equal(await holds?.renew(hold(10), call), true)
+    t.match(await holds?.enter(hold(11), [], call), { outcome: 'entered' })
   }
 })
 
@@ -247,7 +247,7 @@ t.test('a load that fails in its place is a failed load, and is published as suc
   subscribe('botas-state:place', listen)
   t.teardown(() => unsubscribe('botas-state:place', listen))
   const storage = new RecordingStorage()
-  storage.failures.read = new Error('of the storage')
+  storage.failures.read = Object.assign(new Error('of the storage'), { code: 'EIO' })
   const { app, url } = await buildFastify(t, { storage, concurrency: 'queue' }, (app) => { app.post('/', async () => {}) })
   t.match(await post(url, message()), { status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
   t.match(events, [{ outcome: 'failure', code: 'FST_BOTAS_STATE_LOAD_FAILED' }])
