@@ -110,6 +110,11 @@ export class Admission implements LineMember, MetTurn {
     return this.#hold.activity !== undefined
   }
 
+  /** Whether its end is to be remembered: what is over before it is admitted has handled nothing. */
+  get isToRemember (): boolean {
+    return this.isOnce && !this.#isEntering
+  }
+
   /** Whether it is this activity, beside this document, that the turn handles once. */
   handles (key: string, activityId: string): boolean {
     return this.#key === key && this.#hold.activity?.id === activityId

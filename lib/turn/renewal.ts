@@ -14,14 +14,15 @@ const WATCH_INTERVAL = 100
  */
 export function renewRegularly (holds: Holds, held: () => Hold, lost: () => void): () => Promise<void> | undefined {
   const { place, lease } = held()
+  const third = lease / 3
   let renewal: Promise<void> | undefined
   const renew = async (): Promise<void> => {
     // A storage that cannot be reached says nothing of the place.
-    const isHeld = await withDeadline(holds.renew(held(), callFor(lease)), lease).catch(() => true)
+    const isHeld = await withDeadline(holds.renew(held(), callFor(third)), third).catch(() => true)
     renewal = undefined
     if (!isHeld) lost()
   }
-  const interval = place?.isReplaceable === true ? Math.min(WATCH_INTERVAL, lease / 3) : lease / 3
+  const interval = place?.isReplaceable === true ? Math.min(WATCH_INTERVAL, third) : third
   const timer = setInterval(() => { renewal ??= renew() }, interval).unref()
   return () => {
     clearInterval(timer)
@@ -36,5 +37,5 @@ export async function leaveAfter (renewal: Promise<void> | undefined, holds: Hol
 }
 
 function callFor (milliseconds: number): StorageCall {
-  return { signal: AbortSignal.timeout(milliseconds), timeout: milliseconds, retrying () {} }
+  return { signal: AbortSignal.timeout(Math.ceil(milliseconds)), timeout: milliseconds, retrying () {} }
 }

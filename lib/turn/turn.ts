@@ -346,7 +346,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
       operations.begin('save', this.#keys).failed(error)
       return Promise.reject(error)
     }
-    if (edits.length === 0 && this.#admission?.isOnce !== true) return
+    if (edits.length === 0 && this.#admission?.isToRemember !== true) return
     const keys = edits.length === this.#keys.length ? this.#keys : edits.map(({ key }) => key)
     // An activity is remembered beside the first document.
     if (keys.length === 0) keys.push(this.#keys[0] as string)

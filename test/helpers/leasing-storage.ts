@@ -20,13 +20,16 @@ export function newServer (): Server {
 /** A storage of somebody's with all optional methods, on a server that takes its time. */
 export class LeasingStorage implements Storage {
   readonly #server: Server
+  readonly #latency: number
 
-  constructor (server: Server = newServer()) {
+  /** @param latency of every call, in milliseconds */
+  constructor (server: Server = newServer(), latency = 2) {
     this.#server = server
+    this.#latency = latency
   }
 
   async read (keys: string[]) {
-    await wait(2)
+    await wait(this.#latency)
     return Object.fromEntries(keys.flatMap((key) => {
       const document = this.#stored(key)
       return document === undefined ? [] : [[key, document]]
@@ -34,12 +37,12 @@ export class LeasingStorage implements Storage {
   }
 
   async write (changes: Record<string, unknown>) {
-    await wait(2)
+    await wait(this.#latency)
     for (const [key, document] of Object.entries(changes)) this.#server.documents.set(key, JSON.stringify(document))
   }
 
   async delete (keys: string[]) {
-    await wait(2)
+    await wait(this.#latency)
     for (const key of keys) this.#server.documents.delete(key)
   }
 
@@ -48,7 +51,7 @@ export class LeasingStorage implements Storage {
   }
 
   async lease (name: string, holder: string, milliseconds: number, instead?: string) {
-    await wait(2)
+    await wait(this.#latency)
     const { leases } = this.#server
     const current = this.#holderOf(name)
     if (current !== undefined && current !== holder && current !== instead) return current
@@ -58,7 +61,7 @@ export class LeasingStorage implements Storage {
   }
 
   async commit ({ changes, lease, record }: Commit): Promise<CommitOutcome> {
-    await wait(2)
+    await wait(this.#latency)
     if (lease !== undefined && this.#holderOf(lease.name) !== lease.holder) return 'lost'
     if (record !== undefined && this.#textOf(record.name) !== undefined) return 'recorded'
     const changed = changes.map(({ key, change }) => [key, JSON.stringify(change(this.#stored(key)))] as const)
@@ -71,7 +74,7 @@ export class LeasingStorage implements Storage {
   }
 
   async recall (name: string) {
-    await wait(2)
+    await wait(this.#latency)
     return this.#textOf(name)
   }
 
@@ -100,10 +103,10 @@ export class LeasesOnly implements Storage {
   readonly write: LeasingStorage['write']
   readonly delete: LeasingStorage['delete']
   readonly update: LeasingStorage['update']
-  readonly lease: LeasingStorage['lease']
+  lease: LeasingStorage['lease']
 
-  constructor (server: Server) {
-    this.#storage = new LeasingStorage(server)
+  constructor (server: Server, latency = 2) {
+    this.#storage = new LeasingStorage(server, latency)
     const { read, write, delete: remove, update, lease } = this.#storage
     this.read = read.bind(this.#storage)
     this.write = write.bind(this.#storage)

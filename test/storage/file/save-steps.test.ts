@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
 import { FileStorage, type TurnState } from '../../../lib/index.js'
 import { message } from '../../helpers/activities.js'
@@ -64,4 +65,35 @@ t.test('what was kept of a reply that somebody has spoilt fails its next deliver
   t.match(JSON.stringify(log), /is not JSON; it was not modified/)
   t.notMatch(text + JSON.stringify(log), /secret/)
   t.equal(readFileSync(path, 'utf8'), 'a secret that is no JSON')
+})
+
+t.test('where an activity cannot be remembered, nothing of its turn is stored', async (t) => {
+  const directory = t.testdir()
+  const handled = join(directory, '=handled')
+  let runs = 0
+  const { url } = await buildFastify(t, { storage: new FileStorage(directory), once: true }, (app) => {
+    app.post('/', async ({ state: { conversation, user } }) => {
+      conversation.update<number>('n', (n = 0) => n + 1)
+      user.update<number>('n', (n = 0) => n + 1)
+      if (runs++ === 0) writeFileSync(handled, 'in the way')
+    })
+  })
+  t.equal((await post(url, message({ id: 'a' }))).status, 500)
+  t.strictSame(readdirSync(directory), ['=handled'])
+  rmSync(handled)
+  t.equal((await post(url, message({ id: 'a' }))).status, 200)
+  t.strictSame(await new FileStorage(directory).read(['test/bot/users/user-1']), { 'test/bot/users/user-1': { n: 1 } })
+})
+
+t.test('two storages that are open on one directory store an activity once', async (t) => {
+  const directory = t.testdir()
+  const bots = await Promise.all([1, 2].map(() => buildFastify(t, { storage: new FileStorage(directory), once: true }, (app) => {
+    app.post('/', async ({ state: { conversation } }) => {
+      await wait(50)
+      return { n: conversation.update<number>('n', (n = 0) => n + 1) }
+    })
+  })))
+  const replies = await Promise.all(bots.map(({ url }) => post(url, message({ id: 'a' }))))
+  t.strictSame(replies.map(({ status }) => status).sort(), [200, 503])
+  for (const { url } of bots) t.match(await post(url, message({ id: 'a' })), { status: 200, body: { n: 1 } })
 })
