@@ -14,7 +14,8 @@ export const FST_BOTAS_STATE_NOT_SERIALIZABLE = createError<[place: string, reas
 export const FST_BOTAS_STATE_INVALID_ID = createError<[field: string, reason: string]>(
   'FST_BOTAS_STATE_INVALID_ID', '"%s" is not a valid id: %s', 400)
 
-/** A persisted scope was used although the request does not say whose it is. The message says what is missing. 400. */
+/** A persisted scope was used although the request does not say whose it is, or changed though its activity was handled before: see the
+ * message. 400. */
 export const FST_BOTAS_STATE_NOT_A_TURN = createError<[scope: string, reason: string]>(
   'FST_BOTAS_STATE_NOT_A_TURN', 'no %s state: %s', 400)
 

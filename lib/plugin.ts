@@ -21,12 +21,12 @@ export interface BotasState {
    * Runs one turn without a request, for a proactive message or a scheduled job: loads the state, runs `work`, saves
    * what changed when it resolves and nothing when it throws.
    *
-   * @example
-   * await app.botasState.run({ channelId, botId, userId }, (state) => state.deleteUserState())
-   *
    * With the option `concurrency` it waits for its place in the conversation, whatever the strategy, and inside a turn of that it shares
    * its place. With `once` and an `activityId` it runs once: then it resolves to the first result again, as JSON has it, or to `undefined`
    * where that is too long, no JSON, or was a request's.
+   *
+   * @example
+   * await app.botasState.run({ channelId, botId, userId }, (state) => state.deleteUserState())
    *
    * @param identity whose turn it is
    * @param work gets the state, which takes no more changes once `work` is done

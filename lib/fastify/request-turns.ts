@@ -17,7 +17,7 @@ export type Identify = (request: FastifyRequest) => Identified | Promise<Identif
 export type StrategyOf = (request: FastifyRequest) => Strategy
 
 /** A turn was merged with another one. */
-export const OVERLAPPED = 'a turn lost its place in the conversation while it was open: it was merged with the turns that came between'
+export const OVERLAPPED = 'a turn lost its place in the conversation while it was open: what it changes is merged with the turns that come between'
 
 /** A promise that kept a turn open was rejected. */
 export const REJECTED = 'a promise given to waitUntil was rejected: the turn is not saved'

@@ -5,7 +5,7 @@ import type { Test } from 'tap'
 /** What is lost on the way to a server, together with the connection. */
 export type Direction = 'requests' | 'answers'
 
-/** A way to a server on which packages can be lost, one by one. Gives its URL for Redis, and what decides. */
+/** A way to a server on which chunks can be lost, one by one. Gives its URL for Redis, and what decides. */
 export async function lossyWay (t: Test, to: number, isLost: (direction: Direction) => boolean) {
   const sockets = new Set<Socket>()
   const proxy = createServer((socket) => {
@@ -30,7 +30,7 @@ export async function lossyWay (t: Test, to: number, isLost: (direction: Directi
   return `redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`
 }
 
-/** A way on which one package is lost when that is asked for. */
+/** A way on which one chunk is lost when that is asked for. */
 export async function losingWay (t: Test, to: number) {
   let next: Direction | undefined
   const url = await lossyWay(t, to, (direction) => {

@@ -3,11 +3,11 @@ import { setTimeout as wait } from 'node:timers/promises'
 import Fastify from 'fastify'
 import botasState from 'fastify-botas-state'
 
-const [storage, strategy, lease, milliseconds, name, activity] = process.argv.slice(2)
+const [storage, strategy, lease, milliseconds, name] = process.argv.slice(2)
 const warnings = []
 const stream = { write: (line) => { if (JSON.parse(line).level >= 40) warnings.push(JSON.parse(line).msg) } }
 const app = Fastify({ logger: { stream } })
-app.register(botasState, { storage, concurrency: { strategy, lease: Number(lease) }, flush: 'onSend', once: activity !== undefined })
+app.register(botasState, { storage, concurrency: { strategy, lease: Number(lease) }, flush: 'onSend' })
 app.post('/', async ({ state: { conversation, signal } }) => {
   console.log('working')
   const names = conversation.get('names') ?? []
@@ -20,8 +20,8 @@ app.post('/', async ({ state: { conversation, signal } }) => {
 const reply = await app.inject({
   method: 'POST',
   url: '/',
-  payload: { type: 'message', channelId: 'test', recipient: { id: 'bot' }, conversation: { id: 'c' }, from: { id: name }, id: activity }
+  payload: { type: 'message', channelId: 'test', recipient: { id: 'bot' }, conversation: { id: 'c' }, from: { id: name } }
 })
 const { leasesLost, replacedTurns } = app.botasState.stats
-console.log(JSON.stringify({ status: reply.statusCode, body: reply.json(), leasesLost, replacedTurns, warnings, isReplayed: reply.headers['botas-state'] === 'replayed' }))
+console.log(JSON.stringify({ status: reply.statusCode, body: reply.json(), leasesLost, replacedTurns, warnings }))
 await app.close()

@@ -29,14 +29,14 @@ async function fragileBot (t: Test, redis: { port: number }, strategy: string, f
   return {
     url,
     child,
-    /** At the next package but so many, on its way to the server, or back: with what it says done. */
+    /** At the next chunk but so many, on its way to the server, or back: with what it says done. */
     failAt: (step: number, of: Direction, what: Fault) => { [left, direction, fault] = [step, of, what] },
     /** Whether that has happened. */
     hasFailed: () => left <= 0
   }
 }
 
-const cases = ['parallel', 'queue', 'replace'].flatMap((strategy) => ['onSend', 'onResponse'].map((flush) => ({ strategy, flush })))
+const cases = ['parallel', 'queue', 'reject', 'replace'].flatMap((strategy) => ['onSend', 'onResponse'].map((flush) => ({ strategy, flush })))
 
 t.test('whatever fails at whichever step between claim, load, save, mark and reply, an activity is done once, with one reply', { jobs: cases.length }, async (t) => {
   await Promise.all(cases.map(({ strategy, flush }) => t.test(`${strategy}, ${flush}`, { buffered: true }, async (t) => {
