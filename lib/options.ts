@@ -66,7 +66,8 @@ export interface BotasStateOptions {
    */
   concurrency?: ConcurrencyStrategy | StrategyOf | ConcurrencyOptions | undefined
   /**
-   * With `true`, or limits, an activity is handled once: later deliveries get the reply of the first one that succeeded. Its id is `activityId` of `identify` or `run`, by default `body.id`. Default `false`.
+   * With `true`, or limits, an activity is handled once: later deliveries get the reply of the first one that succeeded. Its id
+   * is `activityId` of `identify` or `run`, by default `body.id`. Default `false`.
    */
   once?: boolean | OnceOptions | undefined
   /** Milliseconds after which a load fails the turn. Default 5000. */

@@ -45,13 +45,15 @@ export interface StorageFeatures {
 export function conformance (test: DeclareTest, open: OpenStorage, features: StorageFeatures = {}): void {
   const { update = true, ttl = false, lease = false, once = false } = features
   declare(test, documentChecks, open, {})
-  const openUpdating = async (options: { ttl?: number }): Promise<UpdatingStorage> => assertUpdating(await open(options))
+  const openUpdating = opening<UpdatingStorage>(open, ['update'], 'update: false')
   if (update) declare(test, updateChecks, openUpdating, {})
   if (ttl) declare(test, expiryChecks, open, { ttl: 2 })
   if (ttl && update) declare(test, expiringUpdateChecks, openUpdating, { ttl: 2 })
-  if (lease) declare(test, leaseChecks, async (options) => await open(options) as LeasingStorage, {})
-  if (once) declare(test, commitChecks, async (options) => await open(options) as CommittingStorage, {})
-  if (lease && once) declare(test, fencedCommitChecks, async (options) => await open(options) as CommittingStorage & LeasingStorage, {})
+  if (lease) declare(test, leaseChecks, opening<LeasingStorage>(open, ['lease'], 'lease: false'), {})
+  if (once) declare(test, commitChecks, opening<CommittingStorage>(open, ['commit', 'recall'], 'once: false'), {})
+  if (lease && once) {
+    declare(test, fencedCommitChecks, opening<CommittingStorage & LeasingStorage>(open, ['lease', 'commit', 'recall'], 'lease: false, once: false'), {})
+  }
 }
 
 function declare<S extends Storage> (
@@ -69,7 +71,15 @@ function declare<S extends Storage> (
   }
 }
 
-function assertUpdating (storage: Storage): UpdatingStorage {
-  assert.equal(typeof storage.update, 'function', 'the storage has no method "update"; where that is meant, say { update: false }')
-  return storage as UpdatingStorage
+/** Opens storages that must have some methods. */
+function opening<S extends Storage> (
+  open: OpenStorage, methods: Array<'update' | 'lease' | 'commit' | 'recall'>, without: string
+): (options: { ttl?: number }) => Promise<S> {
+  return async (options) => {
+    const storage = await open(options)
+    for (const method of methods) {
+      assert.equal(typeof storage[method], 'function', `the storage has no method "${method}"; where that is meant, say { ${without} }`)
+    }
+    return storage as S
+  }
 }

@@ -44,11 +44,18 @@ t.test('a storage with read, write and delete conforms', async (t) => {
   t.strictSame(await broken(plainStorage, { update: false }), [])
 })
 
-t.test('a storage of which update is expected and that has none is told so', async (t) => {
-  const tests: Array<() => Promise<void>> = []
-  conformance((_title, work) => tests.push(work), plainStorage)
-  const errors = (await Promise.allSettled(tests.map((work) => work()))).filter(({ status }) => status === 'rejected')
-  t.match(errors[0], { reason: { message: /no method "update"; where that is meant, say \{ update: false \}/ } })
+t.test('a storage of which a method is expected and that has none is told so', async (t) => {
+  const missing = [
+    [{}, /no method "update"; where that is meant, say \{ update: false \}/],
+    [{ update: false, lease: true }, /no method "lease"; where that is meant, say \{ lease: false \}/],
+    [{ update: false, once: true }, /no method "commit"; where that is meant, say \{ once: false \}/]
+  ] as const
+  for (const [features, message] of missing) {
+    const tests: Array<() => Promise<void>> = []
+    conformance((_title, work) => tests.push(work), plainStorage, features)
+    const errors = (await Promise.allSettled(tests.map((work) => work()))).filter(({ status }) => status === 'rejected')
+    t.match(errors[0], { reason: { message } })
+  }
 })
 
 const faults: Array<[title: string, break_: (storage: Storage) => Storage, promise: string]> = [

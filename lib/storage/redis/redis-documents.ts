@@ -130,6 +130,7 @@ export class RedisDocuments implements DocumentStore {
     const last = changes.filter(({ key }) => end === undefined ? key === changes[0]?.key : key === end.hold.key)
     const others = changes.filter((change) => !last.includes(change))
     if (others.length > 0 && end !== undefined && !await this.#beginSaving(end.hold, call)) return 'replaced'
+    // One that another attempt of this turn has saved is found by its mark, and is not saved again.
     for (const change of others) await this.#saveChanges([change], call, end && markOnly(end, change.key))
     return this.#saveChanges(last, call, end)
   }
@@ -150,11 +151,11 @@ export class RedisDocuments implements DocumentStore {
   }
 
   async #enter (hold: Hold, keys: string[], call: StorageCall): Promise<Entry> {
-    const near = this.#isSharded ? keys.filter((key) => key === hold.key) : keys
+    const inSlot = this.#isSharded ? keys.filter((key) => key === hold.key) : keys
     let reply: [outcome: string, ...rest: ScriptReply[]]
     try {
       reply = await this.#connection.send(() =>
-        enter(this.#client, hold, this.#keysOf(hold), near.map((key) => this.#prefix + key)), call)
+        enter(this.#client, hold, this.#keysOf(hold), inSlot.map((key) => this.#prefix + key)), call)
     } catch (error) {
       if (this.#isSharded || !isCrossSlot(error as Error)) throw error
       this.#isSharded = true
@@ -163,9 +164,9 @@ export class RedisDocuments implements DocumentStore {
     const [outcome, ...rest] = reply
     if (outcome === 'done') return { outcome, reply: String(rest[0]) }
     if (outcome !== 'entered') return { outcome } as Entry
-    const found = new Map(near.map((key, index) => [key, documentOf(rest[index], key)]))
-    const far = keys.filter((key) => !near.includes(key))
-    for (const [index, document] of (await this.load(far, call)).entries()) found.set(far[index] as string, document)
+    const found = new Map(inSlot.map((key, index) => [key, documentOf(rest[index], key)]))
+    const elsewhere = keys.filter((key) => !inSlot.includes(key))
+    for (const [index, document] of (await this.load(elsewhere, call)).entries()) found.set(elsewhere[index] as string, document)
     return { outcome, documents: keys.map((key) => found.get(key)) }
   }
 

@@ -96,6 +96,18 @@ onEachStorage(t, 'a turn that works on after its reply, and is replaced, is not 
   t.ok(performance.now() - begun < 1000)
 })
 
+onEachStorage(t, 'a turn that waitUntil keeps open keeps its place for longer than its lease', async (t, open) => {
+  const [first, second] = await servers(t, open, { concurrency: { strategy: 'queue', lease: 200 } }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state }) => {
+      if (text === 'first') state.waitUntil(wait(700).then(() => state.conversation.set('late', true)))
+      return { late: state.conversation.get('late') ?? false }
+    })
+  })
+  t.equal((await post(first.url, message({ text: 'first' }))).status, 200)
+  t.strictSame((await post(second.url, message({ text: 'second' }))).body, { late: true })
+  t.equal(first.app.botasState.stats.leasesLost, 0)
+})
+
 t.test('a storage is not told to hold a place again that was given back', async (t) => {
   for (const Class of [LeasesOnly, LeasingStorage]) {
     const server = newServer()
