@@ -15,10 +15,12 @@ const WATCH_INTERVAL = 100
 export function renewRegularly (holds: Holds, held: () => Hold, lost: () => void): () => Promise<void> | undefined {
   const { place, lease } = held()
   const third = lease / 3
+  // One that hangs leaves time for another one.
+  const patience = third / 2
   let renewal: Promise<void> | undefined
   const renew = async (): Promise<void> => {
     // A storage that cannot be reached says nothing of the place.
-    const isHeld = await withDeadline(holds.renew(held(), callFor(third)), third).catch(() => true)
+    const isHeld = await withDeadline(holds.renew(held(), callFor(patience)), patience).catch(() => true)
     renewal = undefined
     if (!isHeld) lost()
   }

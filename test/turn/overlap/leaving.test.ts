@@ -10,7 +10,6 @@ import { onEachStorage, onceStorages } from '../../helpers/overlap-storages.js'
 import { openSocket } from '../../helpers/raw-client.js'
 
 const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }
-const PLACE = 'place:test/bot/conversations/conversation-1'
 
 /** Two servers on one storage. */
 async function servers (t: Test, open: () => Storage, options: BotasStateOptions, routes: (app: FastifyInstance) => void) {
@@ -147,15 +146,21 @@ t.test('a storage that hangs when a place is renewed is asked again in time', as
   const lease = storage.lease.bind(storage)
   let calls = 0
   storage.lease = async (...args) => ++calls === 2 ? new Promise(() => {}) : lease(...args)
-  const { app, url } = await buildFastify(t, { storage, concurrency: { strategy: 'queue', lease: 300 } }, (app) => {
-    app.post('/', async () => {
-      await wait(700)
-      return { isHeld: (server.leases.get(PLACE)?.until ?? 0) > Date.now() }
+  const storages = [storage, new LeasingStorage(server)]
+  const said: string[] = []
+  const [first, second] = await servers(t, () => storages.shift() as Storage, { concurrency: { strategy: 'queue', lease: 600 } }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text } }) => {
+      said.push(text)
+      if (text === 'first') await wait(1500)
+      said.push(text)
     })
   })
-  t.strictSame((await post(url, message())).body, { isHeld: true })
-  t.ok(calls > 3)
-  t.equal(app.botasState.stats.leasesLost, 0)
+  const holding = post(first.url, message({ text: 'first' }))
+  await settled(() => said.length === 1)
+  t.equal((await post(second.url, message({ text: 'second' }))).status, 200)
+  t.equal((await holding).status, 200)
+  t.strictSame(said, ['first', 'first', 'second', 'second'])
+  t.equal(first.app.botasState.stats.leasesLost, 0)
 })
 
 t.test('what streams over HTTP/1.0, without a length, is at work until it ends: it is replaced, and refuses others', async (t) => {
