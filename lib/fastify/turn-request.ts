@@ -180,7 +180,7 @@ export class TurnRequest implements ReplyWatcher {
     const isStreamed = this.#isStreamSent !== false && isStream(payload)
     this.#status ??= isResponse(payload) && !reply.raw.headersSent ? payload.status : reply.statusCode
     if (this.#status >= 500) this.turn.fail()
-    const savesFirst = this.#options.flush === 'onSend' && !this.turn.failed && isWritable(reply, payload)
+    const savesFirst = this.#options.flush === 'onSend' && this.turn.isToSave && isWritable(reply, payload)
     if (savesFirst && isStreamed && isWebResponse(payload)) this.#holdResponse(reply, payload, done)
     else if (savesFirst && !isStreamed) this.#saveOrWait(this.#hold(reply, payload, done))
     else this.#leave(reply, payload, done, isStreamed)
@@ -228,7 +228,7 @@ export class TurnRequest implements ReplyWatcher {
   /** Ends the turn if nothing more is to come of it. */
   #settle (): void {
     if (this.#isOver || !this.isWatched) return
-    if (this.turn.failed && !this.turn.onlyReplyIsKept) return this.#end()
+    if (!this.turn.isToSave) return this.#end()
     if (this.#handlersAtWork > 0 || this.#progress === 'held') return
     if (this.turn.isKeptOpen) return this.turn.whenIdle(() => this.#settle())
     if (this.#progress === 'left' || (this.#isClosed && !this.#isReplyToCome())) this.#end()
@@ -345,7 +345,7 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   #save (held: HeldReply): void {
-    if (this.turn.failed || this.turn.isKeptOpen) return this.#release(held)
+    if (!this.turn.isToSave || this.turn.isKeptOpen) return this.#release(held)
     held.isFinal = true
     const saving = this.#endTurn()
     if (saving === undefined) return this.#release(held)

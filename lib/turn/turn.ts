@@ -97,9 +97,9 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     return this.#admission
   }
 
-  /** Whether the reply of a turn of which nothing else is stored is kept: a later turn replaced it, so its activity is done. */
-  get onlyReplyIsKept (): boolean {
-    return this.#replacement !== undefined && this.#admission?.isOnce === true
+  /** Whether something is stored at its end: also of a turn that failed because a later one replaced it, whose activity is done. */
+  get isToSave (): boolean {
+    return !this.failed || (this.#replacement !== undefined && this.#admission?.isOnce === true)
   }
 
   /** The error of all changes since a later turn has replaced this one. */
@@ -303,7 +303,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     if (!this.#isEnded) {
       this.#isEnded = true
       this.#seal((scope) => new FST_BOTAS_STATE_TURN_ENDED(scope))
-      const saving = this.failed && !this.onlyReplyIsKept ? undefined : this.#save()
+      const saving = this.isToSave ? this.#save() : undefined
       this.#over = saving === undefined ? this.#left() : this.#leftAfter(saving)
       const over = (): void => this.#onOver()
       if (this.#over === undefined) over()

@@ -114,6 +114,26 @@ t.test('once is refused, by name, where a storage has leases but cannot commit',
       code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"commit" and "recall"; Object has not/
     })
   }
+  const nameless = Object.assign(Object.create(null), only(new LeasingStorage())) as Storage
+  await t.rejects(async () => { await Fastify().register(botasState, { storage: nameless, once: true }) }, { message: /; a storage has not/ })
+})
+
+t.test('an activity whose claim could not be given back is handled by the next delivery in the process', async (t) => {
+  const storage = new LeasingStorage()
+  const lease = storage.lease.bind(storage)
+  storage.lease = async (...args) => {
+    if (args[2] === 0) throw new Error('of the storage')
+    return lease(...args)
+  }
+  let runs = 0
+  const { url } = await buildFastify(t, { storage, once: true }, (app) => {
+    app.post('/', async () => {
+      if (runs++ === 0) throw new Error('the first one')
+      return { runs }
+    })
+  })
+  t.equal((await post(url, message({ id: 'a' }))).status, 500)
+  t.strictSame((await post(url, message({ id: 'a' }))).body, { runs: 2 })
 })
 
 t.test('a storage that others may use, who do not see its places, is told of when the server starts', async (t) => {

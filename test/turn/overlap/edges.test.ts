@@ -100,18 +100,25 @@ t.test('a turn that the storage refuses, because it was replaced, has handled it
   const { url } = await startRedis(t)
   const client = new Redis(url)
   t.teardown(() => client.disconnect())
-  let runs = 0
-  const { app, url: bot } = await buildFastify(t, { storage: url, once: true, concurrency: 'replace' }, (app) => {
-    app.post('/', async ({ state: { conversation } }) => {
-      runs++
-      conversation.set('n', 1)
-      await client.set(PLACE, `somebody:${Date.now() + 60_000}:0`)
+  for (const flush of ['onSend', 'onResponse'] as const) {
+    let runs = 0
+    const { app, url: bot, log } = await buildFastify(t, { storage: url, once: true, flush, concurrency: { strategy: 'replace', lease: 60_000 } }, (app) => {
+      app.post('/', async ({ state: { conversation } }) => {
+        conversation.set('n', 1)
+        await client.set(PLACE, `somebody:${Date.now() + 60_000}:0`)
+        return { runs: ++runs }
+      })
     })
-  })
-  t.equal((await post(bot, message({ id: 'a' }))).status, 409)
-  t.equal(app.botasState.stats.replacedTurns, 1)
-  t.equal((await post(bot, message({ id: 'a' }))).status, 409)
-  t.equal(runs, 1)
+    const first = await post(bot, message({ id: flush }))
+    t.equal(first.status, flush === 'onSend' ? 409 : 200)
+    await settled(() => app.botasState.stats.openTurns === 0)
+    t.equal(app.botasState.stats.replacedTurns, 1)
+    // What was answered is what the next delivery gets.
+    t.strictSame(await post(bot, message({ id: flush })), first)
+    t.equal(runs, 1)
+    if (flush === 'onResponse') t.strictSame(log, [], 'it is no error')
+    await client.del(PLACE)
+  }
 })
 
 t.test('a turn that waits to replace another one survives that the server forgets who waits', async (t) => {
