@@ -6,7 +6,7 @@ import type { LineMember, Lines } from './overlap/line.js'
 import { type MetTurn, assertMayWait, meet } from './overlap/meeting.js'
 import type { OnceActivity, Strategy, Terms } from './overlap/terms.js'
 import { Waiting, type WaitingTurns } from './overlap/waiting.js'
-import { leaveAfter, renewRegularly } from './renewal.js'
+import { Renewal, leaveAfter } from './renewal.js'
 import type { Operation, Overlaps } from './telemetry.js'
 
 /** How long to wait before a storage is asked again, from and to, in milliseconds, on average. */
@@ -75,7 +75,9 @@ export class Admission implements LineMember, MetTurn {
   /** whether it is still on its way to be admitted, also where it was left meanwhile */
   #isEntering = true
   #isToWait = false
-  #stopRenewing: ReturnType<typeof renewRegularly> | undefined
+  #renewal: Renewal | undefined
+  /** whether what the save let go of may have been renewed after it */
+  #isRenewed: (() => boolean) | undefined
 
   /** @param key of the document that place and activity stand beside */
   constructor (context: AdmissionContext, key: string, terms: Terms, turn: AdmittedTurn, outer?: Admission) {
@@ -294,7 +296,7 @@ export class Admission implements LineMember, MetTurn {
     const { store: { holds } } = this.#context
     const { place, activity } = this.#renewed
     if (holds?.isShared !== true || (place === undefined && activity === undefined)) return
-    this.#stopRenewing = renewRegularly(holds, () => this.#renewed, () => { if (this.#state === 'admitted') this.#onLost() })
+    this.#renewal = new Renewal(holds, () => this.#renewed, () => { if (this.#state === 'admitted') this.#onLost() })
   }
 
   /** What is to be held for longer: a turn that is being saved cannot be replaced any more. */
@@ -324,12 +326,14 @@ export class Admission implements LineMember, MetTurn {
     const isKept = hold.activity !== undefined
     const leaves = hold.place !== undefined && this.#takesPlace && this.#sharing.size === 1
     this.#isLeaving = leaves
+    this.#isRenewed = this.#renewal?.watch()
     return { hold, reply: isKept ? reply : undefined, leaves }
   }
 
   /** What was held may be let go together with the save. */
   saved ({ leaves }: TurnEnd): void {
-    if (this.#context.store.holds?.isLeftBySave === true) this.#isHolding = !leaves && this.#takesPlace
+    if (this.#context.store.holds?.isLeftBySave !== true) return
+    this.#isHolding = this.#takesPlace && (!leaves || this.#isRenewed?.() === true)
   }
 
   /**
@@ -353,7 +357,7 @@ export class Admission implements LineMember, MetTurn {
   /** @returns a promise where the storage has to be told */
   #letGo (): Promise<void> | undefined {
     const { store: { holds }, lines } = this.#context
-    const renewed = this.#stopRenewing?.()
+    const renewed = this.#renewal?.stop()
     const hold = this.#takesPlace ? this.#hold : this.#claim
     const isHeld = this.#isHolding && holds?.isShared === true && (hold.place ?? hold.activity) !== undefined
     lines.places.leave(this.#key, this)

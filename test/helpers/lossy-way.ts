@@ -5,8 +5,13 @@ import type { Test } from 'tap'
 /** What is lost on the way to a server, together with the connection. */
 export type Direction = 'requests' | 'answers'
 
-/** A way to a server on which chunks can be lost, one by one. Gives its URL for Redis, and what decides. */
-export async function lossyWay (t: Test, to: number, isLost: (direction: Direction) => boolean) {
+/**
+ * A way to a server on which chunks can be lost, one by one. Gives its URL for Redis.
+ *
+ * @param isLost decides
+ * @param latency of the answers, in milliseconds
+ */
+export async function lossyWay (t: Test, to: number, isLost: (direction: Direction) => boolean, latency = 0) {
   const sockets = new Set<Socket>()
   const proxy = createServer((socket) => {
     const upstream = connect(to, '127.0.0.1')
@@ -20,7 +25,11 @@ export async function lossyWay (t: Test, to: number, isLost: (direction: Directi
     }
     // What was sent before the cut still arrives.
     socket.on('data', (chunk) => isLost('requests') ? socket.destroy() : upstream.write(chunk))
-    upstream.on('data', (chunk) => isLost('answers') ? socket.destroy() : socket.write(chunk))
+    upstream.on('data', (chunk) => {
+      if (isLost('answers')) socket.destroy()
+      else if (latency === 0) socket.write(chunk)
+      else setTimeout(() => socket.write(chunk), latency)
+    })
   }).listen(0, '127.0.0.1')
   await once(proxy, 'listening')
   t.teardown(() => {

@@ -3,7 +3,7 @@ import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { message } from '../../helpers/activities.js'
 import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
-import { losingWay } from '../../helpers/lossy-way.js'
+import { losingWay, lossyWay } from '../../helpers/lossy-way.js'
 import { startProcess } from '../../helpers/node-process.js'
 import { restartableRedis, startRedis } from '../../helpers/redis-server.js'
 
@@ -158,6 +158,22 @@ t.test('who has the reply finds the place free at every replica, whether the tur
   for (let n = 0; n < 100; n++) {
     const bot = bots[n % 2] as typeof bots[0] & {}
     t.equal((await post(bot.url, message({ text: n % 3 === 0 ? 'write' : 'read' }))).status, 200)
+  }
+})
+
+t.test('a place that was left together with a save is not taken again by a renewal', async (t) => {
+  const { port, url } = await startRedis(t)
+  const { client } = await clientOf(t, url)
+  const way = await lossyWay(t, port, () => false, 30)
+  const { url: bot } = await buildFastify(t, { storage: way, flush: 'onSend', concurrency: { strategy: 'replace', lease: LEASE } }, (app) => {
+    app.post('/', async ({ state: { conversation } }) => {
+      await wait(Math.random() * 150)
+      conversation.update<number>('n', (n = 0) => n + 1)
+    })
+  })
+  for (let n = 0; n < 40; n++) {
+    t.equal((await post(bot, message())).status, 200)
+    t.equal(await client.exists(PLACE), 0)
   }
 })
 
