@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_TURN_ENDED } from '../errors.js'
 import type { TurnIdentity } from '../turn/identity.js'
 import type { Terms } from '../turn/overlap/terms.js'
@@ -229,8 +229,10 @@ export class TurnRequest implements ReplyWatcher {
   #settle (): void {
     if (this.#isOver || !this.isWatched) return
     if (!this.turn.isToSave) return this.#end()
-    if (this.#handlersAtWork > 0 || this.#progress === 'held') return
-    if (this.turn.isKeptOpen) return this.turn.whenIdle(() => this.#settle())
+    if (this.#progress === 'held') return
+    // Of a failed turn the reply alone is to come.
+    if (!this.turn.failed && this.#handlersAtWork > 0) return
+    if (!this.turn.failed && this.turn.isKeptOpen) return this.turn.whenIdle(() => this.#settle())
     if (this.#progress === 'left' || (this.#isClosed && !this.#isReplyToCome())) this.#end()
   }
 
@@ -325,7 +327,7 @@ export class TurnRequest implements ReplyWatcher {
 
   #saveOrWait (held: HeldReply): void {
     if (held.isFinal || !held.isReady) return
-    if (this.#handlersAtWork > this.#awaiting.length) this.#wait(held)
+    if (!this.turn.failed && this.#handlersAtWork > this.#awaiting.length) this.#wait(held)
     else this.#save(held)
   }
 
@@ -345,7 +347,7 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   #save (held: HeldReply): void {
-    if (!this.turn.isToSave || this.turn.isKeptOpen) return this.#release(held)
+    if (!this.turn.isToSave || (this.turn.isKeptOpen && !this.turn.failed)) return this.#release(held)
     held.isFinal = true
     const saving = this.#endTurn()
     if (saving === undefined) return this.#release(held)
@@ -356,6 +358,8 @@ export class TurnRequest implements ReplyWatcher {
   #release (held: HeldReply, error?: Error, isStreamed = false): void {
     if (error !== undefined) {
       this.#takeBack(held)
+      // What fails while an error is sent gets the status that is there.
+      if (this.turn.failed) held.reply.code((error as FastifyError).statusCode ?? 500)
       return held.done(error)
     }
     this.#held = undefined

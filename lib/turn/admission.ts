@@ -60,7 +60,7 @@ export class Admission implements LineMember, MetTurn {
   #turn: AdmittedTurn | undefined
   /** the turn whose place this one shares, because it began inside */
   readonly #outer: Admission | undefined
-  readonly #hold: Hold
+  #hold: Hold
   readonly #waiting: Waiting
   #state: 'entering' | 'admitted' | 'ending' | 'left' = 'entering'
   /** the turns that share its place, this one included */
@@ -91,7 +91,7 @@ export class Admission implements LineMember, MetTurn {
     this.#hold = {
       key,
       origin: context.lines.origin,
-      holder: outer === undefined ? `${context.lines.origin}${context.lines.held++}` : outer.#hold.holder,
+      holder: outer === undefined ? nextHolder(context.lines) : outer.#hold.holder,
       arrived: outer === undefined ? Date.now() : outer.#hold.arrived,
       lease,
       place: outer !== undefined ? outer.#hold.place : placeOf(strategy),
@@ -207,6 +207,7 @@ export class Admission implements LineMember, MetTurn {
   /** In this process, then in the storage. */
   async #takePlace (loading: Loading): Promise<Entry> {
     const { lines: { places } } = this.#context
+    if (this.#takesPlace) this.#hold = { ...this.#hold, holder: nextHolder(this.#context.lines), arrived: Date.now() }
     if (this.#takesPlace && places.join(this.#key, this).length > 0) {
       // A delivery of an activity that was handled gets its reply at once, and takes nobody's place.
       const claim = this.#terms.activity && await this.#ask(this.#claim, { ...loading, keys: [] })
@@ -308,6 +309,8 @@ export class Admission implements LineMember, MetTurn {
 
   #onLost (): void {
     this.#isLost = true
+    // Those behind it wait for whoever has the place now.
+    this.#context.lines.places.leave(this.#key, this)
     if (this.#hold.place?.isReplaceable === true) this.replace()
     else for (const turn of this.#sharing) turn.overlapped()
   }
@@ -372,6 +375,11 @@ export class Admission implements LineMember, MetTurn {
 
 const LATE = 'the turn has not got its place in the conversation'
 const NOT_DONE = 'another delivery of the activity is not done'
+
+/** Greater for those who join the line later. */
+function nextHolder (lines: SharedLines): string {
+  return `${lines.origin}${lines.held++}`
+}
 
 function placeOf (strategy: Strategy): Hold['place'] {
   return strategy === 'parallel' ? undefined : { strategy, isReplaceable: strategy === 'replace' }

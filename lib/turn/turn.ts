@@ -362,20 +362,23 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
       if (isOverlapped) this.overlapped()
       if (end !== undefined) admission?.saved(end)
     } catch (error) {
-      if (error instanceof FST_BOTAS_STATE_REPLACED) await this.#refused()
+      if (error instanceof FST_BOTAS_STATE_REPLACED) await this.#rememberRefused()
       throw error
     }
   }
 
-  /** The storage refused to save a turn that was replaced: its activity is done all the same. */
-  async #refused (): Promise<void> {
+  /**
+   * The storage refused to save a turn that was replaced: its activity is done all the same.
+   *
+   * @throws where that cannot be remembered, also because another delivery was saved meanwhile: then it is to be delivered again
+   */
+  async #rememberRefused (): Promise<void> {
     const { store, saves, operations, overlaps } = this.#context
     overlaps.replacedTurns++
     if (this.#admission?.isOnce !== true) return
     // Before its reply the turn answers with an error.
     const end = this.#admission.end(JSON.stringify(this.#isReplyOut ? keptOfReplaced(this.#kept) : REPLACED_REPLY), true)
-    const operation = operations.begin('save', [this.#keys[0] as string])
-    await save(store, saves, [], operation, end).catch(() => {})
+    await save(store, saves, [], operations.begin('save', [this.#keys[0] as string]), end)
   }
 
   /** All scopes are encoded here, before any is saved. */

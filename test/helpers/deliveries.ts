@@ -56,7 +56,7 @@ export async function deliverThreeTimes (
       await wait(20 + Math.random() * 50)
     }
   }
-  const different: string[] = []
+  const different: string[][] = []
   const replaced = new Set<string>()
   let next = 0
   await Promise.all(Array.from({ length: DELIVERIES_AT_A_TIME }, async () => {
@@ -65,7 +65,7 @@ export async function deliverThreeTimes (
       const [id, conversation] = [`a${number}`, String(number % CONVERSATIONS)]
       const atOnce = await Promise.all([deliver(id, conversation), deliver(id, conversation), wait(50).then(() => deliver(id, conversation))])
       const replies = new Set([...atOnce, await deliver(id, conversation)])
-      if (replies.size > 1) different.push(id)
+      if (replies.size > 1) different.push([id, ...replies])
       if (replies.has(REPLACED)) replaced.add(id)
     }
   }))

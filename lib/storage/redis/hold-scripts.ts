@@ -38,7 +38,7 @@ if strategy ~= '' then
   local place = KEYS[first]
   first = first + 1
   local function number(holder) return tonumber(string.sub(holder, #origin + 1)) or 0 end
-  local before, lost = line_at(place, own)
+  local before, lost, expired = line_at(place, own)
   if lost[own] and strategy == 'replace' then return { 'replaced' } end
   lost[own] = nil
   local found, line = position(before, own), {}
@@ -59,7 +59,11 @@ if strategy ~= '' then
   end
   line[found].replaceable = replaceable
   line[found].expires = now + (found == 1 and lease or waiter_lifetime)
-  keep(place, line, lost)
+  if found == 1 and expired then
+    lost[expired.holder] = now + ${LOST_LIFETIME}
+    expired = nil
+  end
+  keep(place, line, lost, expired)
   if found > 1 then return { 'waiting' } end
 end
 local reply = { 'entered' }
@@ -80,10 +84,10 @@ if has_activity == '1' and redis.call('GET', KEYS[1]) == own then redis.call('SE
 if strategy ~= '' then
   ${LINE}
   local place = KEYS[#KEYS]
-  local line, lost = line_at(place, own)
-  if not has_place(line, lost, own) then return 0 end
+  local line, lost, expired = line_at(place, own)
+  if not has_place(line, lost, expired, own) then return 0 end
   line[1] = { holder = own, expires = now + lease, replaceable = replaceable }
-  keep(place, line, lost)
+  keep(place, line, lost, expired)
 end
 return 1
 `)
@@ -101,8 +105,8 @@ if has_activity == '1' and redis.call('GET', KEYS[1]) == own then redis.call('DE
 if strategy ~= '' then
   ${LINE}
   local place = KEYS[#KEYS]
-  local line, lost = line_at(place, own)
-  leave(place, line, lost, own)
+  local line, lost, expired = line_at(place, own)
+  leave(place, line, lost, expired, own)
 end
 return 1
 `)

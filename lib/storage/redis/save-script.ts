@@ -33,12 +33,12 @@ if if_lost ~= '' then
   ${LINE}
   local place = KEYS[first]
   first = first + 1
-  local line, lost = line_at(place, own)
-  if not has_place(line, lost, own) then
+  local line, lost, expired = line_at(place, own)
+  if not has_place(line, lost, expired, own) then
     if if_lost == 'refused' then return 3 end
     outcome = 2
   end
-  leave_place = function () leave(place, line, lost, own) end
+  leave_place = function () leave(place, line, lost, expired, own) end
 end
 local stored, changed = {}, false
 for i = first, #KEYS do

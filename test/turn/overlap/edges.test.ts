@@ -6,7 +6,7 @@ import t from 'tap'
 import type { Storage } from '../../../lib/index.js'
 import { type Hold, documentStoreOf } from '../../../lib/storage/document-store.js'
 import { RedisStorage } from '../../../lib/storage/redis/redis-storage.js'
-import { message } from '../../helpers/activities.js'
+import { CONVERSATION_KEY, message } from '../../helpers/activities.js'
 import { type TestServer, buildFastify, post, settled } from '../../helpers/build-fastify.js'
 import { LeasingStorage, newServer } from '../../helpers/leasing-storage.js'
 import { onEachStorage, onceStorages } from '../../helpers/overlap-storages.js'
@@ -119,6 +119,22 @@ t.test('a turn that the storage refuses, because it was replaced, has handled it
     if (flush === 'onResponse') t.strictSame(log, [], 'it is no error')
     await client.del(PLACE)
   }
+})
+
+t.test('a delivery that was replaced, and handled by another one meanwhile, is to come again for the reply of that', async (t) => {
+  const { url } = await startRedis(t)
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  const { url: bot } = await buildFastify(t, { storage: url, once: true, concurrency: { strategy: 'replace', lease: 60_000 } }, (app) => {
+    app.post('/', async ({ state: { conversation } }) => {
+      conversation.set('n', 1)
+      await client.set(PLACE, `somebody:${Date.now() + 60_000}:0`)
+      // A claim that was lost meanwhile.
+      await client.set(`botas:~mark:{botas:${CONVERSATION_KEY}}:a`, '={"status":200,"headers":{"content-type":"application/json"},"text":"{}"}')
+    })
+  })
+  t.match(await post(bot, message({ id: 'a' })), { status: 503, body: { code: 'FST_BOTAS_STATE_BUSY' } })
+  t.match(await post(bot, message({ id: 'a' })), { status: 200, text: '{}' })
 })
 
 t.test('a turn that waits to replace another one survives that the server forgets who waits', async (t) => {
@@ -415,4 +431,98 @@ onEachStorage(t, 'with reject a turn that goes on after its reply refuses the ne
   await settled(() => app.botasState.stats.openTurns === 0)
   for (let n = 0; n < 20; n++) t.equal((await post(url, message({ text: 'saved' }))).status, 200)
   t.strictSame(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.toJSON()), { 'goes on': 1, saved: 20 })
+})
+
+t.test('a delivery that waited for one that died replaces what came meanwhile, and is not replaced by it', async (t) => {
+  const { url } = await startRedis(t)
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  await client.set(`botas:~mark:{botas:${CONVERSATION_KEY}}:a`, 'somebody-1', 'PX', 500)
+  const { app, url: bot } = await buildFastify(t, { storage: url, once: true, concurrency: 'replace' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state }) => {
+      if (text === 'meanwhile') await new Promise((resolve) => state.signal.addEventListener('abort', resolve))
+      state.conversation.set(text, true)
+    })
+  })
+  const again = post(bot, message({ id: 'a', text: 'again' }))
+  await settled(() => app.botasState.stats.waitingTurns === 1)
+  const meanwhile = post(bot, message({ id: 'b', text: 'meanwhile' }))
+  t.equal((await again).status, 200)
+  t.equal((await meanwhile).status, 409)
+  t.strictSame(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.toJSON()), { again: true })
+})
+
+t.test('a run inside a turn that lost its place waits for whoever has it, not for its own turn', async (t) => {
+  const { url } = await startRedis(t)
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  const { app, url: bot } = await buildFastify(t, { storage: url, concurrency: { strategy: 'queue', lease: 300 } }, (app) => {
+    app.post('/', async ({ state: { signal } }) => {
+      await client.set(PLACE, `somebody:${Date.now() + 400}:0`)
+      await new Promise((resolve) => signal.addEventListener('abort', resolve))
+      return await app.botasState.run(IDENTITY, () => ({ run: true }))
+    })
+  })
+  t.match(await post(bot, message()), { status: 200, body: { run: true } })
+  t.equal(app.botasState.stats.leasesLost, 1)
+})
+
+t.test('a place whose time has passed is not lost while others only leave', async (t) => {
+  const { url } = await startRedis(t)
+  const client = new Redis(url)
+  t.teardown(() => client.disconnect())
+  const { app, url: bot } = await buildFastify(t, { storage: url, flush: 'onSend', concurrency: { strategy: 'replace', lease: 60_000 } }, (app) => {
+    app.post('/', async ({ state: { conversation } }) => {
+      conversation.set('n', 1)
+      const [own] = (await client.get(PLACE) as string).split(':') as [string]
+      const record = `${own}:${Date.now() - 1}:1;somebody:${Date.now() + 60_000}:2`
+      await client.set(PLACE, record)
+      await documentStoreOf(new RedisStorage(client)).holds?.leave({
+        key: CONVERSATION_KEY, origin: 'somebody', holder: 'somebody', arrived: 0, lease: 1000, place: { strategy: 'replace', isReplaceable: true }, activity: undefined
+      }, { signal: new AbortController().signal, retrying () {} })
+    })
+  })
+  t.equal((await post(bot, message())).status, 200)
+  t.equal(app.botasState.stats.replacedTurns, 0)
+})
+
+t.test('the error of a replaced turn does not wait for its handler', async (t) => {
+  let hasBegun = false
+  const { app, url } = await buildFastify(t, { once: true, concurrency: 'replace' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', (request, reply) => {
+      if (request.body.text === 'second') return reply.send({})
+      hasBegun = true
+      request.state.signal.addEventListener('abort', () => { reply.send(request.state.signal.reason) })
+      // It goes on for ever.
+      return new Promise(() => {})
+    })
+  })
+  const first = post(url, message({ id: 'a', text: 'first' }))
+  await settled(() => hasBegun)
+  const begun = performance.now()
+  t.equal((await post(url, message({ id: 'b', text: 'second' }))).status, 200)
+  t.equal((await first).status, 409)
+  t.ok(performance.now() - begun < 2000)
+  await settled(() => app.botasState.stats.openTurns === 0)
+})
+
+t.test('a replaced turn that cannot be remembered is an error of the server: it is to be delivered again', async (t) => {
+  const storage = new LeasingStorage()
+  const commit = storage.commit.bind(storage)
+  storage.commit = async (what) => {
+    if (what.changes.length === 0) throw new Error('of the storage')
+    return commit(what)
+  }
+  let runs = 0
+  const { url } = await buildFastify(t, { storage, once: true, concurrency: 'replace' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state }) => {
+      if (text === 'first' && runs++ === 0) await new Promise((resolve) => state.signal.addEventListener('abort', resolve))
+      state.conversation.set(text, true)
+    })
+  })
+  const first = post(url, message({ id: 'a', text: 'first' }))
+  await settled(() => runs === 1)
+  t.equal((await post(url, message({ id: 'b', text: 'second' }))).status, 200)
+  t.match(await first, { status: 500, body: { statusCode: 500, code: 'FST_BOTAS_STATE_SAVE_FAILED' } })
+  t.equal((await post(url, message({ id: 'a', text: 'first' }))).status, 200)
 })
