@@ -117,6 +117,13 @@ export function documentStoreOf (storage: Storage): DocumentStore {
   return isProvided ? provided.open(storage) : foreignStore(storage)
 }
 
+/** Notes what became of changes that were saved all or none. */
+export function noteOutcome (changes: DocumentChange[], outcome: SaveOutcome): SaveOutcome {
+  const isSaved = outcome === 'saved' || outcome === 'overlapped'
+  for (const change of changes) change.isSaved = isSaved
+  return outcome
+}
+
 /** Saves documents side by side. Settles when all is done, and rejects then with the first error. */
 export async function saveEach (changes: DocumentChange[], save: (change: DocumentChange) => Promise<unknown>): Promise<'saved'> {
   const failures: unknown[] = []

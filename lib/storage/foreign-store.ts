@@ -1,6 +1,6 @@
 import type { EditDocument, StateDocument } from '../document/document.js'
 import { ObjectDocument } from '../document/object-document.js'
-import { type DocumentChange, type DocumentStore, type SaveOutcome, type TurnEnd, readApart, saveEach } from './document-store.js'
+import { type DocumentChange, type DocumentStore, type SaveOutcome, type TurnEnd, noteOutcome, readApart, saveEach } from './document-store.js'
 import { commitHeld, foreignHolds, saveHeld } from './foreign-holds.js'
 import type { Storage, StorageCall } from './storage.js'
 
@@ -30,14 +30,11 @@ function saveChanges (storage: Storage, changes: DocumentChange[], call: Storage
 
 /** All documents in one step, with what the turn holds. */
 async function commitAll (storage: Storage, changes: DocumentChange[], call: StorageCall, end: TurnEnd | undefined): Promise<SaveOutcome> {
-  const outcome = await commitHeld(storage, changes.map(({ key, edit, loaded }) => ({
+  return noteOutcome(changes, await commitHeld(storage, changes.map(({ key, edit, loaded }) => ({
     key,
     change: (current: StateDocument | undefined) => editStored(edit, current, key),
     loaded: (loaded as ObjectDocument | undefined)?.isCorrupt === true ? undefined : (loaded as ObjectDocument | undefined)?.object
-  })), call, end)
-  const isSaved = outcome === 'saved' || outcome === 'overlapped'
-  for (const change of changes) change.isSaved = isSaved
-  return outcome
+  })), call, end))
 }
 
 function editStored (edit: EditDocument, current: StateDocument | undefined, key: string): StateDocument | undefined {

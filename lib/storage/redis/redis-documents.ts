@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { TextDocument } from '../../document/text-document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
 import {
-  type DocumentChange, type DocumentStore, type Entry, type Hold, type Holds, type SaveOutcome, type TurnEnd, readApart
+  type DocumentChange, type DocumentStore, type Entry, type Hold, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, readApart
 } from '../document-store.js'
 import type { StorageCall } from '../storage.js'
 import type { RedisClient } from './client.js'
@@ -119,10 +119,7 @@ export class RedisDocuments implements DocumentStore {
   async #saveChanges (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
     const saves = changes.map(({ key, loaded, edit }): Save =>
       ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key) }))
-    const outcome = await this.replace(saves, call, end && { of: end, keys: this.#keysOf(end.hold, end.reply !== undefined) })
-    const isSaved = outcome === 'saved' || outcome === 'overlapped'
-    for (const change of changes) change.isSaved = isSaved
-    return outcome
+    return noteOutcome(changes, await this.replace(saves, call, end && { of: end, keys: this.#keysOf(end.hold, end.reply !== undefined) }))
   }
 
   /** The document beside which the turn holds something comes last: then all is saved, and all is let go. */
