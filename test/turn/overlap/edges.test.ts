@@ -1,4 +1,3 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
@@ -10,6 +9,7 @@ import { CONVERSATION_KEY, message } from '../../helpers/activities.js'
 import { type TestServer, buildFastify, post, settled } from '../../helpers/build-fastify.js'
 import { LeasingStorage, newServer } from '../../helpers/leasing-storage.js'
 import { onEachStorage, onceStorages } from '../../helpers/overlap-storages.js'
+import { published } from '../../helpers/published.js'
 import { RecordingStorage } from '../../helpers/recording-storage.js'
 import { startRedis } from '../../helpers/redis-server.js'
 
@@ -265,10 +265,7 @@ t.test('a turn that begins to wait after the server began to close is refused', 
 })
 
 t.test('a load that fails in its place is a failed load, and is published as such', async (t) => {
-  const events: unknown[] = []
-  const listen = (event: unknown) => { events.push(event) }
-  subscribe('botas-state:place', listen)
-  t.teardown(() => unsubscribe('botas-state:place', listen))
+  const events = published(t, 'botas-state:place')
   const storage = new RecordingStorage()
   storage.failures.read = Object.assign(new Error('of the storage'), { code: 'EIO' })
   const { app, url } = await buildFastify(t, { storage, concurrency: 'queue' }, (app) => { app.post('/', async () => {}) })
@@ -353,7 +350,7 @@ t.test('another replica waits for a delivery that takes longer than its lease, a
 
 onEachStorage(t, 'a turn that waits is replaced by a later one, of whichever server', async (t, open, name) => {
   const bots = await Promise.all([1, 2, 3].map(() => buildFastify(t, {
-    storage: open(), concurrency: ({ body }) => (body as { text: string }).text === 'queued' ? 'queue' : 'replace'
+    storage: open(), flush: 'onSend', concurrency: ({ body }) => (body as { text: string }).text === 'queued' ? 'queue' : 'replace'
   }, (app) => {
     app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
       if (text === 'queued') await wait(500)

@@ -1,11 +1,11 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { FastifyServerOptions } from 'fastify'
 import t from 'tap'
 import type { BotasStateOptions } from '../../../lib/index.js'
 import { message } from '../../helpers/activities.js'
 import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
 import { onEachStorage } from '../../helpers/overlap-storages.js'
+import { published } from '../../helpers/published.js'
 
 interface Work {
   begun: number
@@ -153,10 +153,7 @@ t.test('an error handler answers in words', async (t) => {
 })
 
 t.test('waiting is counted, and published', async (t) => {
-  const events: unknown[] = []
-  const listen = (event: unknown) => { events.push(event) }
-  subscribe('botas-state:place', listen)
-  t.teardown(() => unsubscribe('botas-state:place', listen))
+  const events = published(t, 'botas-state:place')
   const { app, url } = await appendingBot(t, { concurrency: { strategy: 'queue', maxWait: 100 } }, () => 200)
   const first = post(url, message({ text: '1' }))
   await settled(() => app.botasState.stats.openTurns === 1)
