@@ -15,7 +15,8 @@ const arrows = {
   'lib/storage/open-storage.ts': ['./(memory|file|redis)/'],
   'lib/storage/*/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|option-checks|expiry).js'],
   'lib/storage/redis/**/*.ts': ['../../document/', '../(storage|document-store|option-checks|expiry).js', 'ioredis'],
-  'lib/conformance/**/*.ts': ['../document/', '../storage/storage.js']
+  'lib/conformance/**/*.ts': ['../document/', '../storage/storage.js'],
+  'lib/testing/**/*.ts': ['../plugin.js', '../turn/', '../document/', '../storage/document-store.js', 'fastify', 'node:https?', 'node:http2']
 }
 
 /** Packages that are for some folders only. */

@@ -9,7 +9,7 @@ import type { BotasStateStats } from './turn/telemetry.js'
 import { type BotasStateOptions, checkOptions } from './options.js'
 import type { Storage } from './storage/storage.js'
 import type { TurnState } from './state/turn-state.js'
-import { Turns, type TurnsObserver } from './turn/turns.js'
+import { Turns, type TurnsObserver, kTurns } from './turn/turns.js'
 
 /** `fastify.botasState`: state outside a request, and statistics. */
 export interface BotasState {
@@ -52,6 +52,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
   const { storage, identify, flush, concurrency, once, loadTimeout, flushTimeout } = checkOptions(options)
   // Decorate first: it may throw, and the storage must then be untouched.
   decorate(fastify, {
+    get [kTurns] () { return turns },
     storage,
     get stats () { return turns.stats },
     run: (identity, work) => turns.run(identity, work)
@@ -130,7 +131,7 @@ function addInsideHooks (fastify: FastifyInstance, turns: Turns): void {
   fastify.addHook('preValidation', inside)
 }
 
-function decorate (fastify: FastifyInstance, botasState: BotasState, stateOf: (request: FastifyRequest) => TurnState): void {
+function decorate (fastify: FastifyInstance, botasState: BotasState & { [kTurns]: Turns }, stateOf: (request: FastifyRequest) => TurnState): void {
   const isOurs = fastify.hasRequestDecorator(kTurnRequest)
   try {
     fastify.decorate('botasState', botasState)

@@ -14,7 +14,7 @@ import type { OnceLimits, Terms } from './overlap/terms.js'
 import { WaitingTurns } from './overlap/waiting.js'
 import { type Kept, keptResult, resultOf } from './kept.js'
 import { type BotasStateStats, Operations, Overlaps } from './telemetry.js'
-import { documentStoreOf } from '../storage/document-store.js'
+import { type DocumentStore, documentStoreOf } from '../storage/document-store.js'
 import type { OutageObserver, Storage } from '../storage/storage.js'
 import { Turn, type TurnContext, type TurnOwner } from './turn.js'
 import type { TurnState } from '../state/turn-state.js'
@@ -70,6 +70,9 @@ export interface TurnsOptions {
   /** how long closing waits for open turns, and then for the storage */
   closeTimeout: number
 }
+
+/** Where the turns of a server are found by what tests it, on its `botasState`. */
+export const kTurns = Symbol('fastify-botas-state.turns')
 
 /** All turns of one server. */
 export class Turns {
@@ -216,6 +219,23 @@ export class Turns {
   abort (): void {
     this.#context.waiting.close(busy('the server is closing'))
     this.#context.open.close(abortError('the server is closing'))
+  }
+
+  /** Lets a test stand between the turns and their storage. */
+  intercept (wrap: (store: DocumentStore) => DocumentStore): void {
+    this.#context.store = wrap(this.#context.store)
+  }
+
+  /**
+   * Resolves when no turn is open.
+   *
+   * @throws where that takes longer than closing would wait
+   */
+  async over (): Promise<void> {
+    const { open } = this.#context
+    await withDeadline(open.none(), this.#closeTimeout).catch(() => {
+      throw new Error(`${open.count} turns are still open after ${this.#closeTimeout} ms, the option "flushTimeout"`)
+    })
   }
 
   /**
