@@ -1,4 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import type { EventEmitter } from 'node:events'
 import { request as requestHttp } from 'node:http'
 import { connect } from 'node:http2'
 import { request as requestHttps } from 'node:https'
@@ -48,21 +49,17 @@ function whenLoaded (keys: Array<string | undefined>): { promise: Promise<void>,
 function http1Client (origin: string, { url, headers, payload }: Post): Client {
   const request = (origin.startsWith('https:') ? requestHttps : requestHttp)(new URL(url, origin), { method: 'POST', headers, agent: false, rejectUnauthorized: false })
   request.end(payload)
-  return {
-    answered: new Promise((resolve) => { request.once('response', () => resolve()).on('error', () => resolve()) }),
-    leave: () => { request.destroy() }
-  }
+  return { answered: answered(request), leave: () => { request.destroy() } }
 }
 
 function http2Client (origin: string, { url, headers, payload }: Post): Client {
   const session = connect(origin, { rejectUnauthorized: false })
+  session.on('error', () => {})
   const stream = session.request({ ':method': 'POST', ':path': url, ...headers })
   stream.end(payload)
-  return {
-    answered: new Promise((resolve) => {
-      stream.once('response', () => resolve()).on('error', () => resolve())
-      session.on('error', () => resolve())
-    }),
-    leave: () => { session.destroy() }
-  }
+  return { answered: answered(stream), leave: () => { session.destroy() } }
+}
+
+function answered (request: EventEmitter): Promise<void> {
+  return new Promise((resolve) => { request.once('response', resolve).once('close', resolve).on('error', () => {}) })
 }
