@@ -37,6 +37,6 @@ function arrow ([files, targets]) {
 }
 
 export default [
-  ...neostandard({ ts: true, ignores: ['dist', 'build', '.tap'] }),
+  ...neostandard({ ts: true, ignores: ['dist', '.tap'] }),
   ...Object.entries(arrows).map(arrow)
 ]

@@ -38,6 +38,7 @@ export async function startExample (t: Test, path: string, cwd: string, env: Rec
 }
 
 export function spawnExample (path: string, cwd: string, env: Record<string, string>): ChildProcess {
-  const main = fileURLToPath(new URL(`../../build/example/${path}`, import.meta.url))
-  return spawn(process.execPath, [main], { cwd, env: { ...shellEnvironment, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const main = fileURLToPath(new URL(`../../example/${path}`, import.meta.url))
+  const typescript = { TSX_TSCONFIG_PATH: fileURLToPath(new URL('../../tsconfig.json', import.meta.url)) }
+  return spawn(process.execPath, [`--import=${import.meta.resolve('tsx')}`, main], { cwd, env: { ...shellEnvironment, ...typescript, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { type BotProcess, startExample } from '../helpers/bot-process.js'
 
-const CHAT_BOT = 'chat-history/main.js'
+const CHAT_BOT = 'chat-history/main.ts'
 
 /** Says something, and gives the answer as it comes in. */
 async function ask (bot: BotProcess, text: string, signal?: AbortSignal): Promise<AsyncIterable<string>> {

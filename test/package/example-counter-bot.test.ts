@@ -9,7 +9,7 @@ import { post } from '../helpers/build-fastify.js'
 import { message, say } from '../helpers/counter-bot.js'
 import { openSocket } from '../helpers/raw-client.js'
 
-const COUNTER_BOT = 'counter-bot/main.js'
+const COUNTER_BOT = 'counter-bot/main.ts'
 
 interface Delivery {
   path: string | undefined

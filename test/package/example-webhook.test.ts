@@ -2,7 +2,7 @@ import t from 'tap'
 import { type BotProcess, startExample } from '../helpers/bot-process.js'
 import { startRedis } from '../helpers/redis-server.js'
 
-const WEBHOOK_BOT = 'webhook/main.js'
+const WEBHOOK_BOT = 'webhook/main.ts'
 const ADA = { id: 7, is_bot: false, first_name: 'Ada' }
 const ZOE = { id: 8, is_bot: false, first_name: 'Zoë' }
 
