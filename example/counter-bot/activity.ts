@@ -33,7 +33,8 @@ export const activitySchema = {
   }
 }
 
-const InvalidServiceUrl = createError('INVALID_SERVICE_URL', '"serviceUrl" must be an http(s) URL to send the reply to', 400)
+const InvalidServiceUrl = createError('INVALID_SERVICE_URL',
+  '"serviceUrl" must be an http(s) URL to send the reply to; with "deliveryMode": "expectReplies" the reply comes in the response', 400)
 const ReplyNotDelivered = createError('REPLY_NOT_DELIVERED', 'the reply could not be sent to %s: %s', 502)
 
 /** How long the channel may take to accept a reply, in milliseconds. */
@@ -51,7 +52,10 @@ export function replyTo (activity: Activity, text: string): Activity {
   } as Activity
 }
 
-/** Posts a reply to the channel that the activity came from. */
+/**
+ * Posts a reply to the channel that the activity came from. It has no token: the Playground and the Emulator take it, Teams does
+ * not. Behind Teams an SDK sends the replies, see the examples with one.
+ */
 export async function deliver (activity: Activity, reply: Activity): Promise<void> {
   const url = repliesUrl(activity)
   let response: Response

@@ -1,5 +1,5 @@
 import Fastify, { type FastifyInstance } from 'fastify'
-import botasState, { type Storage, type TurnState } from 'fastify-botas-state'
+import botasState, { type BotasStateOptions, type TurnState } from 'fastify-botas-state'
 import { type Activity, activitySchema, deliver, replyTo } from './activity.js'
 
 declare module 'fastify-botas-state' {
@@ -12,9 +12,9 @@ declare module 'fastify-botas-state' {
 }
 
 /** A bot that counts the messages of each conversation and of each user. */
-export async function buildCounterBot (storage: Storage | string): Promise<FastifyInstance> {
+export async function buildCounterBot (options: BotasStateOptions): Promise<FastifyInstance> {
   const app = Fastify({ logger: { level: 'warn' } })
-  await app.register(botasState, { storage })
+  await app.register(botasState, options)
 
   app.post<{ Body: Activity }>('/api/messages', { schema: { body: activitySchema } }, async (request) => {
     const activity = request.body

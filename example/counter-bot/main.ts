@@ -3,4 +3,6 @@ import { firstMessage } from '../first-message.js'
 import { serve } from '../serve.js'
 import { buildCounterBot } from './counter-bot.js'
 
-await serve(await buildCounterBot(process.env.STATE_STORAGE || new FileStorage('./state-data')), { path: '/api/messages', body: firstMessage })
+const storage = process.env.STATE_STORAGE || new FileStorage('./state-data')
+
+await serve(await buildCounterBot({ storage }), { path: '/api/messages', body: firstMessage })

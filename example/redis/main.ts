@@ -1,6 +1,9 @@
 import { RedisStorage } from 'fastify-botas-state/redis'
-import { firstMessage } from '../first-message.js'
 import { buildCounterBot } from '../counter-bot/counter-bot.js'
+import { firstMessage } from '../first-message.js'
 import { serve } from '../serve.js'
 
-await serve(await buildCounterBot(process.env.STATE_STORAGE || new RedisStorage('redis://localhost:6379')), { path: '/api/messages', body: firstMessage })
+const storage = process.env.STATE_STORAGE || new RedisStorage('redis://localhost:6379')
+
+// Saved before the reply leaves: the next message may reach another replica.
+await serve(await buildCounterBot({ storage, flush: 'onSend' }), { path: '/api/messages', body: firstMessage })

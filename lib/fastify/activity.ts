@@ -35,15 +35,27 @@ export function activityIdentity (body: unknown, { botId }: { botId?: string | u
   }
 }
 
+/** That a message was edited or deleted is posted with the id of the message. */
+const EDITS: unknown[] = ['messageUpdate', 'messageDelete']
+
 /**
- * The id of an activity, or of another body that has one, by which it is handled once.
+ * By what an activity, or another body that has an `id`, is handled once: the default of `activityId`. It is the `id`; where a
+ * message was edited or deleted, with the type and the `timestamp` of that.
  *
- * @throws FST_BOTAS_STATE_INVALID_ID where an activity has one that cannot be one
+ * @example
+ * app.botasState.run({ channelId, botId, conversationId, userId, activityId: activityId(activity) }, work)
+ *
+ * @param body anything
+ * @returns `undefined` if it cannot be known again
+ * @throws FST_BOTAS_STATE_INVALID_ID where an activity has an id that cannot be one
  */
 export function activityId (body: unknown): string | undefined {
-  const { id, channelId, recipient } = membersOf(body)
+  const { id, type, timestamp, channelId, recipient } = membersOf(body)
   const isActivity = isObject(recipient) && !isMissing(channelId)
-  return isActivity || typeof id === 'string' ? optionalId(id, 'id') : undefined
+  const known = isActivity || typeof id === 'string' ? optionalId(id, 'id') : undefined
+  if (known === undefined || !EDITS.includes(type)) return known
+  const time = Date.parse(String(timestamp))
+  return Number.isNaN(time) ? undefined : `${known} ${type} ${time}`
 }
 
 /** The fields that a body lacks for a scope, all of them where it is no activity at all. */

@@ -322,7 +322,8 @@ export class TurnRequest implements ReplyWatcher {
   #keep (reply: FastifyReply, payload: unknown, body = payload): void {
     if (this.turn.admission?.isOnce !== true) return
     this.#isKept = true
-    this.turn.keep(keptReply(reply, payload, body, this.#options.keepReply))
+    const kept = keptReply(reply, payload, body, this.#options.keepReply)
+    this.turn.keep(TO_STRANGERS.includes(kept.status) ? undefined : kept)
   }
 
   #saveOrWait (held: HeldReply): void {
@@ -397,6 +398,9 @@ export class TurnRequest implements ReplyWatcher {
 
 /** In place of a body of which nothing is known. */
 const TAKEN_OVER = {}
+
+/** What somebody gets who was not let in. It must not keep the activity, whose id may be guessed, from being handled. */
+const TO_STRANGERS = [401, 403]
 
 /** Where a request keeps its turn. */
 export const kTurnRequest = Symbol('fastify-botas-state.turn-request')

@@ -318,25 +318,25 @@ export class Admission implements LineMember, MetTurn {
   /**
    * The turn is about to be saved, and cannot be replaced any more.
    *
-   * @param reply is kept for the next deliveries of the activity
+   * @param reply is kept for the next deliveries of the activity; without one it may be handled again
    * @param isReplaced whether nothing else of the turn is stored
    * @returns what the storage needs to know; nothing where nothing is held there
    */
-  end (reply: string, isReplaced = this.#isReplaced || this.#outer?.isReplaced === true): TurnEnd | undefined {
+  end (reply: string | undefined, isReplaced = this.#isReplaced || this.#outer?.isReplaced === true): TurnEnd | undefined {
     this.#state = 'ending'
     if (this.#context.store.holds === undefined) return undefined
     const hold = isReplaced ? this.#claim : this.#hold
-    const isKept = hold.activity !== undefined
     const leaves = hold.place !== undefined && this.#takesPlace && this.#sharing.size === 1
     this.#isLeaving = leaves
     this.#isRenewed = this.#renewal?.watch()
-    return { hold, reply: isKept ? reply : undefined, leaves }
+    return { hold, reply: hold.activity === undefined ? undefined : reply, leaves }
   }
 
   /** What was held may be let go together with the save. */
-  saved ({ leaves }: TurnEnd): void {
+  saved ({ reply, leaves }: TurnEnd): void {
     if (this.#context.store.holds?.isLeftBySave !== true) return
-    this.#isHolding = this.#takesPlace && (!leaves || this.#isRenewed?.() === true)
+    const isClaimed = this.isOnce && reply === undefined
+    this.#isHolding = isClaimed || (this.#takesPlace && (!leaves || this.#isRenewed?.() === true))
   }
 
   /**

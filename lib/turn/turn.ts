@@ -58,7 +58,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   readonly #keys: string[] = []
   #admission: Admission | undefined
   /** what the next deliveries of its activity get */
-  #kept: Kept = {}
+  #kept: Kept | undefined = {}
   #isOverlapped = false
   #replacement: Error | undefined
   #failure: { cause: unknown } | undefined
@@ -251,8 +251,8 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     return this.#isEnded || this.#owner.isDecided?.() === true
   }
 
-  /** Keeps what the next deliveries of the activity get. */
-  keep (kept: Kept): void {
+  /** Keeps what the next deliveries of the activity get. Where that is nothing, the next one has its own turn. */
+  keep (kept: Kept | undefined): void {
     this.#kept = kept
   }
 
@@ -346,17 +346,18 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
       operations.begin('save', this.#keys).failed(error)
       return Promise.reject(error)
     }
-    if (edits.length === 0 && this.#admission?.isToRemember !== true) return
+    const kept = this.#replacement === undefined ? this.#kept : keptOfReplaced(this.#kept)
+    if (edits.length === 0 && (kept === undefined || this.#admission?.isToRemember !== true)) return
     const keys = edits.length === this.#keys.length ? this.#keys : edits.map(({ key }) => key)
     // An activity is remembered beside the first document.
     if (keys.length === 0) keys.push(this.#keys[0] as string)
-    return this.#saveEdits(edits, operations.begin('save', keys))
+    return this.#saveEdits(edits, kept, operations.begin('save', keys))
   }
 
-  async #saveEdits (edits: DocumentEdit[], operation: Operation): Promise<void> {
+  async #saveEdits (edits: DocumentEdit[], kept: Kept | undefined, operation: Operation): Promise<void> {
     const { store, saves } = this.#context
     const admission = this.#admission
-    const end = admission?.end(JSON.stringify(this.#replacement === undefined ? this.#kept : keptOfReplaced(this.#kept)))
+    const end = admission?.end(kept && JSON.stringify(kept))
     try {
       const { isOverlapped } = await save(store, saves, edits, operation, end)
       if (isOverlapped) this.overlapped()
@@ -435,8 +436,8 @@ function isRefusal (error: unknown): error is Error {
 }
 
 /** An error of the server would be delivered again and again. */
-function keptOfReplaced (kept: Kept): Kept {
-  return 'status' in kept && kept.status < 500 ? kept : REPLACED_REPLY
+function keptOfReplaced (kept: Kept | undefined): Kept {
+  return kept !== undefined && 'status' in kept && kept.status < 500 ? kept : REPLACED_REPLY
 }
 
 const SCOPES = ['conversation', 'user'] as const

@@ -17,10 +17,10 @@ async function deliver (url: string, body: unknown) {
 const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }
 
 /** A bot whose handlers count, under the path `/` and others. */
-async function countingBot (t: Test, options: BotasStateOptions, routes: (app: FastifyInstance, count: () => void) => void = () => {}) {
+async function countingBot (t: Test, options: BotasStateOptions, routes: (app: FastifyInstance, count: () => void) => void = () => {}, path = '/') {
   let runs = 0
   const server = await buildFastify(t, { once: true, ...options }, (app) => {
-    app.post<{ Body: { text?: string } }>('/', async ({ body: { text }, state: { conversation } }) => {
+    app.post<{ Body: { text?: string } }>(path, async ({ body: { text }, state: { conversation } }) => {
       runs++
       await wait(20)
       if (text === 'fail' && runs === 1) throw new Error('no')
@@ -72,6 +72,42 @@ for (const [name, make] of Object.entries(onceStorages)) {
       t.equal(runs(), 2)
       for (const id of [undefined, null, '', undefined]) await deliver(url, message({ id }))
       t.equal(runs(), 6)
+    })
+
+    t.test('that a message was edited or deleted is no redelivery of it', async (t) => {
+      const { url, runs } = await countingBot(t, { storage: open(), identify: () => ({ ...IDENTITY, conversationId: 'edited' }) })
+      const [at, later] = ['2026-11-26T10:00:00.123Z', '2026-11-26T10:00:07Z']
+      const changes = [
+        { type: 'message' }, { type: 'messageUpdate', timestamp: at }, { type: 'messageUpdate', timestamp: later }, { type: 'messageDelete', timestamp: later }
+      ]
+      for (const change of changes) t.equal((await deliver(url, message({ id: 'm', ...change }))).isReplayed, false)
+      t.equal(runs(), 4)
+      for (const change of changes) t.equal((await deliver(url, message({ id: 'm', ...change }))).isReplayed, true)
+      t.equal(runs(), 4)
+      for (const timestamp of [undefined, 'yesterday', undefined]) await deliver(url, message({ id: 'm', type: 'messageUpdate', timestamp }))
+      t.equal(runs(), 7, 'without a time it cannot be known again')
+    })
+
+    t.test('a stranger who was turned away keeps nobody\'s activity from being handled', async (t) => {
+      for (const flush of ['onSend', 'onResponse'] as const) {
+        for (const concurrency of ['parallel', 'queue', 'replace'] as const) {
+          const { url, runs, app } = await countingBot(t, { storage: open(), flush, concurrency }, (app, count) => {
+            app.post<{ Body: { isLetIn: boolean, changes: boolean } }>('/', async ({ body, state }, reply) => {
+              count()
+              if (body.changes) state.conversation.update<number>('tried', (n = 0) => n + 1)
+              return reply.code(body.isLetIn ? 200 : body.changes ? 403 : 401).send({})
+            })
+          }, '/other')
+          const post = (isLetIn: boolean, changes: boolean) => deliver(url, message({ id: `stranger ${flush} ${concurrency} ${changes}`, isLetIn, changes }))
+          for (const changes of [false, true]) {
+            t.equal((await post(false, changes)).isReplayed, false)
+            t.match(await post(true, changes), { status: 200, isReplayed: false }, `${flush} ${concurrency} ${changes}`)
+            t.match(await post(false, changes), { status: 200, isReplayed: true })
+          }
+          t.equal(runs(), 4)
+          await app.close()
+        }
+      }
     })
 
     t.test('a reply is kept as it was sent: status, headers, text, bytes, or nothing', async (t) => {

@@ -19,18 +19,18 @@ export function sdkSuite (start: (t: Test, storage: Storage) => Promise<SdkBot>)
     const directory = t.testdir()
     const before = await start(t, new FileStorage(directory))
     await before.ada.says('Hi')
-    await got(before, ['Turn #1: Hi'])
+    await got(t, before, ['Turn #1: Hi'])
     await before.app.close()
     const after = await start(t, new FileStorage(directory))
     await after.ada.says('Hi again')
-    await got(after, ['Turn #2: Hi again'])
+    await got(t, after, ['Turn #2: Hi again'])
     t.strictSame(await after.ada.state(), { conversation: { turnCount: 2 }, user: { lastWords: 'Hi again' } })
   })
 
   t.test('two messages at once are both answered and both counted, one after the other', async (t) => {
     const bot = await start(t, new LeasingStorage(newServer(), 10))
     await bot.ada.saysAtOnce(['slow', 'Hi'])
-    await got(bot, ['Turn #1: slow', 'Turn #2: Hi'])
+    await got(t, bot, ['Turn #1: slow', 'Turn #2: Hi'])
     t.match(await bot.ada.state(), { conversation: { turnCount: 2 } })
   })
 
@@ -48,7 +48,7 @@ export function sdkSuite (start: (t: Test, storage: Storage) => Promise<SdkBot>)
     await bot.ada.leavesDuring('slow')
     t.strictSame(await bot.ada.state(), { conversation: { turnCount: 1 }, user: { lastWords: 'slow' } })
     await bot.ada.says('Hi')
-    await got(bot, ['Turn #1: slow', 'Turn #2: Hi'])
+    await got(t, bot, ['Turn #1: slow', 'Turn #2: Hi'])
   })
 
   t.test('a message that is delivered again is handled once', async (t) => {
@@ -56,11 +56,11 @@ export function sdkSuite (start: (t: Test, storage: Storage) => Promise<SdkBot>)
     await bot.ada.says('Hi')
     await bot.ada.redelivers()
     await bot.ada.says('Hi again')
-    await got(bot, ['Turn #1: Hi', 'Turn #2: Hi again'])
+    await got(t, bot, ['Turn #1: Hi', 'Turn #2: Hi again'])
     t.match(await bot.ada.state(), { conversation: { turnCount: 2 } })
   })
 
-  async function got ({ sent }: SdkBot, texts: string[]): Promise<void> {
+  async function got (t: Test, { sent }: SdkBot, texts: string[]): Promise<void> {
     await settled(() => sent.length >= texts.length)
     t.strictSame(sent, texts)
   }

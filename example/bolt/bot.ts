@@ -1,0 +1,51 @@
+import { App, HTTPModuleFunctions, type Receiver, type StringIndexed } from '@slack/bolt'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import botasState, { type Storage, type TurnState } from 'fastify-botas-state'
+import { answer } from '../answer.js'
+
+const { parseAndVerifyHTTPRequest, parseHTTPRequestBody, extractRetryNumFromHTTPRequest } = HTTPModuleFunctions
+
+/** A bot of Bolt behind Fastify. Without SLACK_SIGNING_SECRET everybody may post events. */
+export async function buildBot (storage: Storage | string, env: NodeJS.ProcessEnv = process.env): Promise<FastifyInstance> {
+  const { SLACK_BOT_TOKEN: token = '', SLACK_SIGNING_SECRET: signingSecret = '', SLACK_API_URL: slackApiUrl = 'https://slack.com/api/' } = env
+  const fastify = Fastify({ logger: { level: 'warn' } })
+  // Slack waits 3 seconds for an acknowledgement. A turn may wait longer for those before it, so it begins afterwards, below.
+  await fastify.register(botasState, { storage, identify: () => undefined, concurrency: 'queue', once: true })
+
+  /** What Slack signs is the raw body. */
+  const parse = (request: FastifyRequest, rawBody: Buffer): Promise<StringIndexed> =>
+    parseAndVerifyHTTPRequest({ enabled: signingSecret !== '', signingSecret }, Object.assign(request.raw, { rawBody }))
+      .then(parseHTTPRequestBody)
+      .catch((error) => { throw Object.assign(error, { statusCode: error instanceof SyntaxError ? 400 : 401 }) })
+  const receiver: Receiver = {
+    init (app) {
+      fastify.addContentTypeParser(['application/json', 'application/x-www-form-urlencoded'], { parseAs: 'buffer' }, parse)
+      fastify.post<{ Body: StringIndexed }>('/slack/events', { schema: { body: { type: 'object' } } }, async ({ body, raw }, reply) => {
+        if (body.type === 'url_verification') return { challenge: body.challenge }
+        const retryNum = extractRetryNumFromHTTPRequest(raw) ?? 0
+        await app.processEvent({ body, retryNum, ack: async (response) => { reply.send(response) } })
+        if (!reply.sent) reply.code(404).send()
+      })
+    },
+    start: (options) => fastify.listen(options),
+    stop: () => fastify.close()
+  }
+  const app = new App<{ state: TurnState }>({ receiver, token, clientOptions: { slackApiUrl }, convoStore: false, deferInitialization: true })
+  await app.init()
+
+  // Before the listeners, and after Bolt has acknowledged the event. The turn is saved when all listeners are done, unless one throws.
+  app.use(async ({ body, context, next }) => {
+    const { api_app_id: botId, event_id: activityId, event = body, channel_id: id }: StringIndexed = body
+    const identity = { channelId: 'slack', botId, conversationId: event.channel?.id ?? event.channel ?? id, userId: context.userId, activityId }
+    await fastify.botasState.run(identity, async (state) => {
+      context.state = state
+      await next()
+    })
+  })
+  app.message(async ({ message, say, context }) => {
+    if (message.subtype === undefined) await say(await answer(context.state, message.text ?? ''))
+  })
+  // Slack has its acknowledgement, and will not deliver the event again.
+  app.error(async (error) => fastify.log.error(error.original ?? error))
+  return fastify
+}
