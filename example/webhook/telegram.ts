@@ -17,6 +17,13 @@ export interface Message {
   text?: string
 }
 
+/** What the contexts of grammY and of Telegraf have in common. */
+interface UpdateContext {
+  update: { update_id?: number }
+  chat?: { id: number } | undefined
+  from?: { id: number } | undefined
+}
+
 const messageSchema = {
   type: 'object',
   required: ['chat'],
@@ -42,14 +49,18 @@ export function messageOf ({ message, channel_post: post }: Partial<Update>): Me
 export function identify (request: FastifyRequest): TurnIdentity | undefined {
   const update = (request.body ?? {}) as Partial<Update>
   const message = messageOf(update)
-  const { update_id: updateId } = update
   if (typeof message?.chat?.id !== 'number') return undefined
+  return identityOf('greeter', { update, ...message })
+}
+
+/** The same of what an SDK knows of an update, its context; it has no chat where the update is about a poll, for instance. */
+export function identityOf (botId: string | number, { update, chat, from }: UpdateContext): TurnIdentity {
   return {
     channelId: 'telegram',
-    botId: 'greeter',
-    conversationId: String(message.chat.id),
-    userId: message.from?.id?.toString(),
-    activityId: updateId?.toString()
+    botId: String(botId),
+    conversationId: chat?.id.toString(),
+    userId: from?.id?.toString(),
+    activityId: update.update_id?.toString()
   }
 }
 
