@@ -3,7 +3,9 @@ import { type Talker, type TestedApp, documentKeys, turnsOf } from './tested-app
 
 /** What is stored before a conversation begins. What is left out stays as it is. */
 export interface GivenState {
+  /** The whole document of the talker's conversation. */
   conversation?: StateDocument
+  /** The whole document of the talker as a user. */
   user?: StateDocument
 }
 

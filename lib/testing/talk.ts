@@ -7,20 +7,30 @@ import { type Talker, type TestedApp, documentKeys, turnsOf } from './tested-app
 
 /** A message as channels of the Bot Framework post it. */
 export interface Said {
+  /** The type of the activity. */
   type: 'message'
   /** Another one for each message; a redelivery has that of the first delivery. */
   id: string
   /** When it was said, ISO 8601. */
   timestamp: string
+  /** What was said. */
   text: string
+  /** The talker's channel. */
   channelId: string
-  recipient: { id: string }
+  /** The bot. */
+  recipient: Account
   /** Left out where the talker has no `conversationId`. */
-  conversation?: { id: string }
-  /** Left out where the talker has no `userId`. */
-  from?: { id: string }
+  conversation?: Account
+  /** The user. Left out where the talker has no `userId`. */
+  from?: Account
   /** The bot is to answer in the HTTP response. */
   deliveryMode: 'expectReplies'
+}
+
+/** A bot, a conversation or a user, as activities name them. */
+export interface Account {
+  /** Its id in the channel. */
+  id: string
 }
 
 /** How messages are posted. */

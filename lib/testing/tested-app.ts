@@ -6,12 +6,22 @@ import { type Turns, kTurns } from '../turn/turns.js'
 
 /** A Fastify server with the plugin, whatever its types are: what a test needs of it. */
 export interface TestedApp {
+  /** The decorator of the plugin. */
   readonly botasState: BotasState
+  /** Node's server. */
   readonly server: Server
+  /** Where it listens, for a client that leaves. */
   readonly listeningOrigin: string
-  readonly initialConfig: { readonly http2?: boolean }
+  /** Fastify's options, as they were given. */
+  readonly initialConfig: {
+    /** Which protocol that client speaks. */
+    readonly http2?: boolean
+  }
+  /** Loads the plugins. */
   ready(): PromiseLike<unknown>
+  /** Lets a client that leaves connect. */
   listen(options: { host: string, port: number }): Promise<string>
+  /** Posts what is said. */
   inject(options: InjectOptions): Promise<LightMyRequestResponse>
 }
 

@@ -1,4 +1,4 @@
 export { failNext } from './fail-next.js'
 export { type GivenState, given } from './given.js'
-export { type Said, type Talk, type TalkOptions, talk } from './talk.js'
+export { type Account, type Said, type Talk, type TalkOptions, talk } from './talk.js'
 export type { Talker, TestedApp } from './tested-app.js'

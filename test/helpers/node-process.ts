@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createInterface } from 'node:readline'
 import type { Test } from 'tap'
@@ -17,8 +19,18 @@ export interface NodeProcess {
 
 /** Starts a script of `test/processes` on the built package, as a user's process. With the test it ends at the latest. */
 export function startProcess (t: Test, script: string, ...args: string[]): NodeProcess {
-  const path = fileURLToPath(new URL(`../processes/${script}`, import.meta.url))
-  const child = spawn(process.execPath, ['--expose-gc', path, ...args], { env: shellEnvironment, stdio: ['ignore', 'pipe', 'pipe'] })
+  return start(t, ['--expose-gc', fileURLToPath(new URL(`../processes/${script}`, import.meta.url)), ...args])
+}
+
+/** Starts a program that a test has written, in a directory of the test's. */
+export function startScript (t: Test, program: string, directory: string): NodeProcess {
+  const path = join(directory, 'program.mjs')
+  writeFileSync(path, program)
+  return start(t, [path])
+}
+
+function start (t: Test, args: string[]): NodeProcess {
+  const child = spawn(process.execPath, args, { env: shellEnvironment, stdio: ['ignore', 'pipe', 'pipe'] })
   t.teardown(() => child.kill('SIGKILL'))
   let errors = ''
   child.stderr.on('data', (chunk) => { errors += chunk })

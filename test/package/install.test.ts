@@ -1,38 +1,19 @@
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { dirname, join, posix } from 'node:path'
+import { readFile, rm } from 'node:fs/promises'
+import { join, posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
+import { installPackage } from '../helpers/installed-package.js'
 import { shellEnvironment } from '../helpers/node-process.js'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const TSC = join(root, 'node_modules/typescript/bin/tsc')
 
-// Outside of the repository: nothing is found there that is not installed there.
-const user = await mkdtemp(join(tmpdir(), 'botas-user-'))
-t.teardown(() => rm(user, { recursive: true, force: true }))
-
-/** Where packages come from may be said in the environment. */
-const npmEnvironment = { ...shellEnvironment, ...Object.fromEntries(Object.entries(process.env).filter(([name]) => /^npm_config_/i.test(name))) }
-const npm = async (cwd: string, ...args: string[]) =>
-  (await run('npm', [...args, '--no-audit', '--no-fund', '--prefer-offline'], { cwd, env: npmEnvironment })).stdout
-const manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
-const [{ filename, files }] = JSON.parse(await npm(root, 'pack', '--ignore-scripts', '--json', '--pack-destination', user))
-const shipped: string[] = files.map(({ path }: { path: string }) => path)
-
-await writeFile(join(user, 'package.json'), '{ "private": true }')
-await npm(user, 'install', join(user, filename), ...['fastify', '@fastify/autoload', '@types/node'].map((name) => `${name}@${manifest.devDependencies[name]}`))
-
-/** Writes a user's file, in a folder of its own if its path has one. */
-async function write (path: string, content: string): Promise<string> {
-  const file = join(user, path)
-  await mkdir(dirname(file), { recursive: true })
-  await writeFile(file, content)
-  return file
-}
+const { devDependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+const versions = ['fastify', '@fastify/autoload', '@types/node'].map((name) => `${name}@${devDependencies[name]}`)
+const { directory: user, shipped, write } = await installPackage(t, versions)
 
 /** Runs a user's script and gives what it prints. */
 async function output (t: Test, path: string, content: string): Promise<string> {
@@ -44,7 +25,7 @@ async function output (t: Test, path: string, content: string): Promise<string> 
 t.test('the package has what was compiled, its sources, README, LICENSE and CHANGELOG, and nothing else', async (t) => {
   const others = shipped.filter((path) => !/^(dist|lib)\//.test(path))
   t.strictSame(others.sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
-  const sources = shipped.filter((path) => path.startsWith('lib/'))
+  const sources = shipped.filter((path) => path.startsWith('lib/') && !path.endsWith('/README.md'))
   const compiled = sources.flatMap((path) => ['.d.ts', '.d.ts.map', '.js', '.js.map'].map((extension) =>
     path.replace(/^lib(.*)\.ts$/, `dist$1${extension}`)))
   t.strictSame(shipped.filter((path) => path.startsWith('dist/')).sort(), compiled.sort())
