@@ -58,6 +58,7 @@ export class TurnRequest implements ReplyWatcher {
   #isKept = false
   /** what Fastify says of a reply whose response a hook has taken over */
   #refusal: unknown
+  #isHandlersStream = false
   #isOver = false
   #givingUp: NodeJS.Timeout | undefined
   #lettingGo: NodeJS.Timeout | undefined
@@ -209,7 +210,7 @@ export class TurnRequest implements ReplyWatcher {
   #onClosed (reply: FastifyReply, isConnectionBroken: () => boolean): void {
     if (this.#isClosed) return
     this.#isClosed = true
-    const error = errorOfServer(reply, isConnectionBroken)
+    const error = errorOfServer(reply, isConnectionBroken) ?? this.#cutOff(reply)
     if (error === undefined) this.#settle()
     else this.#fail(error)
     if (this.#isOver) this.#sealTemp()
@@ -217,6 +218,16 @@ export class TurnRequest implements ReplyWatcher {
     const awaiting = this.#awaiting
     this.#awaiting = []
     for (const fulfilled of awaiting) fulfilled()
+  }
+
+  /**
+   * What cut off the handler's stream, where that is all the work of a turn that is handled once: marked as done, its activity
+   * would never be handled to its end.
+   */
+  #cutOff ({ raw }: FastifyReply): Error | undefined {
+    const isAtWork = this.#handlersAtWork > 0 || this.turn.isKeptOpen
+    if (!this.#isHandlersStream || raw.writableEnded || isAtWork || this.turn.admission?.isOnce !== true) return undefined
+    return new Error('the client left before the streamed reply was complete')
   }
 
   #onEnded (): void {
@@ -387,6 +398,7 @@ export class TurnRequest implements ReplyWatcher {
       return done(error as Error)
     }
     this.#progress = isStream(payload) && (isStreamed || this.#options.flush === 'onResponse') ? 'streaming' : 'left'
+    this.#isHandlersStream = isStreamed
     this.#settle()
   }
 

@@ -88,6 +88,71 @@ for (const [name, make] of Object.entries(onceStorages)) {
       t.equal(runs(), 7, 'without a time it cannot be known again')
     })
 
+    t.test('a streamed answer that its client did not wait for is no answer: the next delivery gets it whole', async (t) => {
+      const streams: Record<string, (source: AsyncGenerator<string>) => unknown> = {
+        'a Readable': (source) => Readable.from(source),
+        'a web stream': (source) => Readable.toWeb(Readable.from(source)),
+        'a Response': (source) => new Response(Readable.toWeb(Readable.from(source, { objectMode: false })) as ReadableStream)
+      }
+      for (const [kind, stream] of Object.entries(streams)) {
+        for (const flush of ['onSend', 'onResponse'] as const) {
+          const { url, runs, app } = await countingBot(t, { storage: open(), flush }, (app, count) => {
+            app.post('/', async ({ state: { conversation } }) => {
+              count()
+              conversation.update<number>('begun', (n = 0) => n + 1)
+              return stream((async function * () {
+                for (let word = 0; word < 5; word++) {
+                  yield `word ${word} `
+                  await wait(10)
+                }
+                conversation.update<number>('finished', (n = 0) => n + 1)
+              })())
+            })
+          }, '/other')
+          const said = message({ id: `${kind} ${flush}`, conversation: `cut off ${kind} ${flush}` })
+          const leaving = new AbortController()
+          const response = await fetch(url, {
+            method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(said), signal: leaving.signal
+          })
+          await response.body?.getReader().read()
+          leaving.abort()
+          await settled(() => app.botasState.stats.openTurns === 0)
+          const { isReplayed, text } = await deliver(url, said)
+          t.strictSame([isReplayed, text], [false, 'word 0 word 1 word 2 word 3 word 4 '], `${kind} ${flush}`)
+          t.equal((await deliver(url, said)).isReplayed, true)
+          t.equal(runs(), 2)
+          const identity = { ...IDENTITY, conversationId: `cut off ${kind} ${flush}` }
+          t.strictSame(await app.botasState.run(identity, ({ conversation }) => conversation.toJSON()), { begun: 1, finished: 1 })
+          await app.close()
+        }
+      }
+    })
+
+    t.test('work that goes on though its client does not wait for the streamed answer is done once', async (t) => {
+      const { url, runs, app } = await countingBot(t, { storage: open() }, (app, count) => {
+        app.post('/', async ({ state }) => {
+          count()
+          state.waitUntil(wait(100).then(() => state.conversation.set('isDone', true)))
+          return Readable.from((async function * () {
+            for (let word = 0; word < 50; word++) {
+              yield 'word '
+              await wait(10)
+            }
+          })())
+        })
+      }, '/other')
+      const said = message({ id: 'goes on', conversation: 'goes on' })
+      const leaving = new AbortController()
+      const response = await fetch(url, {
+        method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(said), signal: leaving.signal
+      })
+      await response.body?.getReader().read()
+      leaving.abort()
+      t.equal((await deliver(url, said)).isReplayed, true)
+      t.equal(runs(), 1)
+      t.strictSame(await app.botasState.run({ ...IDENTITY, conversationId: 'goes on' }, ({ conversation }) => conversation.toJSON()), { isDone: true })
+    })
+
     t.test('a stranger who was turned away keeps nobody\'s activity from being handled', async (t) => {
       for (const flush of ['onSend', 'onResponse'] as const) {
         for (const concurrency of ['parallel', 'queue', 'replace'] as const) {
