@@ -1,4 +1,6 @@
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { FileStorage, type Storage } from 'fastify-botas-state'
+import { serve } from './serve.js'
 
 /** An update as Telegram posts it, to try a bot with. */
 export const firstUpdate = {
@@ -29,4 +31,14 @@ export async function startBotApi (onMessage: (text: string) => void): Promise<B
   })
   const url = await api.listen({ host: '127.0.0.1', port: 0 })
   return { env: { BOT_TOKEN: '42:secret-token', TELEGRAM_API_ROOT: url }, close: () => api.close() }
+}
+
+/** Serves a bot. Without a token of @BotFather's it talks to the stand-in, and what it says is shown here. */
+export async function serveTelegramBot (buildBot: (storage: Storage | string, env: NodeJS.ProcessEnv) => Promise<FastifyInstance>): Promise<void> {
+  const { BOT_TOKEN, STATE_STORAGE, TELEGRAM_SECRET } = process.env
+  const api = BOT_TOKEN ? undefined : await startBotApi((text) => console.log(`The bot says: ${text}`))
+  const bot = await buildBot(STATE_STORAGE || new FileStorage('./state-data'), { ...process.env, ...api?.env })
+  bot.addHook('onClose', async () => api?.close())
+  const options = TELEGRAM_SECRET ? '-H "x-telegram-bot-api-secret-token: $TELEGRAM_SECRET"' : ''
+  await serve(bot, { options, path: '/telegram', body: firstUpdate })
 }
