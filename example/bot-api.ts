@@ -2,9 +2,9 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { FileStorage, type Storage } from 'fastify-botas-state'
 import { serve } from './serve.js'
 
-/** An update as Telegram posts it, to try a bot with. */
+/** An update as Telegram posts it, to try a bot with: another one each time that a bot starts. */
 export const firstUpdate = {
-  update_id: 1,
+  update_id: Date.now(),
   message: {
     message_id: 1,
     date: 0,
@@ -37,7 +37,7 @@ export async function startBotApi (onMessage: (text: string) => void): Promise<B
 export async function serveTelegramBot (buildBot: (storage: Storage | string, env: NodeJS.ProcessEnv) => Promise<FastifyInstance>): Promise<void> {
   const { BOT_TOKEN, STATE_STORAGE, TELEGRAM_SECRET } = process.env
   const api = BOT_TOKEN ? undefined : await startBotApi((text) => console.log(`The bot says: ${text}`))
-  const bot = await buildBot(STATE_STORAGE || new FileStorage('./state-data'), { ...process.env, ...api?.env })
+  const bot = await buildBot(STATE_STORAGE || new FileStorage('./state-data/telegram'), { ...process.env, ...api?.env })
   bot.addHook('onClose', async () => api?.close())
   const options = TELEGRAM_SECRET ? '-H "x-telegram-bot-api-secret-token: $TELEGRAM_SECRET"' : ''
   await serve(bot, { options, path: '/telegram', body: firstUpdate })

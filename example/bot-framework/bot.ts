@@ -1,4 +1,4 @@
-import { ActivityHandler, CloudAdapter, ConfigurationBotFrameworkAuthentication } from 'botbuilder'
+import { ActivityHandler, CloudAdapter, ConfigurationBotFrameworkAuthentication, INVOKE_RESPONSE_KEY } from 'botbuilder'
 import Fastify, { type FastifyInstance } from 'fastify'
 import botasState, { type Storage, type TurnState, activityId, activityIdentity } from 'fastify-botas-state'
 import { answer } from '../answer.js'
@@ -21,13 +21,14 @@ export async function buildBot (storage: Storage | string, env: NodeJS.ProcessEn
   adapter.use(async (context, next) => {
     const identity = activityIdentity(context.activity)
     if (identity === undefined) return next()
-    const replies = await app.botasState.run({ ...identity, activityId: activityId(context.activity) }, async (state) => {
+    const answers = await app.botasState.run({ ...identity, activityId: activityId(context.activity) }, async (state) => {
       context.turnState.set(STATE, state)
       await next()
-      return context.bufferedReplyActivities
+      return { replies: context.bufferedReplyActivities, invoke: context.turnState.get(INVOKE_RESPONSE_KEY) }
     })
-    // A message that was delivered before gets its first replies again, where the channel expects them in the response.
-    context.bufferedReplyActivities.splice(0, Infinity, ...replies ?? [])
+    // What was delivered before gets its first answers again, where the channel expects them in the response.
+    context.bufferedReplyActivities.splice(0, Infinity, ...answers.replies)
+    context.turnState.set(INVOKE_RESPONSE_KEY, answers.invoke)
   })
   // Of a turn that threw, or could not be saved, nothing is stored. Thrown on, its error is logged by the SDK, which answers 500: so the
   // channel may deliver the message again.

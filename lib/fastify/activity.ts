@@ -54,7 +54,8 @@ export function activityId (body: unknown): string | undefined {
   const isActivity = isObject(recipient) && !isMissing(channelId)
   const known = isActivity || typeof id === 'string' ? optionalId(id, 'id') : undefined
   if (known === undefined || !EDITS.includes(type)) return known
-  const time = Date.parse(String(timestamp))
+  // SDKs make a Date of it, whose text has no milliseconds.
+  const time = timestamp instanceof Date ? timestamp.getTime() : Date.parse(String(timestamp))
   return Number.isNaN(time) ? undefined : `${known} ${type} ${time}`
 }
 

@@ -43,6 +43,25 @@ export function onceEnded ({ raw }: FastifyReply, ended: () => void): void {
   })
 }
 
+/**
+ * Looks at the body of a reply that is streamed.
+ *
+ * @returns whether it has left: with a content-length when so many bytes have, which may be before its source ends
+ */
+export function watchBody ({ raw }: FastifyReply): () => boolean {
+  const length = Number(raw.getHeader('content-length'))
+  if (Number.isNaN(length)) return () => raw.writableEnded
+  const write = raw.write as (chunk: string | Uint8Array, ...rest: unknown[]) => boolean
+  let written = 0
+  Object.assign(raw, {
+    write (chunk: string | Uint8Array, ...rest: unknown[]) {
+      written += Buffer.byteLength(chunk)
+      return write.call(raw, chunk, ...rest)
+    }
+  })
+  return () => raw.writableEnded || written >= length
+}
+
 function http2StreamOf (raw: object): ServerHttp2Stream | undefined {
   return (raw as Partial<Http2ServerResponse>).stream
 }

@@ -8,7 +8,7 @@ import { keptReply, replay } from './kept-reply.js'
 import { type Done, HeldReply, type ReplySnapshot, snapshotOf } from './held-reply.js'
 import { discard, isResponse, isStream, isWebResponse, isWritable, readAtHand, watchStream } from './payload.js'
 import { type ReplyWatcher, isSentOverridden, restoreSent, watchReplies } from './reply-watch.js'
-import { errorOfServer, isGone, onceClosed, onceEnded, watchConnection } from './response-end.js'
+import { errorOfServer, isGone, onceClosed, onceEnded, watchBody, watchConnection } from './response-end.js'
 
 /** The options of the plugin on which the end of a turn depends. */
 export interface EndingOptions {
@@ -58,7 +58,8 @@ export class TurnRequest implements ReplyWatcher {
   #isKept = false
   /** what Fastify says of a reply whose response a hook has taken over */
   #refusal: unknown
-  #isHandlersStream = false
+  /** whether all of the stream that the handler sends has left */
+  #isStreamWhole: (() => boolean) | undefined
   #isOver = false
   #givingUp: NodeJS.Timeout | undefined
   #lettingGo: NodeJS.Timeout | undefined
@@ -210,9 +211,10 @@ export class TurnRequest implements ReplyWatcher {
   #onClosed (reply: FastifyReply, isConnectionBroken: () => boolean): void {
     if (this.#isClosed) return
     this.#isClosed = true
-    const error = errorOfServer(reply, isConnectionBroken) ?? this.#cutOff(reply)
-    if (error === undefined) this.#settle()
+    const error = errorOfServer(reply, isConnectionBroken)
+    if (error === undefined) this.#failIfCutOff()
     else this.#fail(error)
+    this.#settle()
     if (this.#isOver) this.#sealTemp()
     else onceEnded(reply, () => this.#onEnded())
     const awaiting = this.#awaiting
@@ -221,13 +223,13 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   /**
-   * What cut off the handler's stream, where that is all the work of a turn that is handled once: marked as done, its activity
-   * would never be handled to its end.
+   * The handler's stream is cut off where its client leaves. Where that is all the work of a turn that is handled once, it fails:
+   * marked as done, its activity would never be handled to its end.
    */
-  #cutOff ({ raw }: FastifyReply): Error | undefined {
+  #failIfCutOff (): void {
     const isAtWork = this.#handlersAtWork > 0 || this.turn.isKeptOpen
-    if (!this.#isHandlersStream || raw.writableEnded || isAtWork || this.turn.admission?.isOnce !== true) return undefined
-    return new Error('the client left before the streamed reply was complete')
+    if (!this.#isClosed || this.#isStreamWhole?.() !== false || isAtWork || this.turn.admission?.isOnce !== true) return
+    this.turn.fail(new Error('the client left before the streamed reply was complete'))
   }
 
   #onEnded (): void {
@@ -398,7 +400,8 @@ export class TurnRequest implements ReplyWatcher {
       return done(error as Error)
     }
     this.#progress = isStream(payload) && (isStreamed || this.#options.flush === 'onResponse') ? 'streaming' : 'left'
-    this.#isHandlersStream = isStreamed
+    if (isStreamed) this.#isStreamWhole = watchBody(reply)
+    this.#failIfCutOff()
     this.#settle()
   }
 

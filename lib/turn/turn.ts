@@ -376,9 +376,10 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   async #rememberRefused (): Promise<void> {
     const { store, saves, operations, overlaps } = this.#context
     overlaps.replacedTurns++
-    if (this.#admission?.isOnce !== true) return
     // Before its reply the turn answers with an error.
-    const end = this.#admission.end(JSON.stringify(this.#isReplyOut ? keptOfReplaced(this.#kept) : REPLACED_REPLY), true)
+    const kept = this.#isReplyOut ? keptOfReplaced(this.#kept) : REPLACED_REPLY
+    if (kept === undefined || this.#admission?.isOnce !== true) return
+    const end = this.#admission.end(JSON.stringify(kept), true)
     await save(store, saves, [], operations.begin('save', [this.#keys[0] as string]), end)
   }
 
@@ -436,8 +437,8 @@ function isRefusal (error: unknown): error is Error {
 }
 
 /** An error of the server would be delivered again and again. */
-function keptOfReplaced (kept: Kept | undefined): Kept {
-  return kept !== undefined && 'status' in kept && kept.status < 500 ? kept : REPLACED_REPLY
+function keptOfReplaced (kept: Kept | undefined): Kept | undefined {
+  return kept === undefined || ('status' in kept && kept.status < 500) ? kept : REPLACED_REPLY
 }
 
 const SCOPES = ['conversation', 'user'] as const

@@ -1,10 +1,12 @@
 import { Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import t, { type Test } from 'tap'
-import botasState, { type BotasStateOptions, MemoryStorage } from '../../lib/index.js'
+import botasState, { type BotasStateOptions, MemoryStorage, activityId } from '../../lib/index.js'
 import { message } from '../helpers/activities.js'
 import { buildFastify, settled } from '../helpers/build-fastify.js'
+import { protocols } from '../helpers/client.js'
+import { LeasingStorage, newServer } from '../helpers/leasing-storage.js'
 import { onceStorages } from '../helpers/overlap-storages.js'
 
 async function deliver (url: string, body: unknown) {
@@ -17,7 +19,7 @@ async function deliver (url: string, body: unknown) {
 const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }
 
 /** A bot whose handlers count, under the path `/` and others. */
-async function countingBot (t: Test, options: BotasStateOptions, routes: (app: FastifyInstance, count: () => void) => void = () => {}, path = '/') {
+async function countingBot (t: Test, options: BotasStateOptions, routes: (app: FastifyInstance, count: () => void) => void = () => {}, path = '/', serverOptions: FastifyServerOptions = {}) {
   let runs = 0
   const server = await buildFastify(t, { once: true, ...options }, (app) => {
     app.post<{ Body: { text?: string } }>(path, async ({ body: { text }, state: { conversation } }) => {
@@ -27,10 +29,80 @@ async function countingBot (t: Test, options: BotasStateOptions, routes: (app: F
       return { n: conversation.update<number>('n', (n = 0) => n + 1) }
     })
     routes(app, () => { runs++ })
-  })
+  }, serverOptions)
   const stored = () => server.app.botasState.run(IDENTITY, ({ conversation }) => conversation.get('n'))
   return { ...server, runs: () => runs, stored }
 }
+
+t.test('a streamed answer that its client did not wait for is no answer: the next delivery gets it whole', async (t) => {
+  const streams: Record<string, (source: AsyncGenerator<string>) => unknown> = {
+    'a Readable': (source) => Readable.from(source),
+    'a web stream': (source) => Readable.toWeb(Readable.from(source)),
+    'a Response': (source) => new Response(Readable.toWeb(Readable.from(source, { objectMode: false })) as ReadableStream)
+  }
+  for (const [kind, stream] of Object.entries(streams)) {
+    for (const [protocol, { serverOptions, connect }] of Object.entries(protocols)) {
+      for (const flush of ['onSend', 'onResponse'] as const) {
+        const { runs, app, port } = await countingBot(t, { storage: new LeasingStorage(newServer(), 5), flush }, (app, count) => {
+          app.post<{ Body: { delay: number } }>('/', async ({ body, state: { conversation } }) => {
+            count()
+            conversation.update<number>('begun', (n = 0) => n + 1)
+            await wait(body.delay)
+            return stream((async function * () {
+              for (let word = 0; word < 4; word++) {
+                yield `word ${word} `
+                await wait(20)
+              }
+              conversation.update<number>('finished', (n = 0) => n + 1)
+            })())
+          })
+        }, '/other', serverOptions)
+        for (const [when, delay] of Object.entries({ before: 60, during: 0 })) {
+          const id = `${kind} ${protocol} ${flush} ${when}`
+          const said = message({ id, conversation: id, delay })
+          const leaving = await connect(t, port)
+          leaving.begin(said)
+          await settled(() => app.botasState.stats.openTurns === 1)
+          await wait(30)
+          leaving.leave()
+          await settled(() => app.botasState.stats.openTurns === 0)
+          const staying = await connect(t, port)
+          const before = runs()
+          t.match(await staying.say(said), { headers: { 'botas-state': undefined }, body: 'word 0 word 1 word 2 word 3 ' }, id)
+          t.match(await staying.say(said), { headers: { 'botas-state': 'replayed' }, body: '' })
+          t.equal(runs(), before + 1)
+          const identity = { ...IDENTITY, conversationId: id }
+          t.strictSame(await app.botasState.run(identity, ({ conversation }) => conversation.toJSON()), { begun: 1, finished: 1 })
+          staying.leave()
+        }
+        await app.close()
+      }
+    }
+  }
+})
+
+t.test('a streamed answer that left whole is an answer, also where its client leaves before its source has ended', async (t) => {
+  const { runs, app, port } = await countingBot(t, { storage: new LeasingStorage(newServer(), 5) }, (app, count) => {
+    app.post('/', async ({ state: { conversation } }, reply) => {
+      count()
+      conversation.set('isAnswered', true)
+      reply.header('content-length', 8)
+      return Readable.from((async function * () {
+        yield 'tok '
+        yield 'tok '
+        await wait(100)
+      })())
+    })
+  }, '/other')
+  const said = message({ id: 'whole', conversation: 'whole' })
+  const leaving = await protocols['HTTP/1.1'].connect(t, port)
+  t.match(await leaving.say(said), { body: 'tok tok ' })
+  leaving.leave()
+  await settled(() => app.botasState.stats.openTurns === 0)
+  t.match(await (await protocols['HTTP/1.1'].connect(t, port)).say(said), { headers: { 'botas-state': 'replayed' } })
+  t.equal(runs(), 1)
+  t.strictSame(await app.botasState.run({ ...IDENTITY, conversationId: 'whole' }, ({ conversation }) => conversation.toJSON()), { isAnswered: true })
+})
 
 for (const [name, make] of Object.entries(onceStorages)) {
   t.test(`on ${name}`, async (t) => {
@@ -74,6 +146,25 @@ for (const [name, make] of Object.entries(onceStorages)) {
       t.equal(runs(), 6)
     })
 
+    t.test('a stranger who was replaced while he was turned away keeps nobody\'s activity from being handled either', async (t) => {
+      for (const flush of ['onSend', 'onResponse'] as const) {
+        const { url, app } = await countingBot(t, { storage: open(), flush, concurrency: 'replace' }, (app) => {
+          app.post<{ Body: { isLetIn: boolean } }>('/', async ({ body }, reply) => {
+            if (body.isLetIn) return {}
+            await wait(60)
+            return reply.code(401).send({})
+          })
+        }, '/other')
+        const post = (id: string, isLetIn: boolean) => deliver(url, message({ id: `${flush} ${id}`, conversation: 'strangers', isLetIn }))
+        const stranger = post('1', false)
+        await wait(20)
+        t.match(await post('2', true), { status: 200 })
+        t.match(await stranger, { status: 401 })
+        t.match(await post('1', true), { status: 200, isReplayed: false })
+        await app.close()
+      }
+    })
+
     t.test('that a message was edited or deleted is no redelivery of it', async (t) => {
       const { url, runs } = await countingBot(t, { storage: open(), identify: () => ({ ...IDENTITY, conversationId: 'edited' }) })
       const [at, later] = ['2026-11-26T10:00:00.123Z', '2026-11-26T10:00:07Z']
@@ -84,48 +175,10 @@ for (const [name, make] of Object.entries(onceStorages)) {
       t.equal(runs(), 4)
       for (const change of changes) t.equal((await deliver(url, message({ id: 'm', ...change }))).isReplayed, true)
       t.equal(runs(), 4)
+      const dated = (timestamp: string) => activityId(message({ id: 'm', type: 'messageUpdate', timestamp: new Date(timestamp) }))
+      t.equal(dated(at), activityId(message({ id: 'm', type: 'messageUpdate', timestamp: at })), 'SDKs make a Date of it')
       for (const timestamp of [undefined, 'yesterday', undefined]) await deliver(url, message({ id: 'm', type: 'messageUpdate', timestamp }))
       t.equal(runs(), 7, 'without a time it cannot be known again')
-    })
-
-    t.test('a streamed answer that its client did not wait for is no answer: the next delivery gets it whole', async (t) => {
-      const streams: Record<string, (source: AsyncGenerator<string>) => unknown> = {
-        'a Readable': (source) => Readable.from(source),
-        'a web stream': (source) => Readable.toWeb(Readable.from(source)),
-        'a Response': (source) => new Response(Readable.toWeb(Readable.from(source, { objectMode: false })) as ReadableStream)
-      }
-      for (const [kind, stream] of Object.entries(streams)) {
-        for (const flush of ['onSend', 'onResponse'] as const) {
-          const { url, runs, app } = await countingBot(t, { storage: open(), flush }, (app, count) => {
-            app.post('/', async ({ state: { conversation } }) => {
-              count()
-              conversation.update<number>('begun', (n = 0) => n + 1)
-              return stream((async function * () {
-                for (let word = 0; word < 5; word++) {
-                  yield `word ${word} `
-                  await wait(10)
-                }
-                conversation.update<number>('finished', (n = 0) => n + 1)
-              })())
-            })
-          }, '/other')
-          const said = message({ id: `${kind} ${flush}`, conversation: `cut off ${kind} ${flush}` })
-          const leaving = new AbortController()
-          const response = await fetch(url, {
-            method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(said), signal: leaving.signal
-          })
-          await response.body?.getReader().read()
-          leaving.abort()
-          await settled(() => app.botasState.stats.openTurns === 0)
-          const { isReplayed, text } = await deliver(url, said)
-          t.strictSame([isReplayed, text], [false, 'word 0 word 1 word 2 word 3 word 4 '], `${kind} ${flush}`)
-          t.equal((await deliver(url, said)).isReplayed, true)
-          t.equal(runs(), 2)
-          const identity = { ...IDENTITY, conversationId: `cut off ${kind} ${flush}` }
-          t.strictSame(await app.botasState.run(identity, ({ conversation }) => conversation.toJSON()), { begun: 1, finished: 1 })
-          await app.close()
-        }
-      }
     })
 
     t.test('work that goes on though its client does not wait for the streamed answer is done once', async (t) => {

@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { installPackage } from '../helpers/installed-package.js'
 import { shellEnvironment } from '../helpers/node-process.js'
+import { snippet } from '../helpers/pages.js'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -140,10 +141,7 @@ t.test('an ioredis that is broken is not taken for one that is missing', async (
 
 t.test('@fastify/autoload loads it from a file that has its options, before the routes', async (t) => {
   await write('app/package.json', '{ "type": "module" }')
-  await write('app/plugins/state.js', `
-    export { default } from 'fastify-botas-state'
-    export const autoConfig = { storage: 'memory:' }
-  `)
+  await write('app/plugins/state.js', snippet('autoload'))
   await write('app/routes/bot.js', `
     export default async function (app) {
       app.post('/', async ({ state }) => ({ n: state.conversation.update('n', (n = 0) => n + 1) }))

@@ -1,12 +1,16 @@
 import { execFile } from 'node:child_process'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { once } from 'node:events'
+import { createServer, request as httpRequest } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
 import { type CryptoKey, SignJWT, UnsecuredJWT, exportJWK, generateKeyPair } from 'jose'
 import t, { type Test } from 'tap'
 import { FileStorage } from '../../lib/index.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { startExample } from '../helpers/bot-process.js'
+import { certificatePath } from '../helpers/certificates.js'
 import { say } from '../helpers/counter-bot.js'
 import { freePort } from '../helpers/free-port.js'
 import { shellEnvironment, startScript } from '../helpers/node-process.js'
@@ -84,26 +88,51 @@ t.test('replicas of the example on Redis see what the others have stored, messag
   for (const replica of replicas) t.equal(await replica.stop(), 0)
 })
 
-t.test('a server is closed within its limit though a client has connected and says nothing, and its turn is saved', async (t) => {
-  const directory = t.testdir()
-  const { child, lines, exited } = startScript(t, bot({
-    before: `const storage = 'file:${directory}/state'`,
-    routes: `
-      ${snippet('shutdown').replace('10_000', '1000')}
-      app.register(botasState, { storage })
-      app.post('/api/messages', async ({ state }) => { state.user.set('n', 1); return {} })`,
-    after: 'console.log(await app.listen({ port: 0, host: "127.0.0.1" })); await new Promise(() => setInterval(() => {}, 1000))'
-  }), directory)
-  const url = (await lines.next()).value as string
-  const socket = await openSocket(Number(new URL(url).port))
-  t.teardown(() => socket.destroy())
-  await fetch(`${url}/api/messages`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(activity) })
-  const before = Date.now()
-  child.kill('SIGTERM')
-  await exited
-  t.ok(Date.now() - before < 20_000)
-  t.strictSame(await new FileStorage(`${directory}/state`).read(['test/bot/users/u']), { 'test/bot/users/u': { n: 1 } })
-})
+for (const protocol of ['http', 'https']) {
+  t.test(`a server is closed at once though a client has connected and says nothing, and what is at work is answered and saved: ${protocol}`, async (t) => {
+    const directory = t.testdir()
+    const { child, lines, exited } = startScript(t, `
+      import { readFileSync } from 'node:fs'
+      import Fastify from 'fastify'
+      import botasState from 'fastify-botas-state'
+      const pem = readFileSync(${JSON.stringify(certificatePath)})
+      const app = Fastify(${protocol === 'https' ? '{ https: { key: pem, cert: pem } }' : ''})
+      ${snippet('shutdown')}
+      process.once('SIGTERM', () => app.close())
+      app.register(botasState, { storage: 'file:${directory}/state' })
+      app.post('/api/messages', async ({ state }) => {
+        console.log('at work')
+        await new Promise((resolve) => setTimeout(resolve, 300))
+        state.user.set('n', 1)
+        return {}
+      })
+      await app.listen({ port: 0, host: '127.0.0.1' })
+      console.log(app.server.address().port)`, directory)
+    const port = Number((await lines.next()).value)
+    const silent = await Promise.all([openSocket(port), openTlsSocket(port, protocol)])
+    t.teardown(() => silent.forEach((socket) => socket.destroy()))
+    const answer = new Promise<number | undefined>((resolve, reject) => {
+      const post = (protocol === 'https' ? httpsRequest : httpRequest)(`${protocol}://127.0.0.1:${port}/api/messages`,
+        { method: 'POST', headers: { 'content-type': 'application/json' }, rejectUnauthorized: false }, (response) => resolve(response.statusCode))
+      post.on('error', reject).end(JSON.stringify(activity))
+    })
+    t.equal((await lines.next()).value, 'at work')
+    const before = Date.now()
+    child.kill('SIGTERM')
+    t.equal(await answer, 200)
+    t.match(await exited, { code: 0, errors: '' })
+    t.ok(Date.now() - before < 10_000, 'not after a minute')
+    t.strictSame(await new FileStorage(`${directory}/state`).read(['test/bot/users/u']), { 'test/bot/users/u': { n: 1 } })
+  })
+}
+
+/** Of a client that says nothing more than it has to. */
+async function openTlsSocket (port: number, protocol: string): Promise<Socket> {
+  if (protocol === 'http') return openSocket(port)
+  const socket = connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false })
+  await once(socket, 'secureConnect')
+  return socket.on('error', () => {})
+}
 
 t.test('what is stored can be looked at, in Redis and in files', async (t) => {
   const { url } = await startRedis(t)
@@ -144,12 +173,10 @@ t.test('on AWS Lambda each turn is saved when its answer is there', async (t) =>
   const directory = t.testdir()
   const handler = `
     import Fastify from 'fastify'
-    import awsLambdaFastify from '@fastify/aws-lambda'
     import botasState from 'fastify-botas-state'
     const app = Fastify()
-    app.register(botasState, { storage: 'file:${directory}/state', flush: 'onSend' })
-    app.post('/api/messages', async ({ state }) => ({ n: state.conversation.update('n', (n = 0) => n + 1) }))
-    const handler = awsLambdaFastify(app)
+    const storage = 'file:${directory}/state'
+    ${snippet('lambda').replace(/^import/m, "const { default: awsLambdaFastify } = await import('@fastify/aws-lambda') //").replace('export const', "app.post('/api/messages', async ({ state }) => ({ n: state.conversation.update('n', (n = 0) => n + 1) }))\n    const")}
     const { body } = await handler(${event}, {})
     console.log(body)
     setInterval(() => {}, 1000)`
@@ -190,9 +217,14 @@ t.test('each message of a websocket is a turn', async (t) => {
         console.log(String((await once(socket, 'message'))[0]))
       }
       await show(app.botasState.stats.openTurns, app.botasState.storage.read(['socket/bot/conversations/c']))
+      const replies = []
+      socket.on('message', (data) => replies.push(String(data)))
+      for (let n = 3; n <= 32; n++) socket.send(JSON.stringify({ conversationId: 'c', text: n }))
+      while (replies.length < 30) await new Promise((resolve) => setTimeout(resolve, 5))
+      console.log(replies.every((reply, index) => reply === 'Turn #' + (index + 3) + ': ' + (index + 3)))
       socket.send('no JSON')
       console.log((await once(socket, 'close'))[0])`
-  })), 'Turn #1: Hi\nTurn #2: again\n0\n{"socket/bot/conversations/c":{"turnCount":2}}\n1011\n')
+  })), 'Turn #1: Hi\nTurn #2: again\n0\n{"socket/bot/conversations/c":{"turnCount":2}}\ntrue\n1011\n')
 })
 
 t.test('turns without a request remind, and forget a user', async (t) => {
@@ -207,6 +239,13 @@ t.test('turns without a request remind, and forget a user', async (t) => {
 })
 
 t.test('the health route tells how the storage is', async (t) => {
+  t.equal(await output(t, bot({
+    before: `
+      import { MemoryStorage } from 'fastify-botas-state'
+      class Down extends MemoryStorage { watch (observer) { observer.down(new Error('no answer')); return () => {} } }`,
+    routes: `await app.register(botasState, { storage: new Down() })\n${snippet('health')}`,
+    after: 'const { statusCode, body } = await app.inject("/health"); console.log(statusCode, body)'
+  })), '503 {"redis":false,"openTurns":0,"pendingFlushes":0,"flushFailures":0}\n')
   t.equal(await output(t, bot({ routes: `await register()\n${snippet('health')}`, after: 'console.log((await app.inject("/health")).body)' })),
     '{"redis":true,"openTurns":0,"pendingFlushes":0,"flushFailures":0}\n')
 })
