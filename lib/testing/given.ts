@@ -1,12 +1,11 @@
-import type { StateDocument } from '../document/document.js'
 import { type Talker, type TestedApp, documentKeys, turnsOf } from './tested-app.js'
 
 /** What is stored before a conversation begins. What is left out stays as it is. */
 export interface GivenState {
   /** The whole document of the talker's conversation. */
-  conversation?: StateDocument
+  conversation?: object
   /** The whole document of the talker as a user. */
-  user?: StateDocument
+  user?: object
 }
 
 /** Who talks to a server; and what was given before anybody did. */
@@ -18,7 +17,7 @@ interface Conversation {
 const conversations = new WeakMap<TestedApp, Conversation>()
 
 /**
- * Stores what a bot knows when a test begins, in place of what was stored.
+ * Stores what a bot knows when a test begins, in place of what was stored, once no turn of the server is open.
  *
  * @example
  * const ada = talk(app, { channelId: 'test', botId: 'bot', conversationId: 'c', userId: 'ada' })
@@ -26,12 +25,13 @@ const conversations = new WeakMap<TestedApp, Conversation>()
  *
  * @param app with the plugin
  * @param state its members as they are stored: JSON values
- * @param talker whose state it is. By default that of the server's latest `talk`, or of the first one that is to come.
+ * @param talker whose state it is. By default that of the latest `talk` with this `app`, or of the first one that is to come.
+ * @throws where turns are still open after `flushTimeout`
  */
 export async function given (app: TestedApp, state: GivenState, talker?: Talker): Promise<void> {
   const conversation = conversationOf(app)
   const whose = talker ?? conversation.talker
-  if (whose === undefined) conversation.early = state
+  if (whose === undefined) conversation.early = { ...conversation.early, ...state }
   else await store(app, state, whose)
 }
 
@@ -52,7 +52,7 @@ function conversationOf (app: TestedApp): Conversation {
 
 async function store (app: TestedApp, state: GivenState, talker: Talker): Promise<void> {
   const keys = documentKeys(talker)
-  const documents: Record<string, StateDocument> = {}
+  const documents: Record<string, object> = {}
   for (const scope of ['conversation', 'user'] as const) {
     const document = state[scope]
     if (document === undefined) continue
@@ -60,6 +60,6 @@ async function store (app: TestedApp, state: GivenState, talker: Talker): Promis
     if (key === undefined) throw new Error(`state was given for ${scope}, but the talker has no ${scope}Id`)
     documents[key] = document
   }
-  await turnsOf(app)
+  await (await turnsOf(app)).over()
   await app.botasState.storage.write(documents)
 }

@@ -1,14 +1,13 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { EventEmitter } from 'node:events'
 import { request as requestHttp } from 'node:http'
 import { connect } from 'node:http2'
 import { request as requestHttps } from 'node:https'
 import { setImmediate } from 'node:timers/promises'
-import type { StateEvent } from '../turn/telemetry.js'
-import type { TestedApp } from './tested-app.js'
+import { type TestedApp, listening, turnsOf } from './tested-app.js'
+import { testedStorageOf } from './tested-storage.js'
 
 /** What a client posts. */
-interface Post {
+export interface Post {
   url: string
   headers: Record<string, string>
   payload: string
@@ -22,28 +21,27 @@ interface Client {
 }
 
 /**
- * Posts something to a server, and closes the connection when the turn of these documents is loaded, so that its handler is at
- * work, or when it is answered.
+ * Posts something to a server, and closes the connection when a turn of the server's is loaded, so that its handler is at work, or
+ * when it is answered. Resolves when no turn is open.
+ *
+ * @throws where neither comes within `flushTimeout`
  */
-export async function leaveDuring (app: TestedApp, post: Post, keys: Array<string | undefined>): Promise<void> {
-  await app.ready()
-  if (!app.server.listening) await app.listen({ host: '127.0.0.1', port: 0 })
-  const loaded = whenLoaded(keys)
+export async function leaveDuring (app: TestedApp, post: Post): Promise<void> {
+  const turns = await turnsOf(app)
+  await listening(app)
   const client = (app.initialConfig.http2 === true ? http2Client : http1Client)(app.listeningOrigin, post)
-  await Promise.race([loaded.promise, client.answered])
-  loaded.forget()
-  await setImmediate()
-  client.leave()
-}
-
-function whenLoaded (keys: Array<string | undefined>): { promise: Promise<void>, forget: () => void } {
-  let resolve = (): void => {}
-  const promise = new Promise<void>((_resolve) => { resolve = _resolve })
-  const listener = (event: unknown): void => {
-    if ((event as StateEvent).keys.every((key) => keys.includes(key))) resolve()
+  const { onLoaded } = testedStorageOf(turns)
+  let onLoad = (): void => {}
+  const loaded = new Promise<void>((resolve) => { onLoad = resolve })
+  onLoaded.add(onLoad)
+  try {
+    await turns.inTime(Promise.race([loaded, client.answered]), 'no turn was loaded, and no answer came')
+    await setImmediate()
+  } finally {
+    onLoaded.delete(onLoad)
+    client.leave()
   }
-  subscribe('botas-state:load', listener)
-  return { promise, forget: () => { unsubscribe('botas-state:load', listener) } }
+  await turns.over()
 }
 
 function http1Client (origin: string, { url, headers, payload }: Post): Client {

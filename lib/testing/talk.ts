@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { LightMyRequestResponse } from 'fastify'
 import type { StateDocument } from '../document/document.js'
 import { begin } from './given.js'
-import { leaveDuring } from './leaving-client.js'
+import { type Post, leaveDuring } from './leaving-client.js'
 import { type Talker, type TestedApp, documentKeys, turnsOf } from './tested-app.js'
 
 /** A message as channels of the Bot Framework post it. */
@@ -45,19 +45,21 @@ export interface TalkOptions {
 
 /** Somebody who talks to a bot. */
 export interface Talk {
-  /** Posts a message, and resolves to the response. */
+  /** Posts a message, and resolves to the response; rejects where that breaks off. */
   says(text: string): Promise<LightMyRequestResponse>
   /** Posts several messages, in this order, without waiting for the responses between. Resolves to the responses in that order. */
   saysAtOnce(texts: string[]): Promise<LightMyRequestResponse[]>
   /**
-   * Posts the latest message once more, as a channel does that got no answer.
+   * Posts the latest message once more, with the same body, as a channel does that got no answer.
    *
    * @throws where nothing was said before
    */
   redelivers(): Promise<LightMyRequestResponse>
   /**
-   * Posts a message through a socket, and closes that when the turn is loaded, or answered. Resolves when no turn is open. A server
-   * that does not listen yet listens on a free port of 127.0.0.1 from then on.
+   * Posts a message through a socket, and closes that when a turn is loaded, or the message answered. Resolves when no turn is open.
+   * A server that does not listen yet listens on a free port of 127.0.0.1 from then on.
+   *
+   * @throws where neither comes within `flushTimeout`
    */
   leavesDuring(text: string): Promise<void>
   /**
@@ -82,35 +84,38 @@ export interface Talk {
  * @throws FST_BOTAS_STATE_INVALID_ID
  */
 export function talk (app: TestedApp, talker: Talker, options: TalkOptions = {}): Talk {
-  const { url = '/api/messages', headers, payload = (said: Said) => said } = options
+  const { url = '/api/messages', headers = {}, payload = (said: Said) => said } = options
   const keys = documentKeys(talker)
   const begun = begin(app, talker)
-  // Whoever waits for it first is told.
+  // What is said next tells of it.
   begun.catch(() => {})
-  let latest: Said | undefined
+  let latest: Post | undefined
 
-  const requestOf = (said: Said) => {
-    latest = said
-    const body = payload(said)
-    return { url, headers: { 'content-type': 'application/json', ...headers }, payload: typeof body === 'string' ? body : JSON.stringify(body) }
+  const postOf = (text: string): Post => {
+    const body = payload(messageOf(talker, text))
+    latest = {
+      url,
+      headers: { 'content-type': 'application/json', ...inLowerCase(headers) },
+      payload: typeof body === 'string' ? body : JSON.stringify(body)
+    }
+    return latest
   }
-  const post = async (said: Said): Promise<LightMyRequestResponse> => {
-    const request = requestOf(said)
+  const send = async (post: Post): Promise<LightMyRequestResponse> => {
     await begun
-    return app.inject({ method: 'POST', ...request })
+    return app.inject({ method: 'POST', ...post })
   }
 
   return {
-    says: (text) => post(messageOf(talker, text)),
-    saysAtOnce: (texts) => Promise.all(texts.map((text) => post(messageOf(talker, text)))),
+    says: async (text) => send(postOf(text)),
+    saysAtOnce: async (texts) => Promise.all(texts.map((text) => send(postOf(text)))),
     async redelivers () {
       if (latest === undefined) throw new Error('nothing was said yet that could be delivered again')
-      return post(latest)
+      return send(latest)
     },
     async leavesDuring (text) {
+      const post = postOf(text)
       await begun
-      await leaveDuring(app, requestOf(messageOf(talker, text)), Object.values(keys))
-      await (await turnsOf(app)).over()
+      await leaveDuring(app, post)
     },
     async state () {
       await begun
@@ -120,6 +125,10 @@ export function talk (app: TestedApp, talker: Talker, options: TalkOptions = {})
       return { conversation: documentOf(keys.conversation), user: documentOf(keys.user) }
     }
   }
+}
+
+function inLowerCase (headers: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]))
 }
 
 function messageOf ({ channelId, botId, conversationId, userId }: Talker, text: string): Said {

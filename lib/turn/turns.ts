@@ -231,11 +231,18 @@ export class Turns {
    *
    * @throws where that takes longer than closing would wait
    */
-  async over (): Promise<void> {
+  over (): Promise<void> {
     const { open } = this.#context
-    await withDeadline(open.none(), this.#closeTimeout).catch(() => {
-      throw new Error(`${open.count} turns are still open after ${this.#closeTimeout} ms, the option "flushTimeout"`)
-    })
+    return this.inTime(open.none(), 'turns are still open')
+  }
+
+  /**
+   * Settles as `work` does.
+   *
+   * @throws saying so where that takes longer than closing would wait
+   */
+  async inTime (work: Promise<void>, complaint: string): Promise<void> {
+    await withDeadline(work, this.#closeTimeout).catch(() => { throw new Error(`${complaint} after ${this.#closeTimeout} ms, the option "flushTimeout"`) })
   }
 
   /**

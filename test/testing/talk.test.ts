@@ -58,9 +58,10 @@ t.test('messages that are said at once overlap, and are answered in their order'
   t.strictSame(replies.map((reply) => reply.json()), [{ turn: 1, text: 'slow' }, { turn: 2, text: 'b' }, { turn: 3, text: 'c' }])
 })
 
-t.test('a message is delivered again with its id', async (t) => {
+t.test('a message is delivered again with its id, whatever its body is made of', async (t) => {
   const app = countingBot(t, { once: true })
-  const ada = talk(app, ADA)
+  let updates = 0
+  const ada = talk(app, ADA, { payload: (said) => ({ ...said, id: `update-${++updates}` }) })
   t.rejects(ada.redelivers(), { message: /nothing was said/ })
   await ada.says('Hi')
   await ada.says('Hi again')
@@ -118,7 +119,7 @@ t.test('a turn that stays open is told of', async (t) => {
   })
   const ada = talk(app, ADA, { url: '/open' })
   await ada.says('Hi')
-  await t.rejects(ada.state(), { message: /^1 turns are still open after 50 ms/ })
+  await t.rejects(ada.state(), { message: /^turns are still open after 50 ms/ })
   finish()
 })
 
@@ -134,7 +135,7 @@ t.test('another route, headers and the body of another channel', async (t) => {
   for (const asText of [false, true]) {
     const ada = talk(app, telegram, {
       url: '/telegram',
-      headers: { 'x-secret': 'open sesame' },
+      headers: { 'X-Secret': 'open sesame', 'Content-Type': 'application/json; charset=utf-8' },
       payload: ({ text, conversation }) => {
         const update = { chat: conversation?.id, text: `${text} ${asText}` }
         return asText ? JSON.stringify(update) : update
@@ -155,11 +156,29 @@ t.test('what is given is what the next turn finds', async (t) => {
   t.strictSame(await ada.state(), { conversation: { turnCount: 5 }, user: { name: 'Countess' } }, 'a scope that is left out stays as it is')
 })
 
+t.test('what is given, and what is made to fail, comes after turns that are answered and not over', async (t) => {
+  const app = countingBot(t)
+  app.post('/late', async ({ state }) => {
+    state.waitUntil(wait(50).then(() => state.conversation.set('isLate', true)))
+    return {}
+  })
+  const late = talk(app, ADA, { url: '/late' })
+  await late.says('Hi')
+  await given(app, { conversation: { turnCount: 4 } })
+  t.strictSame((await late.state()).conversation, { turnCount: 4 })
+  await late.says('Hi')
+  await failNext(app, 'save')
+  await talk(app, ADA).says('Hi')
+  t.strictSame((await late.state()).conversation, { turnCount: 4, isLate: true })
+})
+
 t.test('what is given before anybody talks is that of the first one who does', async (t) => {
   const app = countingBot(t)
   await given(app, { conversation: { turnCount: 4 } })
+  await given(app, { user: { name: 'Ada' } })
   const ada = talk(app, ADA)
   t.strictSame((await ada.says('Hi')).json(), { turn: 5, text: 'Hi' })
+  t.strictSame((await ada.state()).user, { name: 'Ada', lastWords: 'Hi' })
   const bob = talk(app, { ...ADA, conversationId: 'd' })
   t.strictSame((await bob.says('Hi')).json(), { turn: 1, text: 'Hi' })
 })
@@ -225,7 +244,30 @@ t.test('a plugin that is registered in a scope of its own is found there', async
   })
   const ada = talk(bot, ADA)
   await ada.says('Hi')
+  await ada.leavesDuring('Hi')
   t.strictSame((await ada.state()).user, { n: 1 })
+})
+
+t.test('the load of another server on the same storage is not taken for one\'s own', async (t) => {
+  const storage = new LeasingStorage(newServer(), 5)
+  const [app, other] = [countingBot(t, { storage }), countingBot(t, { storage })]
+  app.addHook('onRequest', async () => wait(80))
+  const left = talk(app, ADA).leavesDuring('slow')
+  await wait(40)
+  await talk(other, ADA).says('Hi')
+  await left
+  t.match(await talk(app, ADA).state(), { conversation: { turnCount: 2 }, user: { lastWords: 'slow' } })
+})
+
+t.test('a client that waits for a turn in vain is told so, and leaves nothing behind', async (t) => {
+  const app = countingBot(t, { flushTimeout: 100 })
+  app.addHook('onRequest', () => new Promise(() => {}))
+  await t.rejects(talk(app, ADA).leavesDuring('Hi'), { message: /^no turn was loaded, and no answer came after 100 ms/ })
+})
+
+t.test('headers that cannot be sent are told of', async (t) => {
+  const ada = talk(countingBot(t), ADA, { headers: { 'X-Name': 'a\nb' } })
+  await t.rejects(ada.leavesDuring('Hi'), { code: 'ERR_INVALID_CHAR' })
 })
 
 t.test('an id that is none is refused at once', async (t) => {
