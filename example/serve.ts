@@ -25,7 +25,7 @@ export async function serve (bot: FastifyInstance, trial: Trial): Promise<void> 
       // A client may keep its connection open; the server closes it as soon as its last reply has left.
       bot.server.keepAliveTimeout = 1
       bot.close()
-      // For a first request, from a browser that connected ahead for instance, Node would wait a minute.
+      // For a first request, from a browser that connected ahead for instance, Node would wait without end.
       for (const socket of unused) socket.destroy()
     })
   }

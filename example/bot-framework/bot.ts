@@ -20,7 +20,7 @@ export async function buildBot (storage: Storage | string, env: NodeJS.ProcessEn
   const adapter = new CloudAdapter(new ConfigurationBotFrameworkAuthentication(env))
   adapter.use(async (context, next) => {
     const identity = activityIdentity(context.activity)
-    if (identity === undefined) return next()
+    if (identity === undefined) throw new Error('the activity names no channel, or no bot')
     const answers = await app.botasState.run({ ...identity, activityId: activityId(context.activity) }, async (state) => {
       context.turnState.set(STATE, state)
       await next()

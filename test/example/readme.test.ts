@@ -29,13 +29,13 @@ const CONVERSATION = `
   await app.close()`
 
 /** Runs a block of the README with an SDK, where its packages are installed. */
-async function output (t: Test, before: string, name: string): Promise<string> {
+async function output (t: Test, before: string, block: string): Promise<string> {
   const directory = t.testdir()
   symlinkSync(example('node_modules'), join(directory, 'node_modules'))
   const program = join(directory, 'program.ts')
   writeFileSync(program, `
     import Fastify from 'fastify'
-    ${name === 'sdk-run' ? '' : "import botasState from 'fastify-botas-state'"}
+    ${block.includes('import botasState') ? '' : "import botasState from 'fastify-botas-state'"}
     import { MemoryStorage } from 'fastify-botas-state'
     import { expressReply } from ${JSON.stringify(example('express-reply.ts'))}
     const app = Fastify()
@@ -46,7 +46,7 @@ async function output (t: Test, before: string, name: string): Promise<string> {
       return 'Turn #' + turn
     }
     ${before}
-    ${snippet(name)}
+    ${block}
     ${CONVERSATION}`)
   const { stdout } = await run(process.execPath, [`--import=${import.meta.resolve('tsx')}`, program], { cwd: directory, env: shellEnvironment })
   return stdout
@@ -62,7 +62,7 @@ t.test('the block for the middleware of an SDK is a bot of the Bot Framework', a
       await next()
     })
     bot.onInvokeActivity = async (context) => ({ status: 200, body: { n: context.turnState.get('state').conversation.update('invokes', (n = 0) => n + 1) } })
-  `, 'sdk-run'), [
+  `, snippet('sdk-run')), [
     '200 ["Turn #1"]', '200 ["Turn #1"]', '500 ', '500 ', '200 ["Turn #2"]', '200 {"n":1}', '200 {"n":1}', '{"turnCount":2,"invokes":1}\n'
   ].join('\n'))
 })
@@ -79,7 +79,7 @@ t.test('the block for the request is a bot of the Agents SDK', async (t) => {
       const n = context.turnState.get('state').conversation.update('invokes', (n = 0) => n + 1)
       await context.sendActivity({ type: 'invokeResponse', value: { status: 200, body: { n } } })
     })
-  `, 'sdk'), [
+  `, snippet('sdk')), [
     '200 ["Turn #1"]', '200 ["Turn #1"]', 'logged no', '200 []', 'logged no', '200 []', '200 ["Turn #2"]', '200 {"n":1}', '200 {"n":1}', '{"turnCount":2,"invokes":1}\n'
   ].join('\n'))
 })

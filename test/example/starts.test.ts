@@ -56,11 +56,13 @@ t.test('bolt: as its users start it, it answers in Slack, and remembers after a 
   const url = await slack.listen({ host: '127.0.0.1', port: 0 })
   const env = { SLACK_BOT_TOKEN: 'xoxb-1', SLACK_API_URL: `${url}/` }
   const directory = t.testdir()
-  for (const answers of [['Turn #1: How are you?'], ['Turn #1: How are you?']]) {
+  for (const turn of [1, 2]) {
     const bot = await startExample(t, 'bolt/main.ts', directory, env)
-    t.equal(await curl(bot), '200 ')
-    await settled(() => sent.length > 0)
+    // The same event twice is one that Slack delivers again.
+    for (let delivery = 0; delivery < 2; delivery++) t.equal(await curl(bot), '200 ')
+    await settled(() => sent.length === turn)
     await stops(t, bot)
-    t.strictSame(sent, answers, 'the same event is handled once, also after a restart')
+    t.equal(sent.at(-1), `Turn #${turn}: How are you?`)
   }
+  t.equal(sent.length, 2)
 })

@@ -81,9 +81,9 @@ t.test('the counter bot takes the same message', async (t) => {
 const BUILD_BOT = `
   import Fastify from 'fastify'
   import botasState from 'fastify-botas-state'
-  export function buildBot () {
+  export function buildBot (storage) {
     const app = Fastify()
-    app.register(botasState)
+    app.register(botasState, { storage })
     app.post('/api/messages', async ({ body, state }) => {
       const turn = state.conversation.update('turnCount', (n = 0) => n + 1)
       state.user.set('lastWords', body.text)
