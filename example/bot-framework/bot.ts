@@ -26,9 +26,9 @@ export async function buildBot (storage: Storage | string, env: NodeJS.ProcessEn
       await next()
       return { replies: context.bufferedReplyActivities, invoke: context.turnState.get(INVOKE_RESPONSE_KEY) }
     })
-    // What was delivered before gets its first answers again, where the channel expects them in the response.
-    context.bufferedReplyActivities.splice(0, Infinity, ...answers.replies)
-    context.turnState.set(INVOKE_RESPONSE_KEY, answers.invoke)
+    // What was delivered before gets its first answers again, unless they are longer than the option `keepReply`.
+    context.bufferedReplyActivities.splice(0, Infinity, ...answers?.replies ?? [])
+    context.turnState.set(INVOKE_RESPONSE_KEY, answers?.invoke)
   })
   // Of a turn that threw, or could not be saved, nothing is stored. Thrown on, its error is logged by the SDK, which answers 500: so the
   // channel may deliver the message again.

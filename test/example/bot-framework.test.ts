@@ -24,6 +24,15 @@ t.test('where the handler throws, the user is told, the SDK logs it, and a secon
   t.strictSame(await ada.state(), { conversation: {}, user: {} })
 })
 
+t.test('answers that are too long to be kept are no trouble to a second delivery', async (t) => {
+  const ada = talk(await start(t, 'memory:'), ADA)
+  const long = 'x'.repeat(20_000)
+  t.strictSame(repliesIn(await ada.says(long)), [`Turn #1: ${long}`])
+  const again = await ada.redelivers()
+  t.equal(again.statusCode, 200)
+  t.strictSame(repliesIn(again), [])
+})
+
 t.test('with "MicrosoftAppId" a stranger is refused, and nothing is loaded', async (t) => {
   const issuer = await startTokenIssuer(t)
   const app = await start(t, 'memory:', {
