@@ -18,7 +18,6 @@ const CONVERSATION = `
     console.log(statusCode, statusCode === 200 ? JSON.stringify(JSON.parse(body).activities?.map(({ text }) => text) ?? JSON.parse(body)) : '')
   }
   console.error = () => {}
-  app.log.error = (error) => console.log('logged', error.message)
   await say('1', { text: 'Hi' })
   await say('1', { text: 'Hi' })
   await say('2', { text: 'fail' })
@@ -71,7 +70,7 @@ t.test('the block for the request is a bot of the Agents SDK', async (t) => {
   t.equal(await output(t, `
     import { AgentApplication, CloudAdapter } from '@microsoft/agents-hosting'
     const adapter = new CloudAdapter()
-    const agent = new AgentApplication({ adapter })
+  `, snippet('sdk').replace('agent.onError(', `
     agent.onActivity('message', async (context) => {
       await context.sendActivity(answer(context.turnState.get('state'), context.activity.text))
     })
@@ -79,7 +78,7 @@ t.test('the block for the request is a bot of the Agents SDK', async (t) => {
       const n = context.turnState.get('state').conversation.update('invokes', (n = 0) => n + 1)
       await context.sendActivity({ type: 'invokeResponse', value: { status: 200, body: { n } } })
     })
-  `, snippet('sdk')), [
-    '200 ["Turn #1"]', '200 ["Turn #1"]', 'logged no', '200 []', 'logged no', '200 []', '200 ["Turn #2"]', '200 {"n":1}', '200 {"n":1}', '{"turnCount":2,"invokes":1}\n'
+    agent.onError(`)), [
+    '200 ["Turn #1"]', '200 ["Turn #1"]', '500 ', '500 ', '200 ["Turn #2"]', '200 {"n":1}', '200 {"n":1}', '{"turnCount":2,"invokes":1}\n'
   ].join('\n'))
 })

@@ -80,8 +80,8 @@ export async function deliverThreeTimes (
     for (const kind of ['conversations', 'users']) {
       const found = await (counts ?? ask)(`test/bot/${kind}/${conversation}`)
       const wrong = Object.keys({ ...expected, ...found }).filter((id) => found[id] !== expected[id]).map((id) => [id, found[id]])
-      // The last delivery was answered, too, before it was saved.
-        .filter(([, count]) => flush === 'onSend' || kills === 0 || count !== undefined)
+      // The last delivery was answered, too, before it was saved; so was one that was replaced, before it was marked: the next one is handled.
+        .filter(([id, count]) => flush === 'onSend' || kills === 0 || (count !== undefined && !(replaced.has(String(id)) && count === 1)))
       t.strictSame(wrong, [], `${kind}/${conversation}: each activity has done once what it does`)
     }
   }
