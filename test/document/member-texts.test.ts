@@ -51,6 +51,11 @@ t.test('what is not the text of a JSON object is not cut, and what is not notice
   }), { numRuns: RUNS })
 })
 
+t.test('what follows an object makes it no object, be it empty or not', async (t) => {
+  for (const text of ['{} x', '{}{}', '{"a":1},', '{"a":1}}']) t.equal(membersOf(text), undefined, text)
+  t.equal(membersOf(' {} \n')?.size, 0)
+})
+
 t.test('the last of two members of one name counts, as for JSON.parse', async (t) => {
   t.strictSame([...membersOf('{"a":1,"b":2,"a":3}') ?? []], [['a', '3'], ['b', '2']])
 })

@@ -202,7 +202,7 @@ t.test('what cannot be given fails what is said next', async (t) => {
 t.test('a load or a save that is made to fail fails as with a broken storage, once', async (t) => {
   const storages = { 'one of this package': () => new MemoryStorage(), 'another one': () => new LeasingStorage() }
   for (const [name, open] of Object.entries(storages)) {
-    for (const options of [{}, { concurrency: 'queue' }, { once: true }] satisfies BotasStateOptions[]) {
+    for (const options of [{}, { concurrency: 'queue' }, { once: true }] as BotasStateOptions[]) {
       const app = countingBot(t, { storage: open(), flush: 'onSend', ...options })
       const ada = talk(app, ADA)
       await ada.says('Hi')
@@ -213,6 +213,7 @@ t.test('a load or a save that is made to fail fails as with a broken storage, on
       for (const text of ['b', 'c']) t.match((await ada.says(text)).json(), { code: 'FST_BOTAS_STATE_SAVE_FAILED' })
       t.strictSame(await ada.state(), { conversation: { turnCount: 1 }, user: { lastWords: 'Hi' } })
       t.strictSame((await ada.says('d')).json(), { turn: 2, text: 'd' })
+      if (options.once === true) t.equal((await ada.redelivers()).headers['botas-state'], 'replayed')
       t.match(app.botasState.stats, { loadFailures: 1, flushFailures: 2, openTurns: 0, waitingTurns: 0 })
     }
   }
@@ -222,6 +223,13 @@ t.test('a failure that is asked for before the server is ready', async (t) => {
   const app = countingBot(t)
   await failNext(app, 'load')
   t.equal((await talk(app, ADA).says('Hi')).statusCode, 500)
+})
+
+t.test('a server that cannot be made ready is told of', async (t) => {
+  const app = countingBot(t)
+  app.register(async () => { throw new Error('no such plugin') })
+  await t.rejects(failNext(app, 'load'), { message: 'no such plugin' })
+  await t.rejects(talk(app, ADA).says('Hi'), { message: 'no such plugin' })
 })
 
 t.test('a server without the plugin is told of', async (t) => {
