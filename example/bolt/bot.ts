@@ -33,10 +33,12 @@ export async function buildBot (storage: Storage | string, env: NodeJS.ProcessEn
   const app = new App<{ state: TurnState }>({ receiver, token, clientOptions: { slackApiUrl }, convoStore: false, deferInitialization: true })
   await app.init()
 
-  // Before the listeners, and after Bolt has acknowledged the event. The turn is saved when all listeners are done, unless one throws.
+  // Before the listeners of events, which Bolt has acknowledged by now. The turn is saved when all listeners are done, unless one throws.
+  // A command, an action or a view is acknowledged by its listener, which calls `run` after that.
   app.use(async ({ body, context, next }) => {
-    const { api_app_id: botId, event_id: activityId, event = body, channel_id: id }: StringIndexed = body
-    const identity = { channelId: 'slack', botId, conversationId: event.channel?.id ?? event.channel ?? id, userId: context.userId, activityId }
+    const { type, api_app_id: botId, event_id: activityId, event }: StringIndexed = body
+    if (type !== 'event_callback') return next()
+    const identity = { channelId: 'slack', botId, conversationId: event.channel?.id ?? event.channel, userId: context.userId, activityId }
     await fastify.botasState.run(identity, async (state) => {
       context.state = state
       await next()

@@ -14,7 +14,8 @@ interface BotContext extends Context {
 /** A bot of Telegraf's behind a webhook. `TELEGRAM_SECRET` is the `secret_token` of its `setWebhook`. */
 export async function buildBot (storage: Storage | string, env: NodeJS.ProcessEnv = process.env): Promise<FastifyInstance> {
   const { BOT_TOKEN = '', TELEGRAM_API_ROOT: apiRoot = 'https://api.telegram.org', TELEGRAM_SECRET: secretToken = '' } = env
-  const app = Fastify({ logger: { level: 'warn' } })
+  // Telegraf's errors bring along what was to be sent.
+  const app = Fastify({ logger: { level: 'warn', redact: { paths: ['err.on'], remove: true } } })
   // The request itself is no turn: the bot begins one.
   await app.register(botasState, { storage, identify: () => undefined, once: true, concurrency: 'queue' })
 

@@ -7,6 +7,8 @@ import { type Said, type Talk, talk } from 'fastify-botas-state/testing'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { firstUpdate, startBotApi } from '../../example/bot-api.js'
+import { startExample } from './bot-process.js'
+import { settled } from './build-fastify.js'
 import { shellEnvironment } from './node-process.js'
 import { sdkSuite } from './sdk-suite.js'
 
@@ -113,6 +115,18 @@ export function telegramSuite (sdk: Sdk): void {
     api.post('/*', async (_request, reply) => reply.code(401).send({ ok: false, error_code: 401, description: 'Unauthorized' }))
     const url = await api.listen({ host: '127.0.0.1', port: 0 })
     await t.rejects(sdk.buildBot(new MemoryStorage(), { BOT_TOKEN: '42:unknown', TELEGRAM_API_ROOT: url }), /Unauthorized/)
+  })
+
+  t.test('an answer that Telegram refuses is logged without the token, and without what was said', async (t) => {
+    const api = await startBotApi(() => { throw new Error('refused') })
+    t.teardown(() => api.close())
+    const bot = await startExample(t, `${sdk.name}/main.ts`, t.testdir(), { ...api.env, STATE_STORAGE: 'memory:' })
+    const update = { ...firstUpdate, message: { ...firstUpdate.message, text: 'my private words' } }
+    const { status } = await fetch(bot.url, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(update) })
+    t.equal(status, 500)
+    await settled(() => bot.output().includes('"level":50'))
+    t.equal(await bot.stop(), 0)
+    t.notMatch(bot.output(), /secret-token|private words/)
   })
 
   t.test('as its users start it: it says what it answers, logs an error once, without the token, and ends with 0', async (t) => {
