@@ -58,7 +58,7 @@ export class TurnRequest implements ReplyWatcher {
   #isKept = false
   /** what Fastify says of a reply whose response a hook has taken over */
   #refusal: unknown
-  /** whether all of the stream that the handler sends has left */
+  /** of a turn that is handled once: whether all of the stream that the handler sends has left */
   #isStreamWhole: (() => boolean) | undefined
   #isOver = false
   #givingUp: NodeJS.Timeout | undefined
@@ -228,7 +228,7 @@ export class TurnRequest implements ReplyWatcher {
    */
   #failIfCutOff (): void {
     const isAtWork = this.#handlersAtWork > 0 || this.turn.isKeptOpen
-    if (!this.#isClosed || this.#isStreamWhole?.() !== false || isAtWork || this.turn.admission?.isOnce !== true) return
+    if (!this.#isClosed || this.#isStreamWhole?.() !== false || isAtWork) return
     this.turn.fail(new Error('the client left before the streamed reply was complete'))
   }
 
@@ -400,7 +400,7 @@ export class TurnRequest implements ReplyWatcher {
       return done(error as Error)
     }
     this.#progress = isStream(payload) && (isStreamed || this.#options.flush === 'onResponse') ? 'streaming' : 'left'
-    if (isStreamed) this.#isStreamWhole = watchBody(reply)
+    if (isStreamed && this.turn.admission?.isOnce === true) this.#isStreamWhole = watchBody(reply)
     this.#failIfCutOff()
     this.#settle()
   }
