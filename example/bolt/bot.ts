@@ -12,14 +12,13 @@ export async function buildBot (storage: Storage | string, env: NodeJS.ProcessEn
   // Slack waits 3 seconds for an acknowledgement. A turn may wait longer for those before it, so it begins afterwards, below.
   await fastify.register(botasState, { storage, identify: () => undefined, concurrency: 'queue', once: true })
 
-  /** What Slack signs is the raw body. */
   const parse = (request: FastifyRequest, rawBody: Buffer): Promise<StringIndexed> =>
     parseAndVerifyHTTPRequest({ enabled: signingSecret !== '', signingSecret }, Object.assign(request.raw, { rawBody }))
       .then(parseHTTPRequestBody)
       .catch((error) => { throw Object.assign(error, { statusCode: error instanceof SyntaxError ? 400 : 401 }) })
   const receiver: Receiver = {
     init (app) {
-      fastify.addContentTypeParser(['application/json', 'application/x-www-form-urlencoded'], { parseAs: 'buffer' }, parse)
+      fastify.addContentTypeParser(['application/json', 'application/x-www-form-urlencoded'], { parseAs: 'buffer' }, parse)    // the raw body is signed
       fastify.post<{ Body: StringIndexed }>('/slack/events', { schema: { body: { type: 'object' } } }, async ({ body, raw }, reply) => {
         if (body.type === 'url_verification') return { challenge: body.challenge }
         const retryNum = extractRetryNumFromHTTPRequest(raw) ?? 0
@@ -33,15 +32,14 @@ export async function buildBot (storage: Storage | string, env: NodeJS.ProcessEn
   const app = new App<{ state: TurnState }>({ receiver, token, clientOptions: { slackApiUrl }, convoStore: false, deferInitialization: true })
   await app.init()
 
-  // Before the listeners of events, which Bolt has acknowledged by now. The turn is saved when all listeners are done, unless one throws.
-  // A command, an action or a view is acknowledged by its listener, which calls `run` after that.
+  // For events, which Bolt has acknowledged by now. A command, an action or a view is acknowledged by its listener, which calls `run` then.
   app.use(async ({ body, context, next }) => {
     const { type, api_app_id: botId, event_id: activityId, event }: StringIndexed = body
     if (type !== 'event_callback') return next()
     const identity = { channelId: 'slack', botId, conversationId: event.channel?.id ?? event.channel, userId: context.userId, activityId }
-    await fastify.botasState.run(identity, async (state) => {
+    await fastify.botasState.run(identity, (state) => {
       context.state = state
-      await next()
+      return next()
     })
   })
   app.message(async ({ message, say, context }) => {
