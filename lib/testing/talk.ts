@@ -89,33 +89,30 @@ export function talk (app: TestedApp, talker: Talker, options: TalkOptions = {})
   const begun = begin(app, talker)
   // What is said next tells of it.
   begun.catch(() => {})
-  let latest: Post | undefined
+  let latest: string | undefined
 
-  const postOf = (text: string): Post => {
+  const bodyOf = (text: string): string => {
     const body = payload(messageOf(talker, text))
-    latest = {
-      url,
-      headers: { 'content-type': 'application/json', ...inLowerCase(headers) },
-      payload: typeof body === 'string' ? body : JSON.stringify(body)
-    }
+    latest = typeof body === 'string' ? body : JSON.stringify(body)
     return latest
   }
-  const send = async (post: Post): Promise<LightMyRequestResponse> => {
+  const postOf = (body: string): Post => ({ url, headers: { 'content-type': 'application/json', ...inLowerCase(headers) }, payload: body })
+  const send = async (body: string): Promise<LightMyRequestResponse> => {
     await begun
-    return app.inject({ method: 'POST', ...post })
+    return app.inject({ method: 'POST', ...postOf(body) })
   }
 
   return {
-    says: async (text) => send(postOf(text)),
-    saysAtOnce: async (texts) => Promise.all(texts.map((text) => send(postOf(text)))),
+    says: async (text) => send(bodyOf(text)),
+    saysAtOnce: async (texts) => Promise.all(texts.map((text) => send(bodyOf(text)))),
     async redelivers () {
       if (latest === undefined) throw new Error('nothing was said yet that could be delivered again')
       return send(latest)
     },
     async leavesDuring (text) {
-      const post = postOf(text)
+      const body = bodyOf(text)
       await begun
-      await leaveDuring(app, post)
+      await leaveDuring(app, postOf(body))
     },
     async state () {
       await begun
