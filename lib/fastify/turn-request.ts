@@ -212,9 +212,10 @@ export class TurnRequest implements ReplyWatcher {
     if (this.#isClosed) return
     this.#isClosed = true
     const error = errorOfServer(reply, isConnectionBroken)
-    if (error === undefined) this.#failIfCutOff()
-    else this.#fail(error)
-    this.#settle()
+    if (error === undefined) {
+      this.#failIfCutOff()
+      this.#settle()
+    } else this.#fail(error)
     if (this.#isOver) this.#sealTemp()
     else onceEnded(reply, () => this.#onEnded())
     const awaiting = this.#awaiting

@@ -1,4 +1,4 @@
-import { type KeyObject, generateKeyPairSync, sign } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import https from 'node:https'
 import Fastify from 'fastify'
@@ -6,6 +6,7 @@ import type { Storage } from 'fastify-botas-state'
 import { failNext, talk } from 'fastify-botas-state/testing'
 import t, { type Test } from 'tap'
 import { buildBot } from '../../example/teams-sdk/bot.js'
+import { rsaKeys, signed } from '../helpers/bot-connector.js'
 import { authorityPath, certificatePath } from '../helpers/certificates.js'
 import { sdkSuite } from '../helpers/sdk-suite.js'
 
@@ -138,9 +139,9 @@ async function startBot (t: Test, storage: Storage | string = 'memory:', env: No
  * by its managed identity.
  */
 async function startMicrosoft (t: Test) {
-  const [teams, stranger] = [keyPair(), keyPair()]
+  const [teams, stranger] = [rsaKeys(), rsaKeys()]
   const jwk = { ...teams.publicKey.export({ format: 'jwk' }), kid: 'teams', use: 'sig', alg: 'RS256' }
-  const tokenOfBot = jwt({ aud: 'https://api.botframework.com' }, teams.privateKey)
+  const tokenOfBot = signed({ aud: 'https://api.botframework.com' }, teams.privateKey, 'teams')
 
   const certificate = readFileSync(certificatePath)
   const login = Fastify({ https: { key: certificate, cert: certificate }, forceCloseConnections: true })
@@ -151,7 +152,7 @@ async function startMicrosoft (t: Test) {
   t.teardown(() => { https.globalAgent = globalAgent })
 
   const identity = Fastify({ forceCloseConnections: true })
-  identity.get('/token', async () => ({ access_token: tokenOfBot, token_type: 'Bearer', expires_on: inAnHour() }))
+  identity.get('/token', async () => ({ access_token: tokenOfBot, token_type: 'Bearer', expires_on: Math.floor(Date.now() / 1000) + 3600 }))
   process.env.IDENTITY_ENDPOINT = `${await listening(t, identity)}/token`
   process.env.IDENTITY_HEADER = 'secret'
   t.teardown(() => {
@@ -159,7 +160,7 @@ async function startMicrosoft (t: Test) {
     delete process.env.IDENTITY_HEADER
   })
 
-  const tokenBy = (key: KeyObject) => (claims: object) => jwt({ iss: 'https://api.botframework.com', ...claims }, key)
+  const tokenBy = (key: KeyObject) => (claims: object) => signed({ iss: 'https://api.botframework.com', ...claims }, key, 'teams')
   return { tokenOfBot, token: tokenBy(teams.privateKey), forged: tokenBy(stranger.privateKey) }
 }
 
@@ -167,18 +168,4 @@ async function startMicrosoft (t: Test) {
 async function listening (t: Test, server: { listen (options: { host: string, port: number }): Promise<string>, close (): Promise<void> }): Promise<string> {
   t.teardown(() => server.close())
   return server.listen({ host: '127.0.0.1', port: 0 })
-}
-
-function jwt (claims: object, key: KeyObject): string {
-  const encoded = [{ alg: 'RS256', typ: 'JWT', kid: 'teams' }, { exp: inAnHour(), ...claims }]
-    .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
-  return `${encoded}.${sign('sha256', Buffer.from(encoded), key).toString('base64url')}`
-}
-
-function keyPair () {
-  return generateKeyPairSync('rsa', { modulusLength: 2048 })
-}
-
-function inAnHour (): number {
-  return Math.floor(Date.now() / 1000) + 3600
 }

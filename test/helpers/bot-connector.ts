@@ -1,4 +1,4 @@
-import { createSign, generateKeyPairSync } from 'node:crypto'
+import { type KeyObject, generateKeyPairSync, sign } from 'node:crypto'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { listen } from './build-fastify.js'
@@ -42,7 +42,7 @@ export async function startBotConnector (t: Test, status = 200): Promise<BotConn
 export interface TokenIssuer {
   url: string
   /** a header with a token that is valid for an hour, or, with another `key`, a forged one */
-  authorization: (claims: object, key?: string) => { authorization: string }
+  authorization: (claims: object, key?: KeyObject) => { authorization: string }
 }
 
 /** Its keys are where OpenID's configuration says, and where Entra has those of a tenant. */
@@ -54,28 +54,29 @@ export async function startTokenIssuer (t: Test): Promise<TokenIssuer> {
   app.get('/keys', async () => keys)
   app.get('/:tenant/discovery/v2.0/keys', async () => keys)
   const { url } = await listen(app)
-  const pem = privateKey.export({ format: 'pem', type: 'pkcs8' })
   return {
     url,
-    authorization: (claims, key = pem.toString()) => {
+    authorization: (claims, key = privateKey) => {
       const now = Math.floor(Date.now() / 1000)
-      const token = [{ alg: 'RS256', typ: 'JWT', kid: 'key' }, { iat: now, nbf: now, exp: now + 3600, ...claims }].map(base64url).join('.')
-      return { authorization: `Bearer ${token}.${createSign('RSA-SHA256').update(token).sign(key, 'base64url')}` }
+      return { authorization: `Bearer ${signed({ iat: now, nbf: now, ...claims }, key, 'key')}` }
     }
   }
 }
 
 /** The key of somebody else. */
-export function foreignKey (): string {
-  return rsaKeys().privateKey.export({ format: 'pem', type: 'pkcs8' }).toString()
+export function foreignKey (): KeyObject {
+  return rsaKeys().privateKey
 }
 
-function rsaKeys () {
+export function rsaKeys () {
   return generateKeyPairSync('rsa', { modulusLength: 2048 })
 }
 
-function base64url (value: object): string {
-  return Buffer.from(JSON.stringify(value)).toString('base64url')
+/** A JSON web token that is valid for an hour, unless its claims say otherwise. */
+export function signed (claims: object, key: KeyObject, kid: string): string {
+  const token = [{ alg: 'RS256', typ: 'JWT', kid }, { exp: Math.floor(Date.now() / 1000) + 3600, ...claims }]
+    .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+  return `${token}.${sign('sha256', Buffer.from(token), key).toString('base64url')}`
 }
 
 function server (t: Test): FastifyInstance {
