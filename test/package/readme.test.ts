@@ -27,16 +27,14 @@ async function curl (command: string): Promise<string> {
   return answer as string
 }
 
-/** Starts a bot that is told from the README to listen on port 3978, on another port, and gives what it takes to talk to it. */
-async function startBot (t: Test, directory: string, ...args: string[]) {
-  const child = spawn(process.execPath, args, { cwd: directory, env: shellEnvironment, stdio: 'inherit' })
+/** Starts a bot of the README's, and gives what stops it. */
+function startBot (t: Test, directory: string, script: string): (signal: NodeJS.Signals) => Promise<unknown[]> {
+  const child = spawn(process.execPath, [script], { cwd: directory, env: shellEnvironment, stdio: 'inherit' })
   t.teardown(() => child.kill('SIGKILL'))
   const exited = once(child, 'exit')
-  return {
-    stop: async (signal: NodeJS.Signals) => {
-      child.kill(signal)
-      return exited
-    }
+  return (signal) => {
+    child.kill(signal)
+    return exited
   }
 }
 
@@ -47,9 +45,9 @@ t.test('the first bot prints what it is said to, also after a restart, and a kil
   t.match(snippet('first-bot'), /^\/\/ bot\.mjs$/m)
   const answers: string[] = []
   for (const [times, signal] of [[2, 'SIGTERM'], [1, 'SIGINT'], [1, 'SIGTERM'], [1, 'SIGTERM'], [1, 'SIGTERM'], [1, 'SIGINT']] as const) {
-    const bot = await startBot(t, directory, 'bot.mjs')
+    const stop = startBot(t, directory, 'bot.mjs')
     for (let n = 0; n < times; n++) answers.push(await curl(snippet('first-bot-curl').replace('3978', port)))
-    t.strictSame(await bot.stop(signal), [0, null])
+    t.strictSame(await stop(signal), [0, null])
   }
   const printed = snippet('first-bot-output').trim().split('\n')
   t.strictSame(answers.slice(0, printed.length), printed)
@@ -66,9 +64,9 @@ t.test('the first bot in TypeScript compiles under strict, and is the same bot',
   const options = ['--ignoreConfig', '--strict', '--module', 'nodenext', '--target', 'es2023', '--types', 'node', '--skipLibCheck']
   const { stdout } = await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), ...options, 'bot.ts'], { cwd: directory }).catch((error) => error)
   t.equal(stdout, '')
-  const bot = await startBot(t, directory, 'bot.js')
+  const stop = startBot(t, directory, 'bot.js')
   t.equal(await curl(snippet('first-bot-curl').replace('3978', port)), snippet('first-bot-output').split('\n')[0])
-  t.strictSame(await bot.stop('SIGTERM'), [0, null])
+  t.strictSame(await stop('SIGTERM'), [0, null])
 })
 
 t.test('the counter bot takes the same message', async (t) => {
