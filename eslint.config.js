@@ -11,10 +11,12 @@ const arrows = {
   'lib/turn/**/*.ts': ['./overlap/', '../state/', '../document/', '../waiting/', '../storage/storage.js', '../storage/document-store.js'],
   'lib/turn/overlap/**/*.ts': ['../../storage/document-store.js'],
   'lib/state/**/*.ts': ['../document/'],
-  'lib/storage/*.ts': ['../document/'],
+  'lib/storage/*.ts': ['../document/', '../waiting/'],
   'lib/storage/open-storage.ts': ['./(memory|file|redis)/'],
   'lib/storage/*/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|option-checks|expiry).js'],
-  'lib/storage/redis/**/*.ts': ['../../document/', '../(storage|document-store|option-checks|expiry).js', 'ioredis'],
+  'lib/storage/driver/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|outage-gate|compare-and-set|expiry).js'],
+  'lib/storage/postgres/**/*.ts': ['../../document/', '../driver/', '../(storage|document-store|outage-gate|option-checks|expiry).js'],
+  'lib/storage/redis/**/*.ts': ['../../document/', '../(storage|document-store|outage-gate|compare-and-set|option-checks|expiry).js', 'ioredis'],
   'lib/conformance/**/*.ts': ['../document/', '../storage/storage.js'],
   'lib/testing/**/*.ts': ['../plugin.js', '../turn/', '../document/', '../storage/document-store.js', 'fastify', 'node:https?', 'node:http2']
 }

@@ -1,10 +1,32 @@
-/** The option of every storage that says how long documents live. */
+import { assertWholeNumber, describeValue, invalidOption } from './option-checks.js'
+
+/** The options of every storage that say how long documents live. */
 export interface Expiry {
-  /**
-   * Whole seconds after its last save at which a document is forgotten. Every save restarts the countdown, reading does not.
-   * By default documents live for ever.
-   */
+  /** Whole seconds after which a document is forgotten that was not saved meanwhile. By default documents live for ever. */
   ttl?: number | undefined
+  /**
+   * What restarts the countdown of `ttl`: `'save'`, or `'load'`, every load and `read` as well, so that an active user is not forgotten.
+   * Default `'save'`.
+   */
+  renew?: 'save' | 'load' | undefined
+}
+
+/** The names of these options. */
+export const EXPIRY_OPTIONS = ['ttl', 'renew']
+
+/** How long documents live. */
+export interface Lifetime {
+  /** In seconds, 0 for ever. */
+  readonly seconds: number
+  /** Whether a load restarts the countdown. */
+  readonly isRenewedByLoads: boolean
+}
+
+/** @throws FST_BOTAS_STATE_INVALID_OPTION */
+export function lifetimeOf ({ ttl, renew = 'save' }: Expiry): Lifetime {
+  assertWholeNumber('ttl', ttl, 'seconds')
+  if (renew !== 'save' && renew !== 'load') throw invalidOption('renew', '"save" or "load"', describeValue(renew))
+  return { seconds: ttl ?? 0, isRenewedByLoads: ttl !== undefined && renew === 'load' }
 }
 
 /** How often expired documents are looked for: once in a lifetime, within these bounds, in milliseconds. */

@@ -1,5 +1,4 @@
-/** Why a server that is connected is out of reach. */
-export const SILENT = 'Redis: the server does not answer'
+import type { Failure } from '../outage-gate.js'
 
 /** Errors of ioredis for a command that was not sent, or whose answer will not come. */
 const LOST_NAMES = new Set(['MaxRetriesPerRequestError', 'AbortError', 'ClusterAllFailedError'])
@@ -12,16 +11,10 @@ const REFUSED = /\b(BUSY|LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READ
 /** Replies of a node, and an error of ioredis: the map of the Cluster has changed. */
 const REDIRECTED = /^(MOVED |ASK |All keys in the pipeline should belong to the same slots)/
 
-/**
- * What the error of a command says of it: it was `'refused'` for now, or, by a node of a Cluster that has not the key any
- * more, `'redirected'`, and not executed; it was `'lost'`, and may have been executed; `'final'`: trying again is no use.
- */
-export type Failure = 'refused' | 'redirected' | 'lost' | 'final'
-
-export function failureOf ({ name, message }: Error): Failure {
+/** @param isCluster of which another node may have the key by now */
+export function failureOf ({ name, message }: Error, isCluster: boolean): Failure {
   if (LOST_NAMES.has(name) || LOST.test(message)) return 'lost'
-  if (REFUSED.test(message)) return 'refused'
-  return REDIRECTED.test(message) ? 'redirected' : 'final'
+  return REFUSED.test(message) || (isCluster && REDIRECTED.test(message)) ? 'busy' : 'final'
 }
 
 /** Whether a key holds something other than a string. */
@@ -42,13 +35,8 @@ export function withoutArguments (error: Error): Error {
 
 /** Why there is no connection. Credentials are among the arguments of a command, too. */
 export function reasonOf (error: Error): Error {
-  if (error.message.startsWith('Socket timeout')) return new Error(SILENT)
+  if (error.message.startsWith('Socket timeout')) return new Error('Redis: the server does not answer')
   const { lastNodeError, errors = [] } = error as Error & { lastNodeError?: Error, errors?: Error[] }
   const messages = [error, lastNodeError, ...errors].map((one) => one?.message ?? '').filter((message) => message !== '')
   return new Error(`Redis: ${messages.join(', ')}`)
-}
-
-/** Messages that differ only in numbers, such as attempts and ports, are one reason. */
-export function withoutNumbers (message: string): string {
-  return message.replace(/\d+/g, '')
 }

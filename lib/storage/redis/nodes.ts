@@ -1,4 +1,5 @@
 import type { Cluster } from 'ioredis'
+import { failureOf } from './errors.js'
 
 /** How long a server may leave commands without answer before it counts as silent, in milliseconds. */
 export const MAX_SILENCE = 1000
@@ -14,20 +15,22 @@ export class RedisNodes {
     this.#cluster = cluster
   }
 
-  /**
-   * A command is sent.
-   *
-   * @returns to be called when it is answered
-   */
-  sent (): () => void {
-    const command = { since: performance.now() }
-    this.#unanswered.add(command)
+  /** Sends a command, and learns the map of the Cluster anew where that fails: pipelines do not follow MOVED by themselves. */
+  async send<Result> (command: () => Promise<Result>): Promise<Result> {
+    const sent = { since: performance.now() }
+    this.#unanswered.add(sent)
     this.#hungNodeTimer ??= setInterval(() => this.#lookForHungNode(), MAX_SILENCE / 2).unref()
-    return () => {
-      this.#unanswered.delete(command)
-      if (this.#unanswered.size > 0) return
-      clearInterval(this.#hungNodeTimer)
-      this.#hungNodeTimer = undefined
+    try {
+      return await command()
+    } catch (error) {
+      if (failureOf(error as Error, true) !== 'final') this.#cluster.refreshSlotsCache()
+      throw error
+    } finally {
+      this.#unanswered.delete(sent)
+      if (this.#unanswered.size === 0) {
+        clearInterval(this.#hungNodeTimer)
+        this.#hungNodeTimer = undefined
+      }
     }
   }
 

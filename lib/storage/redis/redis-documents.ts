@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
-import { setTimeout as wait } from 'node:timers/promises'
 import { TextDocument } from '../../document/text-document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
+import { type Save, compareAndSet } from '../compare-and-set.js'
 import {
   type DocumentChange, type DocumentStore, type Entry, type Hold, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, readApart
 } from '../document-store.js'
@@ -11,18 +11,9 @@ import { clientPrefixOf, companionKey } from './companion-key.js'
 import { type RedisConnection, connectionOf } from './connection.js'
 import { isCrossSlot, isWrongType } from './errors.js'
 import { type HoldKeys, enter, leave, renew } from './hold-scripts.js'
-import { type Replacement, saveTogether } from './save-script.js'
+import { saveTogether } from './save-script.js'
 import type { ScriptReply } from './script.js'
 
-/** What becomes of one document. */
-export interface Save {
-  readonly key: string
-  readonly loaded: TextDocument | undefined
-  readonly change: (stored: TextDocument | undefined) => TextDocument | undefined
-}
-
-/** The longest pause before another attempt, in milliseconds. */
-const MAX_PAUSE = 20
 /** How long a lost answer can be asked for at least, in milliseconds: a client may send a command again by itself. */
 const MIN_TOKEN_LIFETIME = 60_000
 
@@ -75,45 +66,24 @@ export class RedisDocuments implements DocumentStore {
     return this.#saveApart(changes, call, end)
   }
 
-  /**
-   * Saves documents in one command: all or none. Compares with what was loaded, or, without that, with nothing; where something
-   * else is stored, again with that.
-   */
+  /** Saves documents in one command: all or none, see `compareAndSet`. */
   async replace (saves: Save[], call: StorageCall | undefined, end?: SaveEnd): Promise<SaveOutcome> {
-    const token = this.#companionKey('saved', end?.of.hold.key ?? (saves[0] as Save).key, `:${PROCESS}${(saveCount++).toString(36)}`)
-    let current = saves.map(({ loaded }) => loaded)
-    for (let attempt = 0; ; attempt++) {
-      const outcome = await this.#tryReplace(saves, current, attempt === 0, call, { token, end })
-      if (typeof outcome === 'string') return outcome
-      call?.retrying()
-      // Retry the first conflict at once, then wait, less with every attempt, so that a writer that keeps losing wins eventually.
-      if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
-      current = outcome
-    }
-  }
-
-  /**
-   * @param current the documents as they are taken to be stored
-   * @param isStale whether they may have changed since
-   * @returns what is stored, where that is something else
-   */
-  async #tryReplace (
-    saves: Save[], current: Array<TextDocument | undefined>, isStale: boolean, call: StorageCall | undefined,
-    { token, end }: { token: string, end: SaveEnd | undefined }
-  ): Promise<SaveOutcome | Array<TextDocument | undefined>> {
     const keys = saves.map(({ key }) => key)
-    let replacements: Replacement[]
-    try {
-      replacements = saves.map(({ key, change }, index) =>
-        ({ key: this.#prefix + key, loaded: current[index], next: change(current[index]) }))
-    } catch (error) {
-      // If a change throws for a stale document, read the current one and try again.
-      if (!isStale) throw error
-      return this.load(keys, call)
+    const options = {
+      token: this.#companionKey('saved', end?.of.hold.key ?? (keys[0] as string), `:${PROCESS}${(saveCount++).toString(36)}`),
+      tokenLifetime: Math.ceil(Math.max(call?.timeout ?? 0, MIN_TOKEN_LIFETIME)),
+      ttl: this.#ttl,
+      end
     }
-    const options = { token, tokenLifetime: Math.ceil(Math.max(call?.timeout ?? 0, MIN_TOKEN_LIFETIME)), ttl: this.#ttl, end }
-    const outcome = await this.#connection.send(() => saveTogether(this.#client, replacements, options), call)
-    return typeof outcome === 'string' ? outcome : documentsOf(outcome, keys)
+    return compareAndSet<TextDocument | undefined, SaveOutcome>(saves, saves.map(({ loaded }) => loaded), {
+      documentOf: (stored) => stored,
+      load: () => this.load(keys, call),
+      set: async (replacements) => {
+        const outcome = await this.#connection.send(() => saveTogether(this.#client, replacements.map(({ key, stored, next }) =>
+          ({ key: this.#prefix + key, stored, next })), options), call)
+        return typeof outcome === 'string' ? { outcome } : { stored: documentsOf(outcome, keys) }
+      }
+    }, call)
   }
 
   async #saveChanges (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {

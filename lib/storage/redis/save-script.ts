@@ -1,4 +1,5 @@
 import type { TextDocument } from '../../document/text-document.js'
+import type { Replacement } from '../compare-and-set.js'
 import type { SaveOutcome, TurnEnd } from '../document-store.js'
 import type { RedisClient } from './client.js'
 import { HANDLED, type HoldKeys, listOf } from './hold-scripts.js'
@@ -60,15 +61,6 @@ redis.call('SET', KEYS[1], outcome, 'PX', token_ttl)
 return outcome
 `)
 
-/** A document to save. */
-export interface Replacement {
-  readonly key: string
-  /** what was loaded; left out where nothing was */
-  readonly loaded: TextDocument | undefined
-  /** left out where the document goes */
-  readonly next: TextDocument | undefined
-}
-
 /** How a command saves documents. */
 export interface SaveOptions {
   /** The key of the token by which a save is recognised that is sent again. */
@@ -82,10 +74,10 @@ export interface SaveOptions {
 }
 
 /** @returns what became of the save; or what is stored where the documents have changed */
-export function saveTogether (client: RedisClient, replacements: Replacement[], options: SaveOptions): Promise<SaveOutcome | ScriptReply[]> {
+export function saveTogether (client: RedisClient, replacements: Array<Replacement<TextDocument | undefined>>, options: SaveOptions): Promise<SaveOutcome | ScriptReply[]> {
   const { token, tokenLifetime, ttl, end } = options
   const keys = [token, ...listOf(end?.keys), ...replacements.map(({ key }) => key)]
-  const texts = replacements.flatMap(({ loaded, next }) => [digestOf(loaded), next?.content ?? ''])
+  const texts = replacements.flatMap(({ stored, next }) => [digestOf(stored), next?.content ?? ''])
   return runScript(client, SAVE, keys, [String(tokenLifetime), String(ttl), ...argsOf(end), ...texts])
     .then((reply) => Array.isArray(reply) ? reply : OUTCOMES[Number(reply) as keyof typeof OUTCOMES])
 }

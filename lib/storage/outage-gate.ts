@@ -1,0 +1,282 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import { withDeadline } from '../waiting/deadline.js'
+import type { OutageObserver, StorageCall } from './storage.js'
+
+/** How long to wait before a command is sent again, from and to, in milliseconds; two that failed together do not come back together. */
+const MIN_PAUSE = 50
+const MAX_PAUSE = 250
+/** How often an unreachable server is asked whether it answers again, at first and at last, in milliseconds. */
+const MIN_PROBE_INTERVAL = 50
+const MAX_PROBE_INTERVAL = 400
+/** How many reasons of one outage are told. */
+const MAX_REASONS = 3
+
+/**
+ * What the error of a command says: `'refused'`, no connection could be made; `'busy'`, the server does not execute it for now;
+ * `'lost'`, it may have been executed; `'final'`, the server answered, and trying again is no use.
+ */
+export type Failure = 'refused' | 'busy' | 'lost' | 'final'
+
+/** How commands get to a server, and what becomes of them. */
+export interface Link {
+  /** Begins every message: the name of the server. */
+  readonly server: string
+  /** How long a server may leave every command unanswered, in milliseconds. */
+  readonly maxSilence: number
+  /**
+   * How long one attempt may take, in milliseconds; the next ones may take longer. Left out where the client itself tells of connections
+   * that are lost.
+   */
+  readonly attemptTimeout?: number
+  /** `'closed'`: for good. */
+  status(): 'open' | 'opening' | 'closed'
+  /** Asks the server for anything. */
+  ping(signal: AbortSignal): Promise<unknown>
+  failureOf(error: Error): Failure
+  /** When a busy server wants to be asked again, in milliseconds. */
+  retryAfter?(error: Error): number | undefined
+  /** The same without anything private. */
+  cleaned(error: Error): Error
+}
+
+/** A command; its signal is aborted when nobody waits for it any more. */
+export type Command<Result> = (signal: AbortSignal) => Promise<Result>
+
+/** A command that waits to be sent. */
+interface Waiting {
+  send: () => void
+  fail: () => void
+  /** without it, the first failed attempt to connect is the end of it */
+  call: StorageCall | undefined
+}
+
+const NEVER = new AbortController().signal
+
+/**
+ * What a client of a server lacks to live through an outage. While the server is out of reach, commands wait here, so that a caller
+ * that gives up leaves nothing queued. What failed for a passing reason is sent again for as long as somebody waits.
+ */
+export class OutageGate {
+  readonly #link: Link
+  readonly #waiting = new Set<Waiting>()
+  readonly #observers = new Set<OutageObserver>()
+  #unanswered = 0
+  /** since when commands have been sent and nothing has been heard, as `performance.now` has it */
+  #silentSince: number | undefined
+  /** when the server last answered */
+  #heard = -Infinity
+  /** whether an attempt has failed, and none has succeeded since, where the client does not tell of connections */
+  #isDown = false
+  #probing: NodeJS.Timeout | undefined
+  #pinging: AbortController | undefined
+  #isClosed = false
+  /** why the server is out of reach, since it last was not; empty where it is not, or might not be in a moment */
+  #reasons: Error[] = []
+
+  constructor (link: Link) {
+    this.#link = link
+  }
+
+  /** Tells of every outage, also of the one that is going on. */
+  watch (observer: OutageObserver): () => void {
+    this.#observers.add(observer)
+    for (const reason of this.#reasons) observer.down(reason)
+    return () => this.#observers.delete(observer)
+  }
+
+  /** Nothing is sent from now on. */
+  close (): void {
+    this.#isClosed = true
+    this.#pinging?.abort(this.#unreachable())
+    this.fail(() => true)
+  }
+
+  /**
+   * Sends a command, once the server can be reached, and again if that fails for a reason that may pass. Without `call`
+   * it is sent once.
+   *
+   * @throws an error without anything private
+   */
+  send<Result> (command: Command<Result>, call?: StorageCall): Promise<Result> {
+    return this.#send(command, call, 0)
+  }
+
+  #send<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number): Promise<Result> {
+    if (this.#isClosed) return Promise.reject(this.#unreachable())
+    return this.#isOpen(call) ? this.#sendNow(command, call, attempt) : this.#opened(call).then(() => this.#sendNow(command, call, attempt))
+  }
+
+  /** The server is out of reach. A connection that breaks and is there again at once is no outage: it takes an attempt that failed. */
+  begin (reason: Error): void {
+    if (this.#isClosed || this.#reasons.length >= MAX_REASONS) return
+    if (this.#reasons.some(({ message }) => withoutNumbers(message) === withoutNumbers(reason.message))) return
+    this.#reasons.push(reason)
+    for (const observer of this.#observers) observer.down(reason)
+  }
+
+  /** The server can be reached. */
+  end (): void {
+    this.#silentSince = undefined
+    this.#isDown = false
+    if (this.#reasons.length > 0) {
+      this.#reasons = []
+      for (const observer of this.#observers) observer.up()
+    }
+    for (const waiting of this.#waiting) waiting.send()
+  }
+
+  /** Commands that wait, those of some callers or all, are not sent. */
+  fail (concerned: (call: StorageCall | undefined) => boolean): void {
+    for (const waiting of [...this.#waiting].filter(({ call }) => concerned(call))) waiting.fail()
+  }
+
+  /** Whether to send now. A client that is closed says so itself, and an attempt without patience is its own probe. */
+  #isOpen (call: StorageCall | undefined): boolean {
+    const status = this.#link.status()
+    if (status !== 'open') return status === 'closed'
+    return !(this.#isSilent() || this.#isDown) || (call === undefined && this.#link.attemptTimeout !== undefined)
+  }
+
+  #isSilent (): boolean {
+    return this.#silentSince !== undefined && performance.now() - this.#silentSince > this.#link.maxSilence
+  }
+
+  #opened (call: StorageCall | undefined): Promise<void> {
+    if (this.#link.status() === 'open' && this.#isSilent()) this.#shut(this.#unreachable())
+    return new Promise((resolve, reject) => {
+      const over = (): void => {
+        this.#waiting.delete(waiting)
+        call?.signal.removeEventListener('abort', giveUp)
+      }
+      const waiting: Waiting = {
+        send: () => {
+          over()
+          resolve()
+        },
+        fail: () => {
+          over()
+          reject(this.#unreachable())
+        },
+        call
+      }
+      const giveUp = (): void => {
+        // Report an outage as soon as a caller gives up, even if the client emitted no error.
+        if (this.#reasons.length === 0) this.begin(this.#unreachable())
+        waiting.fail()
+      }
+      this.#waiting.add(waiting)
+      if (call === undefined ? this.#link.status() === 'open' : call.signal.aborted) giveUp()
+      else call?.signal.addEventListener('abort', giveUp)
+    })
+  }
+
+  #sendNow<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number): Promise<Result> {
+    const sent = performance.now()
+    this.#unanswered++
+    this.#silentSince ??= sent
+    return this.#attempt(command, call, attempt, sent).then((result) => {
+      this.#unanswered--
+      this.#onAnswer()
+      return result
+    }, (error: Error) => {
+      this.#unanswered--
+      const failure = this.#failureOf(error)
+      if (failure === 'busy' || failure === 'final') this.#onAnswer()
+      else this.#onFailure(failure, error, attempt, sent)
+      return this.#sendAgain(command, call, { error, failure, attempt })
+    })
+  }
+
+  /** One attempt, which is given up in time. */
+  #attempt<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number, sent: number): Promise<Result> {
+    const { attemptTimeout } = this.#link
+    if (attemptTimeout === undefined) return command(NEVER)
+    const patience = new AbortController()
+    const giveUp = (): void => {
+      if (this.#heard < sent) this.#shut(this.#silent())
+      patience.abort(this.#silent())
+    }
+    call?.signal.addEventListener('abort', giveUp)
+    const over = (): void => call?.signal.removeEventListener('abort', giveUp)
+    return withDeadline(command(patience.signal), attemptTimeout * 2 ** Math.min(attempt, 3), giveUp).then((result) => {
+      over()
+      return result
+    }, (error) => {
+      over()
+      throw patience.signal.aborted ? patience.signal.reason : error
+    })
+  }
+
+  #failureOf (error: Error): Failure {
+    return error.message === this.#silent().message ? 'lost' : this.#link.failureOf(error)
+  }
+
+  async #sendAgain<Result> (
+    command: Command<Result>, call: StorageCall | undefined, { error, failure, attempt }: { error: Error, failure: Failure, attempt: number }
+  ): Promise<Result> {
+    const cleaned = this.#link.cleaned(error)
+    if (call === undefined || call.signal.aborted || failure === 'final' || this.#link.status() === 'closed') throw cleaned
+    call.retrying()
+    const pause = Math.max(Math.min(MIN_PAUSE * 2 ** attempt, MAX_PAUSE), this.#link.retryAfter?.(error) ?? 0)
+    await wait(pause * (1 + Math.random()), undefined, { signal: call.signal }).catch(() => { throw cleaned })
+    return this.#send(command, call, attempt + 1)
+  }
+
+  #onAnswer (): void {
+    const now = performance.now()
+    this.#heard = now
+    this.#silentSince = this.#unanswered > 0 ? now : undefined
+    if ((this.#reasons.length > 0 || this.#isDown) && this.#link.status() === 'open') this.end()
+  }
+
+  /** Where the client does not tell of connections, two attempts that fail, or one to connect, are an outage. */
+  #onFailure (failure: Failure, error: Error, attempt: number, sent: number): void {
+    if (this.#link.attemptTimeout === undefined || this.#heard >= sent) return
+    if (failure === 'refused' || attempt > 0) this.#shut(this.#link.cleaned(error))
+  }
+
+  #shut (reason: Error): void {
+    this.begin(reason)
+    this.#isDown = this.#link.attemptTimeout !== undefined
+    this.#probe(MIN_PROBE_INTERVAL)
+  }
+
+  /** Asks the server until it answers, one question at a time; also where nobody waits, so that the end of an outage is told. */
+  #probe (interval: number): void {
+    if (this.#isClosed) return
+    this.#probing ??= setTimeout(async () => {
+      if (this.#link.status() === 'open' && (this.#isDown || this.#waiting.size > 0)) await this.#ping()
+      this.#probing = undefined
+      if (this.#isDown || this.#waiting.size > 0) this.#probe(Math.min(interval * 2, MAX_PROBE_INTERVAL))
+    }, interval).unref()
+  }
+
+  async #ping (): Promise<void> {
+    const patience = new AbortController()
+    this.#pinging = patience
+    try {
+      await withDeadline(this.#link.ping(patience.signal), this.#link.maxSilence, () => patience.abort(this.#silent()))
+    } catch (error) {
+      const failure = patience.signal.aborted ? 'lost' : this.#link.failureOf(error as Error)
+      if (failure === 'refused' || failure === 'lost') return
+    }
+    this.#onAnswer()
+  }
+
+  #unreachable (): Error {
+    const { server } = this.#link
+    const status = this.#link.status()
+    if (this.#isClosed || status === 'closed') return new Error(`${server}: the client was closed`)
+    if (this.#isDown) return new Error(this.#reasons[0]?.message)
+    return status === 'open' ? this.#silent() : new Error(`${server}: there is no connection`)
+  }
+
+  #silent (): Error {
+    return new Error(`${this.#link.server}: the server does not answer`)
+  }
+}
+
+/** Messages that differ only in numbers, such as attempts and ports, are one reason. */
+function withoutNumbers (message: string): string {
+  return message.replace(/\d+/g, '')
+}
