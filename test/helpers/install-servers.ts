@@ -1,16 +1,16 @@
-// Runs before the tests: they start redis-server and valkey-server processes of their own and need the programs.
+// Runs before the tests: they start servers of their own and need the programs.
 import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { installation, isInstalled, serverPrograms } from './server-programs.js'
+import { installation, isInstalled, packageOf, serverPrograms } from './server-programs.js'
 
 const missing = serverPrograms.filter((program) => !isInstalled(program))
 if (missing.length > 0) {
   if (process.getuid?.() === 0) {
     apt('update')
     for (const program of missing) {
-      apt('install', '-y', '--no-install-recommends', program)
+      apt('install', '-y', '--no-install-recommends', packageOf(program))
       if (!isInstalled(program)) installFromBackports(program)
     }
   }

@@ -8,13 +8,15 @@ import { installation } from './server-programs.js'
  *
  * @param ready what it prints when it is
  */
-export async function startServer (program: string, args: string[], cwd: string, ready: string): Promise<ChildProcess> {
-  const child = spawn(program, args, { cwd, stdio: ['ignore', 'pipe', 'ignore'] })
+export async function startServer (
+  program: string, args: string[], cwd: string, ready: string, user: { uid?: number, gid?: number } = {}
+): Promise<ChildProcess> {
+  const child = spawn(program, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], ...user })
   await spawned(program, child)
   const guard = guardOf(child)
   child.once('exit', () => guard.kill('SIGKILL'))
   let output = ''
-  child.stdout.on('data', (chunk) => { output += chunk })
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => { output += chunk })
   await settled(() => output.includes(ready) || child.exitCode !== null, 10_000)
   if (!output.includes(ready)) throw new Error(`${program} did not start: ${output}`)
   return child

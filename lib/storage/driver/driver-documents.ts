@@ -1,0 +1,155 @@
+import { randomBytes } from 'node:crypto'
+import type { ChangeDocument, StateDocument } from '../../document/document.js'
+import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
+import { KeyedQueue } from '../../waiting/keyed-queue.js'
+import { type Replacement, type Save, compareAndSet } from '../compare-and-set.js'
+import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
+import type { Lifetime } from '../expiry.js'
+import { OutageGate } from '../outage-gate.js'
+import type { OutageObserver, StorageCall } from '../storage.js'
+import { type Driver, UNREAD, type Row, type RowWrite } from './driver.js'
+import { type Ending, DriverHolds } from './driver-holds.js'
+import { type Mark, hasMark, withMark } from './marks.js'
+
+/** A document as it is taken to be stored. */
+interface StoredDocument {
+  readonly document: TextDocument | undefined
+  readonly row: Row
+}
+
+/** The documents on a server that is asked by a driver, and what turns hold beside them. */
+export class DriverDocuments implements DocumentStore {
+  readonly holds: Holds
+  readonly #driver: Driver
+  readonly #lifetime: Lifetime
+  readonly #gate: OutageGate
+  readonly #holds: DriverHolds
+  /** the saves of this process: those of one key follow each other, which also spares them conflicts */
+  readonly #saves = new KeyedQueue()
+  readonly #origin = randomBytes(9).toString('base64url')
+  #saveCount = 0
+  /** the documents that `read` gave, for as long as somebody holds them */
+  readonly #loaded = new WeakMap<StateDocument, TextDocument>()
+
+  constructor (driver: Driver, lifetime: Lifetime) {
+    this.#driver = driver
+    this.#lifetime = lifetime
+    this.#gate = new OutageGate(driver)
+    this.#holds = new DriverHolds(driver, {
+      read: (keys, call) => this.#gate.send((signal) => driver.read(keys, 0, signal), call),
+      write: (writes, call) => this.#gate.send((signal) => driver.write(writes, signal), call),
+      load: (keys, call) => this.load(keys, call)
+    })
+    this.holds = this.#holds
+  }
+
+  watch (observer: OutageObserver): () => void {
+    return this.#gate.watch(observer)
+  }
+
+  close (): void {
+    this.#gate.close()
+  }
+
+  /** Sends what is about no document, once. */
+  run<Result> (command: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+    return this.#gate.send(command)
+  }
+
+  /** See `Storage`. */
+  async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
+    const found = await this.load(keys, call)
+    const objects = objectsOf(keys, found)
+    for (const [index, key] of keys.entries()) {
+      const document = found[index]
+      if (document !== undefined) this.#loaded.set(objects[key] as StateDocument, document)
+    }
+    return objects
+  }
+
+  /** See `Storage`. */
+  async write (changes: Record<string, unknown>, call?: StorageCall): Promise<void> {
+    await this.#replaceEach(documentsOf(changes).map(([key, document]) => ({ key, loaded: undefined, change: () => document })), call)
+  }
+
+  /** See `Storage`. */
+  async delete (keys: string[], call?: StorageCall): Promise<void> {
+    await this.#replaceEach([...new Set(keys)].map((key) => ({ key, loaded: undefined, change: () => undefined })), call)
+  }
+
+  /** See `Storage`. */
+  async update (key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void> {
+    await this.#replace([{
+      key, loaded: loaded && this.#loaded.get(loaded), change: (stored) => TextDocument.changed(stored, change, key)
+    }], call)
+  }
+
+  async load (keys: string[], call?: StorageCall): Promise<Array<TextDocument | undefined>> {
+    const stored = await this.#load(keys, this.#lifetime.isRenewedByLoads ? this.#milliseconds : 0, call)
+    return stored.map(({ document }) => document)
+  }
+
+  async save (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
+    const savesOf = (changes: DocumentChange[]): Save[] => changes.map(({ key, loaded, edit }) =>
+      ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key) }))
+    if (this.#driver.isAtomic) return noteOutcome(changes, await this.#replace(savesOf(changes), call, end))
+    const isHeld = end === undefined || await this.#holds.beginSaving(end.hold, call)
+    if (!isHeld && end.hold.place?.isReplaceable === true) return 'replaced'
+    await saveEach(changes, (change) => this.#replace(savesOf([change]), call))
+    return isHeld ? 'saved' : 'overlapped'
+  }
+
+  get #milliseconds (): number {
+    return this.#lifetime.seconds * 1000
+  }
+
+  async #load (keys: string[], lifetime: number, call: StorageCall | undefined): Promise<StoredDocument[]> {
+    if (keys.length === 0) return []
+    const rows = await this.#gate.send((signal) => this.#driver.read(keys, lifetime, signal), call)
+    return rows.map((row, index) => ({ document: documentOf(row, keys[index] as string), row }))
+  }
+
+  async #replaceEach (saves: Save[], call: StorageCall | undefined): Promise<void> {
+    await Promise.all(saves.map((save) => this.#replace([save], call)))
+  }
+
+  /** Saves documents in one step, with what the turn holds. */
+  #replace (saves: Save[], call: StorageCall | undefined, end?: TurnEnd): Promise<SaveOutcome> {
+    const keys = saves.map(({ key }) => key)
+    const mark = { origin: this.#origin, number: this.#saveCount++ }
+    let ending: Ending = { outcome: 'saved', writes: [] }
+    return this.#saves.run(keys, async (turn) => {
+      await turn
+      call?.signal.throwIfAborted()
+      return compareAndSet<StoredDocument, SaveOutcome>(saves, saves.map(storedAsLoaded), {
+        documentOf: ({ document }) => document,
+        load: () => this.#load(keys, 0, call),
+        set: async (replacements) => {
+          // Where nothing may be to be removed, that has to be looked at.
+          if (replacements.some(({ stored, next }) => stored.row === UNREAD && next === undefined)) return { stored: await this.#load(keys, 0, call) }
+          const { outcome } = ending
+          if (end !== undefined) ending = await this.#holds.ending(end, mark, outcome, call)
+          if (ending.writes === undefined) return ending
+          const writes = [...replacements.flatMap((replacement) => this.#writesOf(replacement, mark)), ...ending.writes]
+          if (writes.length === 0 || await this.#gate.send((signal) => this.#driver.write(writes, signal), call)) return ending
+          const stored = await this.#load(keys, 0, call)
+          return stored.some(({ row }) => hasMark(row.marks, mark)) ? ending : { stored }
+        }
+      }, call)
+    })
+  }
+
+  #writesOf ({ key, stored: { row }, next }: Replacement<StoredDocument>, mark: Mark): RowWrite[] {
+    if (next === undefined && row.version === undefined) return []
+    return [{ key, row, text: next?.content, marks: withMark(row.marks, mark), lifetime: this.#milliseconds }]
+  }
+}
+
+function documentOf (row: Row, key: string): TextDocument | undefined {
+  if (row.text === undefined) return undefined
+  return TextDocument.stored(Buffer.isBuffer(row.text) ? row.text : Buffer.from(row.text), key, row)
+}
+
+function storedAsLoaded ({ loaded }: Save): StoredDocument {
+  return { document: loaded, row: loaded === undefined ? UNREAD : loaded.version as Row }
+}

@@ -1,0 +1,172 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import type { Document } from '../../document/document.js'
+import type { Entry, Hold, Holds, TurnEnd } from '../document-store.js'
+import type { StorageCall } from '../storage.js'
+import type { Driver, Row, RowWrite } from './driver.js'
+import { Line } from './line.js'
+import { type Mark, hasMark, withMark } from './marks.js'
+
+/** The longest pause before another attempt, in milliseconds. */
+const MAX_PAUSE = 20
+
+/** Begins the row of an activity that was handled, before the reply that was kept; otherwise it names who handles it. */
+const HANDLED = '='
+
+/** How rows are read and written, behind the gate. */
+interface Rows {
+  read(keys: string[], call: StorageCall | undefined): Promise<Row[]>
+  write(writes: RowWrite[], call: StorageCall | undefined): Promise<boolean>
+  load(keys: string[], call: StorageCall): Promise<Array<Document | undefined>>
+}
+
+/** How the end of a turn is written together with its documents; without writes it is refused, or written already. */
+export type Ending =
+  | { outcome: 'saved' | 'overlapped', writes?: RowWrite[] }
+  | { outcome: 'replaced' | 'handled', writes?: never }
+
+/** The rows beside a document: the place of the turns that are about it, and the activity that is handled. */
+interface Held {
+  readonly activity: Row | undefined
+  readonly place: Row | undefined
+  readonly line: Line
+}
+
+/** What becomes of these rows: a text, or '' to remove it; left out where one stays as it is. */
+interface HeldTexts {
+  readonly activity?: string
+  readonly line?: Line
+}
+
+/** What turns hold on a server that is asked by a driver: rows beside those of the documents. */
+export class DriverHolds implements Holds {
+  readonly isShared = true
+  readonly #driver: Driver
+  readonly #rows: Rows
+
+  constructor (driver: Driver, rows: Rows) {
+    this.#driver = driver
+    this.#rows = rows
+  }
+
+  get remembers (): boolean {
+    return this.#driver.isAtomic
+  }
+
+  get isLeftBySave (): boolean {
+    return this.#driver.isAtomic
+  }
+
+  async enter (hold: Hold, keys: string[], call: StorageCall): Promise<Entry> {
+    const entry = await this.#change<Entry>(hold, call, ({ activity, place, line }) => {
+      const text = textOf(activity)
+      if (text.startsWith(HANDLED)) return { result: { outcome: 'done', reply: text.slice(HANDLED.length) } }
+      if (text !== '' && !text.startsWith(hold.origin)) return { result: { outcome: 'running' } }
+      const claim = hold.activity === undefined ? {} : { activity: hold.holder }
+      if (hold.place === undefined) return { result: { outcome: 'entered', documents: [] }, ...claim }
+      const outcome = line.enter({ ...hold, ...hold.place })
+      // One that is refused is not in line.
+      if (outcome === 'taken' || outcome === 'replaced') return { result: { outcome }, ...claim }
+      if (outcome === 'entered') return { result: { outcome, documents: [] }, ...claim, line }
+      // One that waits asks often: its claim is renewed when its place in the line is.
+      return { result: { outcome }, ...(text === hold.holder && line.toString() === textOf(place) ? {} : claim), line }
+    })
+    return entry.outcome === 'entered' ? { ...entry, documents: await this.#rows.load(keys, call) } : entry
+  }
+
+  renew (hold: Hold, call: StorageCall): Promise<boolean> {
+    return this.#change<boolean>(hold, call, ({ activity, line }) => {
+      const claim = textOf(activity) === hold.holder ? { activity: hold.holder } : {}
+      if (hold.place === undefined) return { result: true, ...claim }
+      if (!line.isHeldBy(hold.holder)) return { result: false, ...claim }
+      line.renew({ ...hold, ...hold.place })
+      return { result: true, ...claim, line }
+    })
+  }
+
+  async leave (hold: Hold, call: StorageCall): Promise<void> {
+    await this.#change<void>(hold, call, ({ activity, line }) => {
+      line.leave(hold.holder)
+      return { result: undefined, line, ...(textOf(activity) === hold.holder ? { activity: '' } : {}) }
+    })
+  }
+
+  /**
+   * From now on a later turn waits until this one is saved, instead of replacing it.
+   *
+   * @returns whether it holds its place, if it has one
+   */
+  async beginSaving (hold: Hold, call: StorageCall): Promise<boolean> {
+    return hold.place === undefined || this.renew({ ...hold, place: { ...hold.place, isReplaceable: false }, activity: undefined }, call)
+  }
+
+  /**
+   * What is written at the end of a turn, as long as nothing comes between.
+   *
+   * @param mark of the save
+   * @param before what became of it, if it was written already
+   */
+  async ending ({ hold, reply, leaves }: TurnEnd, mark: Mark, before: Ending['outcome'], call: StorageCall | undefined): Promise<Ending> {
+    const isRemembered = reply !== undefined
+    const held = await this.#read({ ...hold, activity: isRemembered ? hold.activity : undefined }, call)
+    if (held.activity !== undefined && hasMark(held.activity.marks, mark)) return { outcome: before } as Ending
+    if (textOf(held.activity).startsWith(HANDLED)) return { outcome: 'handled' }
+    const isHeld = hold.place === undefined || held.line.isHeldBy(hold.holder)
+    if (!isHeld && hold.place?.isReplaceable === true) return { outcome: 'replaced' }
+    if (leaves) held.line.leave(hold.holder)
+    return {
+      outcome: isHeld ? 'saved' : 'overlapped',
+      writes: this.#writesOf(hold, held, { line: held.line, ...(isRemembered ? { activity: HANDLED + reply } : {}) }, mark)
+    }
+  }
+
+  /** Changes what a turn holds, as often as something comes between. */
+  async #change<Result> (
+    hold: Hold, call: StorageCall | undefined, decide: (held: Held) => HeldTexts & { result: Result }
+  ): Promise<Result> {
+    for (let attempt = 0; ; attempt++) {
+      const held = await this.#read(hold, call)
+      const { result, ...texts } = decide(held)
+      const writes = this.#writesOf(hold, held, texts)
+      if (writes.length === 0 || await this.#rows.write(writes, call)) return result
+      if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
+    }
+  }
+
+  async #read (hold: Hold, call: StorageCall | undefined): Promise<Held> {
+    const keys = [...(hold.activity === undefined ? [] : [activityKey(hold)]), ...(hold.place === undefined ? [] : [placeKey(hold)])]
+    const rows = keys.length === 0 ? [] : await this.#rows.read(keys, call)
+    const activity = hold.activity === undefined ? undefined : rows.shift()
+    return { activity, place: rows[0], line: new Line(textOf(rows[0]), hold.holder, this.#driver.now()) }
+  }
+
+  #writesOf (hold: Hold, { activity, place }: Held, texts: HeldTexts, mark?: Mark): RowWrite[] {
+    const writes: RowWrite[] = []
+    if (activity !== undefined && texts.activity !== undefined) {
+      const lifetime = texts.activity.startsWith(HANDLED) ? (hold.activity?.ttl as number) * 1000 : hold.lease
+      writes.push(write(activityKey(hold), activity, texts.activity, lifetime, mark))
+    }
+    const text = texts.line?.toString()
+    // A save is compared with the place, also where it does not leave it.
+    if (place !== undefined && text !== undefined && (mark !== undefined || text !== textOf(place))) {
+      writes.push(write(placeKey(hold), place, text, (texts.line as Line).lifetime, mark))
+    }
+    return writes
+  }
+}
+
+function write (key: string, row: Row, text: string, lifetime: number, mark: Mark | undefined): RowWrite {
+  return { key, row, text: text === '' ? undefined : text, marks: mark === undefined ? row.marks : withMark(row.marks, mark), lifetime }
+}
+
+function textOf (row: Row | undefined): string {
+  return row?.text?.toString() ?? ''
+}
+
+/** Control characters are in no id, so that no document has such a key. */
+function placeKey ({ key }: Hold): string {
+  return `\0place\0${key}`
+}
+
+function activityKey ({ key, activity }: Hold): string {
+  return `\0activity\0${key}\0${activity?.id}`
+}

@@ -1,0 +1,151 @@
+import { createRequire } from 'node:module'
+import { describeType } from '../../document/describe-type.js'
+import { describeUrl, invalidOption } from '../option-checks.js'
+import { failureOf } from './errors.js'
+
+/** A pool of pg, as far as a storage uses it. */
+export interface PostgresPool {
+  /** Resolves to a connection that nobody else uses until it is released. */
+  connect(): Promise<PostgresClient>
+  /** Told of connections that die while nobody uses them. */
+  on(event: 'error', listener: (error: Error) => void): unknown
+  /** Closes the pool. */
+  end(): Promise<void>
+}
+
+/** A connection of such a pool. */
+export interface PostgresClient {
+  /** Runs a statement. */
+  query(config: { text: string, values?: unknown[] }): Promise<{ rows: unknown[] }>
+  /** Gives it back; with `true` it is closed. */
+  release(destroy?: boolean): void
+  /** Told when the connection dies. */
+  on(event: 'error', listener: (error: Error) => void): unknown
+  /** Ends that. */
+  removeListener(event: 'error', listener: (error: Error) => void): unknown
+}
+
+/** A row of an answer, by the names of its columns. */
+export type ResultRow = Record<string, unknown>
+
+/** How long a connection may take to be made, in milliseconds: a host that comes back is found soon. */
+const CONNECT_TIMEOUT = 2000
+/** How long a pool may take to end, in milliseconds. */
+const END_TIMEOUT = 300
+
+const ignore = (): void => {}
+
+/**
+ * A pool of ours, which connects with the first statement.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_OPTION where that is no URL of a Postgres, or pg is not installed
+ */
+export function openPool (url: string): PostgresPool {
+  if (!isPostgresUrl(url)) throw invalidConnection(describeUrl(url))
+  const { Pool, Client } = requirePg('connection')
+  const options = { connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT, keepAlive: true }
+  try {
+    // Reads the files that the URL names, which a pool does with every connection.
+    // eslint-disable-next-line no-new
+    new Client(options)
+  } catch {
+    throw invalidConnection(`${describeUrl(url)}, which pg cannot read`)
+  }
+  return new Pool(options)
+}
+
+/** Whether a text names a Postgres. What pg makes of the rest is its own. */
+export function isPostgresUrl (url: string): boolean {
+  return /^postgres(?:ql)?:\/\//.test(url) && URL.canParse(url)
+}
+
+/** @throws FST_BOTAS_STATE_INVALID_OPTION where it is no pool */
+export function assertPool (pool: PostgresPool): void {
+  const { connect, on, end } = (pool ?? {}) as Partial<PostgresPool>
+  // A single client would be shared by statements of different turns.
+  const isClient = typeof (pool as { release?: unknown } | undefined)?.release === 'function' || 'connectionParameters' in Object(pool)
+  if (isClient || [connect, on, end].some((method) => typeof method !== 'function')) {
+    throw invalidConnection(isClient ? 'a single client' : describeType(pool))
+  }
+}
+
+interface Pg {
+  Pool: new (options: object) => PostgresPool
+  Client: new (options: object) => object
+}
+
+/**
+ * Only needed for URLs: a caller that passes a pool has pg.
+ *
+ * @param option that the URL was given in
+ * @throws FST_BOTAS_STATE_INVALID_OPTION where it is not installed
+ */
+export function requirePg (option: string): Pg {
+  const require = createRequire(import.meta.url)
+  try {
+    require.resolve('pg')
+  } catch {
+    throw invalidOption(option, 'used with the package pg', 'a Postgres URL without it: npm install pg')
+  }
+  return require('pg')
+}
+
+function invalidConnection (got: string): Error {
+  return invalidOption('connection', 'a URL, postgres://user:password@host:5432/database, user and password percent-encoded, or a Pool of pg', got)
+}
+
+/** A pool emits an error where a connection dies that nobody uses: it makes another one, but nobody listening ends the process. */
+export function surviveIdleDeaths (pool: PostgresPool): void {
+  if (survived.has(pool)) return
+  survived.add(pool)
+  pool.on('error', ignore)
+}
+
+const survived = new WeakSet<PostgresPool>()
+
+/** Waits briefly for the connections that are in use. */
+export async function endPool (pool: PostgresPool): Promise<void> {
+  await Promise.race([pool.end().catch(ignore), new Promise((resolve) => setTimeout(resolve, END_TIMEOUT).unref())])
+}
+
+/** Runs a statement, unnamed, as a proxy like PgBouncer needs it. A connection on which nobody waits any more is closed. */
+export async function query (pool: PostgresPool, text: string, values: unknown[], signal: AbortSignal): Promise<ResultRow[]> {
+  const client = await connected(pool, signal)
+  let isReleased = false
+  const release = (isBroken: boolean): void => {
+    if (isReleased) return
+    isReleased = true
+    if (!isBroken) client.removeListener('error', ignore)
+    client.release(isBroken)
+  }
+  const abandon = (): void => release(true)
+  signal.addEventListener('abort', abandon)
+  // Nobody listening, a connection that dies now would end the process.
+  client.on('error', ignore)
+  try {
+    const { rows } = await client.query({ text, values })
+    release(false)
+    return rows as ResultRow[]
+  } catch (error) {
+    release(['lost', 'refused'].includes(failureOf(error as Error)))
+    throw error
+  } finally {
+    signal.removeEventListener('abort', abandon)
+  }
+}
+
+/** A pool cannot be told that nobody waits: a connection that comes too late goes back. */
+function connected (pool: PostgresPool, signal: AbortSignal): Promise<PostgresClient> {
+  return new Promise((resolve, reject) => {
+    const giveUp = (): void => reject(signal.reason)
+    signal.addEventListener('abort', giveUp)
+    pool.connect().then((client) => {
+      signal.removeEventListener('abort', giveUp)
+      if (signal.aborted) client.release()
+      resolve(client)
+    }, (error) => {
+      signal.removeEventListener('abort', giveUp)
+      reject(error)
+    })
+  })
+}
