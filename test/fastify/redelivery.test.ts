@@ -148,16 +148,18 @@ for (const [name, make] of Object.entries(onceStorages)) {
 
     t.test('a stranger who was replaced while he was turned away keeps nobody\'s activity from being handled either', async (t) => {
       for (const flush of ['onSend', 'onResponse'] as const) {
+        let isAtWork = false
         const { url, app } = await countingBot(t, { storage: open(), flush, concurrency: 'replace' }, (app) => {
           app.post<{ Body: { isLetIn: boolean } }>('/', async ({ body }, reply) => {
             if (body.isLetIn) return {}
+            isAtWork = true
             await wait(60)
             return reply.code(401).send({})
           })
         }, '/other')
         const post = (id: string, isLetIn: boolean) => deliver(url, message({ id: `${flush} ${id}`, conversation: 'strangers', isLetIn }))
         const stranger = post('1', false)
-        await wait(20)
+        await settled(() => isAtWork)
         t.match(await post('2', true), { status: 200 })
         t.match(await stranger, { status: 401 })
         t.match(await post('1', true), { status: 200, isReplayed: false })

@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { FileStorage, MemoryStorage, type Storage } from '../../lib/index.js'
+import { PostgresStorage } from '../../lib/storage/postgres/postgres-storage.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { LeasesOnly, LeasingStorage, newServer } from './leasing-storage.js'
+import { freshTable } from './postgres-server.js'
 import { startRedis } from './redis-server.js'
 import { slowStorage } from './slow-storage.js'
 
@@ -27,6 +29,10 @@ export const overlapStorages: Record<string, (t: Test) => Promise<Open>> = {
   Redis: async (t) => {
     const { url } = await startRedis(t)
     return () => new RedisStorage(url)
+  },
+  Postgres: async () => {
+    const { url, table } = await freshTable()
+    return () => new PostgresStorage(url, { table })
   }
 }
 

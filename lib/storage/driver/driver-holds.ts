@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Document } from '../../document/document.js'
+import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import type { Entry, Hold, Holds, TurnEnd } from '../document-store.js'
 import type { StorageCall } from '../storage.js'
 import type { Driver, Row, RowWrite } from './driver.js'
@@ -42,6 +43,8 @@ export class DriverHolds implements Holds {
   readonly isShared = true
   readonly #driver: Driver
   readonly #rows: Rows
+  /** the changes of this process: an earlier turn that is overtaken would take the place from a later one */
+  readonly #changes = new KeyedQueue()
 
   constructor (driver: Driver, rows: Rows) {
     this.#driver = driver
@@ -119,11 +122,17 @@ export class DriverHolds implements Holds {
     }
   }
 
-  /** Changes what a turn holds, as often as something comes between. */
-  async #change<Result> (
-    hold: Hold, call: StorageCall | undefined, decide: (held: Held) => HeldTexts & { result: Result }
-  ): Promise<Result> {
+  /** Changes what a turn holds, after the turns of this process that asked before, and as often as something comes between. */
+  #change<Result> (hold: Hold, call: StorageCall, decide: (held: Held) => HeldTexts & { result: Result }): Promise<Result> {
+    return this.#changes.run([hold.key], async (turn) => {
+      await turn
+      return this.#changeNow(hold, call, decide)
+    })
+  }
+
+  async #changeNow<Result> (hold: Hold, call: StorageCall, decide: (held: Held) => HeldTexts & { result: Result }): Promise<Result> {
     for (let attempt = 0; ; attempt++) {
+      call.signal.throwIfAborted()
       const held = await this.#read(hold, call)
       const { result, ...texts } = decide(held)
       const writes = this.#writesOf(hold, held, texts)
