@@ -11,7 +11,7 @@ import { type Expiry, pruneRegularly } from '../expiry.js'
 import {
   isStored, permissionsAt, permissionsOf, readDocument, removeAside, removeLeftovers, savedAt, writeAside, writeDocument, writeDocumentAside
 } from './document-file.js'
-import { fileName, isDocumentName } from './file-name.js'
+import { fileName, isDocumentName } from '../file-name.js'
 import { HANDLED, forgetHandled, keptReply, markName, markOf } from './handled.js'
 import { ifThere } from './if-there.js'
 import { realPath } from './real-path.js'

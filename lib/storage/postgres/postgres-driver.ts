@@ -71,11 +71,9 @@ export class PostgresDriver implements Driver {
     }
   }
 
-  /** Removes the rows whose time has passed. */
-  async prune (signal: AbortSignal): Promise<void> {
-    let pruned: ResultRow[]
-    do pruned = await this.#run(this.#table.prune, [PRUNED_AT_ONCE], signal)
-    while (pruned.length === PRUNED_AT_ONCE)
+  /** Removes rows whose time has passed, and resolves to whether there may be more. */
+  async prune (signal: AbortSignal): Promise<boolean> {
+    return (await this.#run(this.#table.prune, [PRUNED_AT_ONCE], signal)).length === PRUNED_AT_ONCE
   }
 
   /** Runs a statement, after the table was created where it is missing. */

@@ -1,7 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { fileName } from '../../../lib/storage/file/file-name.js'
+import { fileName } from '../../../lib/storage/file-name.js'
 import { deliverThreeTimes } from '../../helpers/deliveries.js'
 
 const ACTIVITIES = Number(process.env.ONCE_ACTIVITIES ?? 60)

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { FileStorage } from '../../../lib/index.js'
-import { message } from '../../helpers/activities.js'
-import { buildFastify, post } from '../../helpers/build-fastify.js'
+import { FileStorage } from '../../lib/index.js'
+import { message } from '../helpers/activities.js'
+import { buildFastify, post } from '../helpers/build-fastify.js'
 
 const names: Array<[key: string, name: string]> = [
   ['plain', 'plain.json'],

@@ -1,0 +1,38 @@
+/** A `ContainerClient` of @azure/storage-blob, as far as a storage uses it. */
+export interface BlobContainer {
+  readonly containerName: string
+  /** The client of one blob. */
+  getBlockBlobClient(name: string): BlobClient
+  /** Asks for the container itself. */
+  getProperties(options: BlobCall): Promise<{ readonly date?: Date }>
+  /** All blobs whose names begin with a prefix. */
+  listBlobsFlat(options: { includeMetadata: true, prefix: string }): AsyncIterable<{ name: string, metadata?: Record<string, string>, properties: { etag: string } }>
+}
+
+/** The options that every call takes. */
+export interface BlobCall {
+  readonly abortSignal?: AbortSignal
+}
+
+/** What the blob has to be for a call to be done. */
+export interface BlobConditions {
+  readonly conditions: { readonly ifMatch?: string, readonly ifNoneMatch?: string }
+}
+
+/** A `BlockBlobClient` of @azure/storage-blob, as far as a storage uses it. */
+export interface BlobClient {
+  /** Its content, and what stands beside it. */
+  download(offset: number, count: undefined, options: BlobCall): Promise<{
+    readonly readableStreamBody?: NodeJS.ReadableStream
+    readonly etag?: string
+    readonly date?: Date
+    readonly metadata?: Record<string, string>
+  }>
+  /** Replaces it. */
+  upload(body: Buffer, length: number, options: BlobCall & BlobConditions & {
+    readonly metadata: Record<string, string>
+    readonly blobHTTPHeaders: { readonly blobContentType: string }
+  }): Promise<{ readonly etag?: string }>
+  /** Removes it. */
+  delete(options: BlobCall & BlobConditions & { readonly deleteSnapshots: 'include' }): Promise<unknown>
+}
