@@ -3,8 +3,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { FileStorage, MemoryStorage, type Storage } from '../../lib/index.js'
+import { BlobStorage } from '../../lib/storage/blob/blob-storage.js'
+import { CosmosDbStorage } from '../../lib/storage/cosmos/cosmos-storage.js'
 import { PostgresStorage } from '../../lib/storage/postgres/postgres-storage.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
+import { freshBlobContainer, freshCosmosContainer } from './azure-servers.js'
 import { LeasesOnly, LeasingStorage, newServer } from './leasing-storage.js'
 import { freshTable } from './postgres-server.js'
 import { startRedis } from './redis-server.js'
@@ -13,8 +16,8 @@ import { slowStorage } from './slow-storage.js'
 /** A storage by its name; two servers get it by two calls of what `open` gives. */
 type Open = () => Storage
 
-/** The storages on which turns that overlap are tested: those that take no time, some time, and those of other processes. */
-export const overlapStorages: Record<string, (t: Test) => Promise<Open>> = {
+/** Those that take no time, some time, and those of other processes. */
+const everyday: Record<string, (t: Test) => Promise<Open>> = {
   memory: async () => once(new MemoryStorage()),
   'a storage of somebody\'s that takes its time': async () => once(slowStorage(3)),
   'a storage of somebody\'s with leases': async () => {
@@ -29,15 +32,30 @@ export const overlapStorages: Record<string, (t: Test) => Promise<Open>> = {
   Redis: async (t) => {
     const { url } = await startRedis(t)
     return () => new RedisStorage(url)
-  },
-  Postgres: async () => {
-    const { url, table } = await freshTable()
-    return () => new PostgresStorage(url, { table })
   }
 }
 
+/** Those that share a driver, see `npm run test:storages`. */
+const driven: Record<string, (t: Test) => Promise<Open>> = {
+  Postgres: async () => {
+    const { url, table } = await freshTable()
+    return () => new PostgresStorage(url, { table })
+  },
+  'Azure Blob Storage': async () => {
+    const container = await freshBlobContainer()
+    return () => new BlobStorage(container)
+  },
+  'Azure Cosmos DB': async () => {
+    const container = await freshCosmosContainer()
+    return () => new CosmosDbStorage(container)
+  }
+}
+
+/** The storages on which turns that overlap are tested. */
+export const overlapStorages = process.env.TEST_STORAGES === 'driven' ? driven : everyday
+
 /** Those by which an activity can be handled once. */
-const NEVER = ['a storage of somebody\'s that takes its time', 'a storage of somebody\'s with leases']
+const NEVER = ['a storage of somebody\'s that takes its time', 'a storage of somebody\'s with leases', 'Azure Blob Storage', 'Azure Cosmos DB']
 export const onceStorages = Object.fromEntries(Object.entries(overlapStorages).filter(([name]) => !NEVER.includes(name)))
 
 function once (storage: Storage): Open {

@@ -32,13 +32,19 @@ const postEarly = (url: string, body: unknown) => fetch(url, {
 }).then(({ status }) => status)
 
 onEachStorage(t, 'a turn that is answered while it waits for its place takes none', async (t, open) => {
+  let isAtWork = false
   const bots = await servers(t, open, { concurrency: { strategy: 'queue', maxWait: 3000, lease: 60_000 } }, (app) => {
     answerEarly(app, 50)
-    app.post<{ Body: { text: string } }>('/', async ({ body: { text } }) => text === 'slow' ? wait(300) : {})
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text } }) => {
+      if (text !== 'slow') return {}
+      isAtWork = true
+      return wait(300)
+    })
   })
   for (const { url } of bots) {
+    isAtWork = false
     const first = post(bots[0].url, message({ text: 'slow' }))
-    await settled(() => bots[0].app.botasState.stats.openTurns === 1)
+    await settled(() => isAtWork)
     t.equal(await postEarly(url, message({ text: 'early' })), 202)
     t.equal((await first).status, 200)
     for (const { url } of bots) t.equal((await post(url, message({ text: 'next' }))).status, 200)
