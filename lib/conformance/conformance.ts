@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import type { Storage } from '../storage/storage.js'
 import { commitChecks, fencedCommitChecks, type CommittingStorage } from './commit-checks.js'
 import { documentChecks } from './document-checks.js'
-import { expiringUpdateChecks, expiryChecks } from './expiry-checks.js'
+import { expiringUpdateChecks, expiryChecks, renewalChecks } from './expiry-checks.js'
 import { leaseChecks, type LeasingStorage } from './lease-checks.js'
 import type { StorageCheck, UpdatingStorage } from './storage-check.js'
 import { updateChecks } from './update-checks.js'
@@ -13,9 +13,18 @@ export type DeclareTest = (title: string, work: () => Promise<void>) => unknown
 /**
  * Opens a fresh, empty storage. The suite closes it; what else belongs to it, a container for instance, is the author's.
  *
- * @param options `ttl`: after how many seconds documents are to be forgotten. Given only where `features.ttl` is set.
+ * @param options `ttl`: after how many seconds documents are to be forgotten, given only where `features.ttl` is set. `renew: 'load'`: that
+ *   reading renews it, given only where `features.renew` is set.
  */
-export type OpenStorage = (options: { ttl?: number }) => Storage | Promise<Storage>
+export type OpenStorage = (options: OpenOptions) => Storage | Promise<Storage>
+
+/** How a storage is to be opened. */
+export interface OpenOptions {
+  /** Whole seconds after which documents are to be forgotten. */
+  ttl?: number
+  /** What restarts the countdown. */
+  renew?: 'load'
+}
 
 /** What a storage offers beyond `read`, `write` and `delete`. */
 export interface StorageFeatures {
@@ -23,6 +32,8 @@ export interface StorageFeatures {
   update?: boolean
   /** Whether it forgets documents `ttl` seconds after their last save. Default `false`. */
   ttl?: boolean
+  /** Whether reading renews that where it is opened with `renew: 'load'`. Default `false`. */
+  renew?: boolean
   /** Whether it has `lease`. Default `false`. */
   lease?: boolean
   /** Whether it has `commit` and `recall`. Default `false`. */
@@ -43,11 +54,12 @@ export interface StorageFeatures {
  * @param features that the storage offers; by default `update`, and nothing else
  */
 export function conformance (test: DeclareTest, open: OpenStorage, features: StorageFeatures = {}): void {
-  const { update = true, ttl = false, lease = false, once = false } = features
+  const { update = true, ttl = false, renew = false, lease = false, once = false } = features
   declare(test, documentChecks, open, {})
   const openUpdating = opening<UpdatingStorage>(open, ['update'], 'update: false')
   if (update) declare(test, updateChecks, openUpdating, {})
   if (ttl) declare(test, expiryChecks, open, { ttl: 2 })
+  if (renew) declare(test, renewalChecks, open, { ttl: 2, renew: 'load' })
   if (ttl && update) declare(test, expiringUpdateChecks, openUpdating, { ttl: 2 })
   if (lease) declare(test, leaseChecks, opening<LeasingStorage>(open, ['lease'], 'lease: false'), {})
   if (once) declare(test, commitChecks, opening<CommittingStorage>(open, ['commit', 'recall'], 'once: false'), {})
@@ -57,7 +69,7 @@ export function conformance (test: DeclareTest, open: OpenStorage, features: Sto
 }
 
 function declare<S extends Storage> (
-  test: DeclareTest, checks: Array<StorageCheck<S>>, open: (options: { ttl?: number }) => S | Promise<S>, options: { ttl?: number }
+  test: DeclareTest, checks: Array<StorageCheck<S>>, open: (options: OpenOptions) => S | Promise<S>, options: OpenOptions
 ): void {
   for (const { title, run } of checks) {
     test(title, async () => {
@@ -74,7 +86,7 @@ function declare<S extends Storage> (
 /** Opens storages that must have some methods. */
 function opening<S extends Storage> (
   open: OpenStorage, methods: Array<'update' | 'lease' | 'commit' | 'recall'>, without: string
-): (options: { ttl?: number }) => Promise<S> {
+): (options: OpenOptions) => Promise<S> {
   return async (options) => {
     const storage = await open(options)
     for (const method of methods) {

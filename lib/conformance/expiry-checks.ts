@@ -23,6 +23,23 @@ export const expiryChecks: StorageCheck[] = [
   }
 ]
 
+/** What such a storage promises that is opened with `renew: 'load'`. */
+export const renewalChecks: StorageCheck[] = [
+  {
+    title: 'with renew: \'load\' a document lives on while it is read',
+    async run (storage) {
+      await storage.write({ read: { n: 1 }, unread: { n: 1 } })
+      for (let time = 0; time < 3; time++) {
+        await wait(NOT_YET)
+        assert.deepEqual(await read(storage, 'read', 'never stored'), { read: { n: 1 } })
+      }
+      assert.deepEqual(await read(storage, 'unread'), {})
+      await wait(OVER)
+      assert.deepEqual(await read(storage, 'read'), {})
+    }
+  }
+]
+
 /** What such a storage promises where it has `update`. */
 export const expiringUpdateChecks: Array<StorageCheck<UpdatingStorage>> = [
   {

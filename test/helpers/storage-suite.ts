@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import { conformance } from '../../lib/conformance/conformance.js'
+import { type OpenOptions, conformance } from '../../lib/conformance/conformance.js'
 import type { Storage } from '../../lib/index.js'
 
 const PROMISES_AT_A_TIME = 5
@@ -11,14 +11,14 @@ type Adapter = Storage & Required<Pick<Storage, 'update'>>
  *
  * @param open gives a fresh, empty storage for each promise; they are tested side by side, since some have to wait
  */
-export function storageSuite (t: Test, open: (t: Test, options: { ttl?: number }) => Adapter | Promise<Adapter>): void {
+export function storageSuite (t: Test, open: (t: Test, options: OpenOptions) => Adapter | Promise<Adapter>): void {
   t.jobs = PROMISES_AT_A_TIME
   let current: Test
   const declare = (title: string, work: () => Promise<void>) => t.test(title, { buffered: true }, async (t) => {
     current = t
     await t.resolves(work())
   })
-  conformance(declare, (options) => open(current, options), { ttl: true })
+  conformance(declare, (options) => open(current, options), { ttl: true, renew: true })
 
   const promise = (title: string, keep: (t: Test, storage: Adapter) => Promise<void>) => t.test(title, { buffered: true }, async (t) => {
     const storage = await open(t, {})

@@ -1,14 +1,15 @@
-// A bot that gets turns at a steady rate while its Redis comes and goes. Arguments: Redis URL, turns a second. Prints a
+// A bot that gets turns at a steady rate while its storage comes and goes. Arguments: a storage, turns a second. Prints a
 // line of JSON every second: what became of the turns so far, the milliseconds that the last one took, and the bytes of
 // the heap that are in use. Closes on SIGTERM.
 import Fastify from 'fastify'
 import botasState from 'fastify-botas-state'
+import { openStorage } from './open-storage.js'
 
 const [url, rate] = process.argv.slice(2)
 const TICK = 20
 
 const app = Fastify()
-await app.register(botasState, { storage: url })
+await app.register(botasState, { storage: openStorage(url) })
 app.post('/', async ({ state: { conversation } }) => ({ count: conversation.update('count', (count = 0) => count + 1) }))
 await app.ready()
 

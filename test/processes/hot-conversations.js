@@ -1,13 +1,13 @@
-// Runs turns on a few conversations that other processes use at the same time. Arguments: Redis URL, own name, turns,
+// Runs turns on a few conversations that other processes use at the same time. Arguments: a storage, own name, turns,
 // conversations, and how many turns at once. Prints the longest time that one turn took, in milliseconds.
 import Fastify from 'fastify'
 import botasState from 'fastify-botas-state'
-import { RedisStorage } from 'fastify-botas-state/redis'
+import { openStorage } from './open-storage.js'
 
 const [url, name, turns, conversations, concurrency] = process.argv.slice(2)
 
 const app = Fastify()
-await app.register(botasState, { storage: new RedisStorage(url) })
+await app.register(botasState, { storage: openStorage(url) })
 let next = 0
 let longest = 0
 

@@ -2,11 +2,11 @@
 // what it has stored, for whom only it can ask.
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify from 'fastify'
-import botasState, { FileStorage, MemoryStorage } from 'fastify-botas-state'
-import { RedisStorage } from 'fastify-botas-state/redis'
+import botasState from 'fastify-botas-state'
+import { openStorage } from './open-storage.js'
 
 const [storage, port, concurrency, flush, failing = '0.1'] = process.argv.slice(2)
-const opened = storage === 'memory' ? new MemoryStorage() : storage.startsWith('redis') ? new RedisStorage(storage) : new FileStorage(storage)
+const opened = openStorage(storage)
 const fail = () => { if (Math.random() < Number(failing)) throw new Error('at random') }
 const app = Fastify({ forceCloseConnections: true })
 app.register(botasState, {

@@ -2,12 +2,13 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify from 'fastify'
 import botasState from 'fastify-botas-state'
+import { openStorage } from './open-storage.js'
 
 const [storage, strategy, lease, milliseconds, name] = process.argv.slice(2)
 const warnings = []
 const stream = { write: (line) => { if (JSON.parse(line).level >= 40) warnings.push(JSON.parse(line).msg) } }
 const app = Fastify({ logger: { stream } })
-app.register(botasState, { storage, concurrency: { strategy, lease: Number(lease) }, flush: 'onSend' })
+app.register(botasState, { storage: openStorage(storage), concurrency: { strategy, lease: Number(lease) }, flush: 'onSend' })
 app.post('/', async ({ state: { conversation, signal } }) => {
   console.log('working')
   const names = conversation.get('names') ?? []

@@ -3,6 +3,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify from 'fastify'
 import botasState from 'fastify-botas-state'
+import { openStorage } from './open-storage.js'
 
 const [storage, name, messages, conversations] = process.argv.slice(2)
 const IN_FLIGHT = 5
@@ -12,7 +13,7 @@ const intervals = Array.from({ length: Number(conversations) }, () => [])
 let longest = 0
 
 const app = Fastify()
-app.register(botasState, { storage, concurrency: { strategy: 'queue', maxWaiting: 1000 } })
+app.register(botasState, { storage: openStorage(storage), concurrency: { strategy: 'queue', maxWaiting: 1000 } })
 app.post('/', async ({ body: { conversation: { id }, text }, state: { conversation } }) => {
   const begun = now()
   const texts = conversation.get('texts') ?? []

@@ -1,13 +1,13 @@
-import { opendir, unlink } from 'node:fs/promises'
+import { opendir, unlink, utimes } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { settledAll } from '../../waiting/settled-all.js'
 import { describeType } from '../../document/describe-type.js'
-import { assertKnownOptions, assertWholeNumber, describeUrl, invalidOption, schemeOf } from '../option-checks.js'
+import { assertKnownOptions, describeUrl, invalidOption, schemeOf } from '../option-checks.js'
 import { type DocumentChange, type Hold, type Holds, type SaveOutcome, type TurnEnd, provideDocumentStore } from '../document-store.js'
-import { type Expiry, pruneRegularly } from '../expiry.js'
+import { EXPIRY_OPTIONS, type Expiry, lifetimeOf, pruneRegularly } from '../expiry.js'
 import {
   isStored, permissionsAt, permissionsOf, readDocument, removeAside, removeLeftovers, savedAt, writeAside, writeDocument, writeDocumentAside
 } from './document-file.js'
@@ -32,6 +32,7 @@ export interface FileStorageOptions extends Expiry {}
 export class FileStorage implements Storage {
   readonly #directory: string
   readonly #ttl: number | undefined
+  readonly #isRenewedByLoads: boolean
   #located: Promise<string> | undefined
   #sweep: Promise<void> | undefined
   #pruning: NodeJS.Timeout | undefined
@@ -40,18 +41,18 @@ export class FileStorage implements Storage {
    * @param directory a path, relative to the working directory of now; its links are followed at the first use, and it is
    *   made by the first write. It is the storage's own: with a `ttl` every old `.json` file in it is removed. Default
    *   `./bot-state`.
-   * @param options `ttl`, in seconds, by default for ever
+   * @param options `ttl`, in seconds, by default for ever, with `renew`
    * @throws FST_BOTAS_STATE_INVALID_OPTION where one of them is wrong
    */
   constructor (directory = './bot-state', options: FileStorageOptions = {}) {
-    assertKnownOptions(options, ['ttl'])
-    const { ttl } = options
-    assertWholeNumber('ttl', ttl, 'seconds')
+    assertKnownOptions(options, EXPIRY_OPTIONS)
+    const { isRenewedByLoads } = lifetimeOf(options)
     if (typeof directory !== 'string') throw invalidDirectory(describeType(directory))
     // The password of a storage's URL would be in every error of the file system.
     if (directory === '' || schemeOf(directory) !== undefined) throw invalidDirectory(describeUrl(directory))
     this.#directory = resolve(directory)
-    this.#ttl = ttl
+    this.#ttl = options.ttl
+    this.#isRenewedByLoads = isRenewedByLoads
   }
 
   /**
@@ -213,6 +214,7 @@ export class FileStorage implements Storage {
     return Promise.all(keys.map(async (key, index) => {
       const path = paths[index] as string
       await this.#removeExpired(path)
+      if (this.#isRenewedByLoads) await ifThere(utimes(path, new Date(), new Date()))
       return readDocument(path, key)
     }))
   }

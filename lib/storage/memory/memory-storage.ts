@@ -3,7 +3,7 @@ import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { type DocumentChange, type Hold, type Holds, type SaveOutcome, type TurnEnd, provideDocumentStore } from '../document-store.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
-import { type Expiry, pruneRegularly } from '../expiry.js'
+import { EXPIRY_OPTIONS, type Expiry, lifetimeOf, pruneRegularly } from '../expiry.js'
 import type { Storage } from '../storage.js'
 
 /** The options of `MemoryStorage`. */
@@ -24,16 +24,16 @@ export class MemoryStorage implements Storage {
   #pruning: NodeJS.Timeout | undefined
 
   /**
-   * @param options `ttl`, in seconds, and `maxDocuments`; by default everything is kept
+   * @param options `ttl`, in seconds, with `renew`, and `maxDocuments`; by default everything is kept
    * @throws FST_BOTAS_STATE_INVALID_OPTION
    */
   constructor (options: MemoryStorageOptions = {}) {
-    assertKnownOptions(options, ['ttl', 'maxDocuments'])
+    assertKnownOptions(options, ['maxDocuments', ...EXPIRY_OPTIONS])
     const { ttl, maxDocuments } = options
-    assertWholeNumber('ttl', ttl, 'seconds')
+    const { isRenewedByLoads } = lifetimeOf(options)
     assertWholeNumber('maxDocuments', maxDocuments, 'documents')
     this.#ttl = ttl
-    this.#documents = ttl === undefined && maxDocuments === undefined ? new Map() : limited<TextDocument>(ttl, maxDocuments)
+    this.#documents = ttl === undefined && maxDocuments === undefined ? new Map() : limited<TextDocument>(ttl, maxDocuments, isRenewedByLoads)
   }
 
   /** The documents of these keys; a key that is not stored is left out. */
@@ -129,9 +129,11 @@ function markOf ({ key, activity }: Hold): string {
   return `${key}\n${activity?.id}`
 }
 
-function limited<Value extends object | string> (ttl: number | undefined, maxDocuments: number | undefined): LRUCache<string, Value> {
+function limited<Value extends object | string> (
+  ttl: number | undefined, maxDocuments: number | undefined, isRenewedByLoads = false
+): LRUCache<string, Value> {
   return new LRUCache({
-    ...(ttl === undefined ? {} : { ttl: ttl * 1000 }),
+    ...(ttl === undefined ? {} : { ttl: ttl * 1000, updateAgeOnGet: isRenewedByLoads }),
     // lru-cache requires a limit; unlike max, maxSize does not preallocate.
     maxSize: maxDocuments ?? Number.MAX_SAFE_INTEGER,
     sizeCalculation: () => 1

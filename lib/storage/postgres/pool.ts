@@ -1,4 +1,6 @@
 import { createRequire } from 'node:module'
+import { Socket } from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
 import { describeType } from '../../document/describe-type.js'
 import { describeUrl, invalidOption } from '../option-checks.js'
 import { failureOf } from './errors.js'
@@ -7,8 +9,9 @@ import { failureOf } from './errors.js'
 export interface PostgresPool {
   /** Resolves to a connection that nobody else uses until it is released. */
   connect(): Promise<PostgresClient>
-  /** Told of connections that die while nobody uses them. */
+  /** Told of connections that die while nobody uses them; of those that somebody is about to use. */
   on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'acquire', listener: (client: PostgresClient) => void): unknown
   /** Closes the pool. */
   end(): Promise<void>
 }
@@ -21,8 +24,6 @@ export interface PostgresClient {
   release(destroy?: boolean): void
   /** Told when the connection dies. */
   on(event: 'error', listener: (error: Error) => void): unknown
-  /** Ends that. */
-  removeListener(event: 'error', listener: (error: Error) => void): unknown
 }
 
 /** A row of an answer, by the names of its columns. */
@@ -35,23 +36,42 @@ const END_TIMEOUT = 300
 
 const ignore = (): void => {}
 
+/** A pool of ours. */
+export interface OwnPool {
+  readonly pool: PostgresPool
+  /** Says goodbye, and waits briefly. */
+  close(): Promise<void>
+}
+
 /**
  * A pool of ours, which connects with the first statement.
  *
  * @throws FST_BOTAS_STATE_INVALID_OPTION where that is no URL of a Postgres, or pg is not installed
  */
-export function openPool (url: string): PostgresPool {
+export function openPool (url: string): OwnPool {
   if (!isPostgresUrl(url)) throw invalidConnection(describeUrl(url))
   const { Pool, Client } = requirePg('connection')
-  const options = { connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT, keepAlive: true }
+  const sockets = new Set<Socket>()
+  const stream = (): Socket => {
+    const socket = new Socket()
+    sockets.add(socket)
+    return socket.once('close', () => sockets.delete(socket))
+  }
+  const options = { connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT, keepAlive: true, stream }
   try {
     // Reads the files that the URL names, which a pool does with every connection.
     // eslint-disable-next-line no-new
-    new Client(options)
+    new Client({ ...options, stream: undefined })
   } catch {
     throw invalidConnection(`${describeUrl(url)}, which pg cannot read`)
   }
-  return new Pool(options)
+  const pool = new Pool(options)
+  const close = async (): Promise<void> => {
+    await Promise.race([pool.end().catch(ignore), wait(END_TIMEOUT, undefined, { ref: false })])
+    // A server that hangs does not say goodbye.
+    for (const socket of sockets) socket.destroy()
+  }
+  return { pool, close }
 }
 
 /** Whether a text names a Postgres. What pg makes of the rest is its own. */
@@ -94,19 +114,22 @@ function invalidConnection (got: string): Error {
   return invalidOption('connection', 'a URL, postgres://user:password@host:5432/database, user and password percent-encoded, or a Pool of pg', got)
 }
 
-/** A pool emits an error where a connection dies that nobody uses: it makes another one, but nobody listening ends the process. */
-export function surviveIdleDeaths (pool: PostgresPool): void {
+/**
+ * Where a connection dies that is idle, or was just given out, an error is emitted, which would end the process if nobody listened:
+ * https://node-postgres.com/apis/pool#error. The pool makes another one, and a statement fails by itself.
+ */
+export function surviveDeaths (pool: PostgresPool): void {
   if (survived.has(pool)) return
   survived.add(pool)
   pool.on('error', ignore)
+  pool.on('acquire', (client) => {
+    if (survived.has(client)) return
+    survived.add(client)
+    client.on('error', ignore)
+  })
 }
 
-const survived = new WeakSet<PostgresPool>()
-
-/** Waits briefly for the connections that are in use. */
-export async function endPool (pool: PostgresPool): Promise<void> {
-  await Promise.race([pool.end().catch(ignore), new Promise((resolve) => setTimeout(resolve, END_TIMEOUT).unref())])
-}
+const survived = new WeakSet<PostgresPool | PostgresClient>()
 
 /** Runs a statement, unnamed, as a proxy like PgBouncer needs it. A connection on which nobody waits any more is closed. */
 export async function query (pool: PostgresPool, text: string, values: unknown[], signal: AbortSignal): Promise<ResultRow[]> {
@@ -115,13 +138,10 @@ export async function query (pool: PostgresPool, text: string, values: unknown[]
   const release = (isBroken: boolean): void => {
     if (isReleased) return
     isReleased = true
-    if (!isBroken) client.removeListener('error', ignore)
     client.release(isBroken)
   }
   const abandon = (): void => release(true)
   signal.addEventListener('abort', abandon)
-  // Nobody listening, a connection that dies now would end the process.
-  client.on('error', ignore)
   try {
     const { rows } = await client.query({ text, values })
     release(false)

@@ -1,7 +1,7 @@
 import { DriverStorage } from '../driver/driver-storage.js'
 import { EXPIRY_OPTIONS, type Expiry, lifetimeOf, pruneRegularly } from '../expiry.js'
 import { assertKnownOptions } from '../option-checks.js'
-import { type PostgresPool, assertPool, endPool, openPool, surviveIdleDeaths } from './pool.js'
+import { type OwnPool, type PostgresPool, assertPool, openPool, surviveDeaths } from './pool.js'
 import { PostgresDriver } from './postgres-driver.js'
 import { tableOf } from './table.js'
 
@@ -18,8 +18,7 @@ const PRUNE_INTERVAL = 3600
 
 /** State in PostgreSQL, for any number of processes: a row a document, with its exact text. The documents of a turn are saved together. */
 export class PostgresStorage extends DriverStorage {
-  readonly #pool: PostgresPool
-  readonly #isOwn: boolean
+  readonly #own: OwnPool | undefined
   readonly #driver: PostgresDriver
   readonly #pruning: NodeJS.Timeout
   #closed = false
@@ -34,13 +33,13 @@ export class PostgresStorage extends DriverStorage {
     assertKnownOptions(options, ['table', ...EXPIRY_OPTIONS])
     const lifetime = lifetimeOf(options)
     const table = tableOf(options.table ?? 'botas_state')
-    if (typeof connection !== 'string') assertPool(connection)
-    const pool = typeof connection === 'string' ? openPool(connection) : connection
-    surviveIdleDeaths(pool)
+    const own = typeof connection === 'string' ? openPool(connection) : undefined
+    const pool = own?.pool ?? connection as PostgresPool
+    assertPool(pool)
+    surviveDeaths(pool)
     const driver = new PostgresDriver(pool, table)
     super(driver, lifetime)
-    this.#pool = pool
-    this.#isOwn = typeof connection === 'string'
+    this.#own = own
     this.#driver = driver
     this.#pruning = pruneRegularly(() => this.prune().catch(() => {}), lifetime.seconds || PRUNE_INTERVAL)
   }
@@ -55,8 +54,8 @@ export class PostgresStorage extends DriverStorage {
     if (this.#closed) return
     this.#closed = true
     clearInterval(this.#pruning)
-    if (!this.#isOwn) return
+    if (this.#own === undefined) return
     this.stop()
-    await endPool(this.#pool)
+    await this.#own.close()
   }
 }

@@ -1,7 +1,8 @@
 import type { Hold } from '../document-store.js'
+import type { Lifetime } from '../expiry.js'
 import type { RedisClient } from './client.js'
 import { LINE, LOST_LIFETIME } from './line.js'
-import { READ, type Script, type ScriptReply, runScript, scriptOf } from './script.js'
+import { READ, UNREADABLE, type Script, type ScriptReply, runScript, scriptOf } from './script.js'
 
 /** How long a turn stands in line without asking again, from and to, in milliseconds: a process may have died. */
 const MIN_WAITER_LIFETIME = 500
@@ -20,11 +21,11 @@ export interface HoldKeys {
  * Takes the activity, then the place of a turn, then reads documents.
  *
  * KEYS: the mark of the activity, if there is one; the place, if one is taken; then the documents.
- * ARGV: as named in the first line.
+ * ARGV: as named in the first line; what is loaded lives for "renewal" seconds from now, where that is not ''.
  * Returns what became of it, see `Entry`, and after that the kept reply or the documents.
  */
 const ENTER = scriptOf(`${READ}
-local has_activity, strategy, own, origin, lease, waiter_lifetime, replaceable = unpack(ARGV)
+local has_activity, strategy, own, origin, lease, waiter_lifetime, replaceable, renewal = unpack(ARGV)
 local first = 1
 if has_activity == '1' then
   local mark = redis.call('GET', KEYS[1])
@@ -67,7 +68,11 @@ if strategy ~= '' then
   if found > 1 then return { 'waiting' } end
 end
 local reply = { 'entered' }
-for i = first, #KEYS do reply[#reply + 1] = read(KEYS[i]) end
+for i = first, #KEYS do
+  local text = read(KEYS[i])
+  if text and text ~= ${UNREADABLE} and renewal ~= '' then redis.call('GETEX', KEYS[i], 'EX', renewal) end
+  reply[#reply + 1] = text
+end
 return reply
 `)
 
@@ -113,12 +118,13 @@ return 1
 
 /** @returns the outcome, and what comes with it */
 export function enter (
-  client: RedisClient, hold: Hold, keys: HoldKeys, documentKeys: string[]
+  client: RedisClient, hold: Hold, keys: HoldKeys, documentKeys: string[], { seconds, isRenewedByLoads }: Lifetime
 ): Promise<[outcome: string, ...rest: ScriptReply[]]> {
   const { activity, place, holder, origin, lease } = hold
   const args = [
     flag(activity !== undefined), place?.strategy ?? '', holder, origin, String(lease),
-    String(Math.min(Math.max(lease, MIN_WAITER_LIFETIME), MAX_WAITER_LIFETIME)), flag(place?.isReplaceable === true)
+    String(Math.min(Math.max(lease, MIN_WAITER_LIFETIME), MAX_WAITER_LIFETIME)), flag(place?.isReplaceable === true),
+    isRenewedByLoads ? String(seconds) : ''
   ]
   return runScript(client, ENTER, [...listOf(keys), ...documentKeys], args).then((reply) => {
     const [outcome, ...rest] = reply as ScriptReply[]

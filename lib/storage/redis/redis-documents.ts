@@ -5,6 +5,7 @@ import { type Save, compareAndSet } from '../compare-and-set.js'
 import {
   type DocumentChange, type DocumentStore, type Entry, type Hold, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, readApart
 } from '../document-store.js'
+import type { Lifetime } from '../expiry.js'
 import type { StorageCall } from '../storage.js'
 import type { RedisClient } from './client.js'
 import { clientPrefixOf, companionKey } from './companion-key.js'
@@ -26,23 +27,22 @@ export class RedisDocuments implements DocumentStore {
   readonly #client: RedisClient
   readonly #connection: RedisConnection
   readonly #prefix: string
-  readonly #ttl: number
+  readonly #lifetime: Lifetime
   /** whether a command is about one slot only: on a Cluster, also behind a proxy that hides it */
   #isSharded: boolean
 
   /**
    * @param prefix what every key begins with
-   * @param ttl in seconds, 0 for ever
    */
-  constructor (client: RedisClient, prefix: string, ttl: number) {
+  constructor (client: RedisClient, prefix: string, lifetime: Lifetime) {
     this.#client = client
     this.#connection = connectionOf(client)
     this.#prefix = prefix
-    this.#ttl = ttl
+    this.#lifetime = lifetime
     this.#isSharded = client.isCluster
   }
 
-  /** One `GET` each, all in one round trip. */
+  /** One `GET` or `GETEX` each, all in one round trip. */
   load (keys: string[], call?: StorageCall): Promise<Array<TextDocument | undefined>> {
     return readApart(keys, (keys) => this.read(keys, call), ofAnotherType)
   }
@@ -50,8 +50,13 @@ export class RedisDocuments implements DocumentStore {
   /** As `load`, but fails for a key of another type. */
   async read (keys: string[], call?: StorageCall): Promise<Array<TextDocument | undefined>> {
     const values = await this.#connection.send(() =>
-      Promise.all(keys.map((key) => this.#client.getBuffer(this.#prefix + key))), call)
+      Promise.all(keys.map((key) => this.#get(this.#prefix + key))), call)
     return documentsOf(values, keys)
+  }
+
+  #get (key: string): Promise<Buffer | null> {
+    const { seconds, isRenewedByLoads } = this.#lifetime
+    return isRenewedByLoads ? this.#client.getexBuffer(key, 'EX', seconds) : this.#client.getBuffer(key)
   }
 
   async save (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
@@ -72,7 +77,7 @@ export class RedisDocuments implements DocumentStore {
     const options = {
       token: this.#companionKey('saved', end?.of.hold.key ?? (keys[0] as string), `:${PROCESS}${(saveCount++).toString(36)}`),
       tokenLifetime: Math.ceil(Math.max(call?.timeout ?? 0, MIN_TOKEN_LIFETIME)),
-      ttl: this.#ttl,
+      ttl: this.#lifetime.seconds,
       end
     }
     return compareAndSet<TextDocument | undefined, SaveOutcome>(saves, saves.map(({ loaded }) => loaded), {
@@ -122,7 +127,7 @@ export class RedisDocuments implements DocumentStore {
     let reply: [outcome: string, ...rest: ScriptReply[]]
     try {
       reply = await this.#connection.send(() =>
-        enter(this.#client, hold, this.#keysOf(hold), inSlot.map((key) => this.#prefix + key)), call)
+        enter(this.#client, hold, this.#keysOf(hold), inSlot.map((key) => this.#prefix + key), this.#lifetime), call)
     } catch (error) {
       if (this.#isSharded || !isCrossSlot(error as Error)) throw error
       this.#isSharded = true

@@ -2,10 +2,10 @@ import type { Cluster, Redis } from 'ioredis'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
 import { describeType } from '../../document/describe-type.js'
-import { assertKnownOptions, assertWholeNumber, invalidOption } from '../option-checks.js'
+import { assertKnownOptions, invalidOption } from '../option-checks.js'
 import { clientPrefixOf, hidesHashTags } from './companion-key.js'
 import { provideDocumentStore } from '../document-store.js'
-import type { Expiry } from '../expiry.js'
+import { EXPIRY_OPTIONS, type Expiry, type Lifetime, lifetimeOf } from '../expiry.js'
 import { type RedisClient, assertClient, openClient } from './client.js'
 import { type RedisConnection, connectionOf } from './connection.js'
 import { RedisDocuments } from './redis-documents.js'
@@ -26,8 +26,7 @@ export class RedisStorage implements Storage {
   readonly #isOwn: boolean
   readonly #documents: RedisDocuments
   readonly #prefix: string
-  /** seconds, 0 for ever */
-  readonly #ttl: number
+  readonly #lifetime: Lifetime
   /** the documents that `read` gave, for as long as somebody holds them */
   readonly #loaded = new WeakMap<StateDocument, TextDocument>()
   #closed = false
@@ -36,18 +35,17 @@ export class RedisStorage implements Storage {
    * @param connection a URL, `redis://` or `rediss://`, with several hosts and commas between them for a Cluster, or with
    *   the parameters `db`, `family`, `username` and `password`; or a client of ioredis, which the caller closes.
    *   With a URL the first command connects. Default `redis://localhost:6379`.
-   * @param options `keyPrefix`, by default `botas:`, and `ttl`, in seconds, by default for ever
+   * @param options `keyPrefix`, by default `botas:`; `ttl`, in seconds, by default for ever, with `renew`
    * @throws FST_BOTAS_STATE_INVALID_OPTION where one of them is wrong, or for a URL without ioredis installed
    */
   constructor (connection: string | Redis | Cluster = 'redis://localhost:6379', options: RedisStorageOptions = {}) {
-    assertKnownOptions(options, ['keyPrefix', 'ttl'])
-    const { keyPrefix = 'botas:', ttl } = options
+    assertKnownOptions(options, ['keyPrefix', ...EXPIRY_OPTIONS])
+    const { keyPrefix = 'botas:' } = options
     if (typeof keyPrefix !== 'string') {
       throw invalidOption('keyPrefix', 'a string', describeType(keyPrefix))
     }
-    assertWholeNumber('ttl', ttl, 'seconds')
     this.#prefix = keyPrefix
-    this.#ttl = ttl ?? 0
+    this.#lifetime = lifetimeOf(options)
     this.#isOwn = typeof connection === 'string'
     if (typeof connection !== 'string') assertClient(connection)
     this.#client = typeof connection === 'string' ? openClient(connection) : connection
@@ -55,11 +53,12 @@ export class RedisStorage implements Storage {
       throw invalidOption('keyPrefix', 'without braces on a Cluster, or with a complete hash tag such as "{bot}:"', 'one with a single brace, or an empty tag')
     }
     this.#connection = connectionOf(this.#client)
-    this.#documents = new RedisDocuments(this.#client, this.#prefix, this.#ttl)
+    this.#documents = new RedisDocuments(this.#client, this.#prefix, this.#lifetime)
   }
 
   /**
-   * The documents of these keys; a key that is not stored is left out. One `GET` each, all in one round trip.
+   * The documents of these keys; a key that is not stored is left out. One `GET` each, or `GETEX` where that renews it, all in one
+   * round trip.
    *
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a string is no JSON object in UTF-8
    */
@@ -79,7 +78,8 @@ export class RedisStorage implements Storage {
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE, and then writes nothing
    */
   async write (changes: Record<string, unknown>, call?: StorageCall): Promise<void> {
-    const expiry = this.#ttl === 0 ? [] as const : ['EX', this.#ttl] as const
+    const { seconds } = this.#lifetime
+    const expiry = seconds === 0 ? [] as const : ['EX', seconds] as const
     await Promise.all(documentsOf(changes).map(([key, { content }]) =>
       this.#connection.send(() => this.#client.set(this.#prefix + key, content, ...expiry as ['EX', number]), call)))
   }

@@ -1,0 +1,33 @@
+// A storage by what a test passes to a process: a URL of the package, one of an emulator, or a directory.
+import { BlobServiceClient, StorageSharedKeyCredential } from '@azure/storage-blob'
+import { CosmosClient } from '@azure/cosmos'
+import { FileStorage, MemoryStorage } from 'fastify-botas-state'
+import { BlobStorage } from 'fastify-botas-state/blob'
+import { CosmosDbStorage } from 'fastify-botas-state/cosmos'
+import { PostgresStorage } from 'fastify-botas-state/postgres'
+import { RedisStorage } from 'fastify-botas-state/redis'
+
+/** The account of every Azurite. */
+const ACCOUNT = 'devstoreaccount1'
+const KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
+
+export function openStorage (url) {
+  const [, kind, host, path] = /^(\w+)(?:\+http)?:\/\/([^/]*)\/?(.*)$/.exec(url) ?? []
+  switch (kind) {
+    case 'redis': return new RedisStorage(url)
+    case 'postgres': return new PostgresStorage(url)
+    case 'blob': return new BlobStorage(new BlobServiceClient(`http://${host}/${ACCOUNT}`, new StorageSharedKeyCredential(ACCOUNT, KEY)).getContainerClient(path))
+    case 'cosmos': return new CosmosDbStorage(cosmosContainer(host, path))
+    default: return url === 'memory' ? new MemoryStorage() : new FileStorage(url)
+  }
+}
+
+function cosmosContainer (host, path) {
+  const [database, container] = path.split('/')
+  const client = new CosmosClient({
+    endpoint: `http://${host}`,
+    key: Buffer.from('any').toString('base64'),
+    connectionPolicy: { enableEndpointDiscovery: false, enableBackgroundEndpointRefreshing: false }
+  })
+  return client.database(database).container(container)
+}

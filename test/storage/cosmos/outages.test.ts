@@ -1,0 +1,5 @@
+import t from 'tap'
+import { outageSuite } from '../../helpers/outage-suite.js'
+import { testedServers } from '../../helpers/tested-servers.js'
+
+outageSuite(t, 'Azure Cosmos DB', testedServers['Azure Cosmos DB'] as typeof testedServers[''] & {})
