@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { withDeadline } from '../waiting/deadline.js'
+import { Patience } from './patience.js'
 import type { OutageObserver, StorageCall } from './storage.js'
 
 /** How long to wait before a command is sent again, from and to, in milliseconds; two that failed together do not come back together. */
@@ -8,6 +9,8 @@ const MAX_PAUSE = 250
 /** How often an unreachable server is asked whether it answers again, at first and at last, in milliseconds. */
 const MIN_PROBE_INTERVAL = 50
 const MAX_PROBE_INTERVAL = 400
+/** How often the time of an attempt is doubled. */
+const MAX_DOUBLINGS = 3
 /** How many reasons of one outage are told. */
 const MAX_REASONS = 3
 
@@ -31,7 +34,7 @@ export interface Link {
   /** `'closed'`: for good. */
   status(): 'open' | 'opening' | 'closed'
   /** Asks the server for anything. */
-  ping(signal: AbortSignal): Promise<unknown>
+  ping(patience: Patience): Promise<unknown>
   failureOf(error: Error): Failure
   /** When a busy server wants to be asked again, in milliseconds. */
   retryAfter?(error: Error): number | undefined
@@ -39,8 +42,8 @@ export interface Link {
   cleaned(error: Error): Error
 }
 
-/** A command; its signal is aborted when nobody waits for it any more. */
-export type Command<Result> = (signal: AbortSignal) => Promise<Result>
+/** A command, which may be given up. */
+export type Command<Result> = (patience: Patience) => Promise<Result>
 
 /** A command that waits to be sent. */
 interface Waiting {
@@ -50,7 +53,7 @@ interface Waiting {
   call: StorageCall | undefined
 }
 
-const NEVER = new AbortController().signal
+const ENDLESS = new Patience()
 
 /**
  * What a client of a server lacks to live through an outage. While the server is out of reach, commands wait here, so that a caller
@@ -68,7 +71,7 @@ export class OutageGate {
   /** whether an attempt has failed, and none has succeeded since, where the client does not tell of connections */
   #isDown = false
   #probing: NodeJS.Timeout | undefined
-  #pinging: AbortController | undefined
+  #pinging: Patience | undefined
   #isClosed = false
   /** why the server is out of reach, since it last was not; empty where it is not, or might not be in a moment */
   #reasons: Error[] = []
@@ -87,7 +90,7 @@ export class OutageGate {
   /** Nothing is sent from now on. */
   close (): void {
     this.#isClosed = true
-    this.#pinging?.abort(this.#unreachable())
+    this.#pinging?.end(this.#unreachable())
     this.fail(() => true)
   }
 
@@ -190,21 +193,14 @@ export class OutageGate {
   /** One attempt, which is given up in time. */
   #attempt<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number, sent: number): Promise<Result> {
     const { attemptTimeout } = this.#link
-    if (attemptTimeout === undefined) return command(NEVER)
-    const patience = new AbortController()
-    const giveUp = (): void => {
+    if (attemptTimeout === undefined) return command(ENDLESS)
+    const patience = new Patience()
+    // The caller gives up by then, too.
+    const limit = Math.min(attemptTimeout * 2 ** Math.min(attempt, MAX_DOUBLINGS), call?.timeout ?? Infinity)
+    return withDeadline(command(patience), limit, () => {
       if (this.#heard < sent) this.#shut(this.#silent())
-      patience.abort(this.#silent())
-    }
-    call?.signal.addEventListener('abort', giveUp)
-    const over = (): void => call?.signal.removeEventListener('abort', giveUp)
-    return withDeadline(command(patience.signal), attemptTimeout * 2 ** Math.min(attempt, 3), giveUp).then((result) => {
-      over()
-      return result
-    }, (error) => {
-      over()
-      throw patience.signal.aborted ? patience.signal.reason : error
-    })
+      patience.end(this.#silent())
+    }).catch((error) => { throw patience.ended ?? error })
   }
 
   #failureOf (error: Error): Failure {
@@ -252,12 +248,12 @@ export class OutageGate {
   }
 
   async #ping (): Promise<void> {
-    const patience = new AbortController()
+    const patience = new Patience()
     this.#pinging = patience
     try {
-      await withDeadline(this.#link.ping(patience.signal), this.#link.maxSilence, () => patience.abort(this.#silent()))
+      await withDeadline(this.#link.ping(patience), this.#link.maxSilence, () => patience.end(this.#silent()))
     } catch (error) {
-      const failure = patience.signal.aborted ? 'lost' : this.#link.failureOf(error as Error)
+      const failure = patience.ended !== undefined ? 'lost' : this.#link.failureOf(error as Error)
       if (failure === 'refused' || failure === 'lost') return
     }
     this.#onAnswer()

@@ -1,5 +1,5 @@
 // Compares the plugin with what one would write without it: real server processes, a load generator in another one, a real
-// Redis. All variants run in turn, in several rounds; the figures are ratios within a round. SECONDS and ROUNDS make it
+// servers of the storages. All variants run in turn, in several rounds; the figures are ratios within a round. SECONDS and ROUNDS make it
 // longer or shorter, ROWS (a part of their titles) narrower.
 import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { startRedis, startServer } from './processes.js'
 import { comparisons, series } from './rows.js'
 import { median, table } from './report.js'
+import { testedServers } from '../helpers/tested-servers.ts'
 
 const SECONDS = Number(process.env.SECONDS ?? 1)
 const ROUNDS = Number(process.env.ROUNDS ?? 12)
@@ -18,7 +19,24 @@ const chosenSeries = series.filter(wanted)
 const directory = await mkdtemp(join(tmpdir(), 'botas-bench-'))
 const redis = await startRedis(directory)
 const servers = new Map()
-const env = { REDIS: redis.url, DIRECTORY: directory }
+const teardowns = []
+const isWanted = (kind) => chosenComparisons.some(({ ours, theirs }) => [ours, theirs].some(({ variant }) => variant.startsWith(kind)))
+
+/** A server as the tests start it, where a row needs it. */
+async function urlOf (kind, name) {
+  if (!isWanted(kind)) return ''
+  const server = await testedServers[name]({ teardown: (work) => teardowns.unshift(work) })
+  await server.start()
+  return server.urlAt(server.port)
+}
+
+const env = {
+  REDIS: redis.url,
+  DIRECTORY: directory,
+  POSTGRES: await urlOf('postgres', 'Postgres'),
+  BLOB: await urlOf('blob', 'Azure Blob Storage'),
+  COSMOS: await urlOf('cosmos', 'Azure Cosmos DB')
+}
 
 /** A server for each load, so that none is busier, and warmer, than what it is compared with. */
 async function serverOf (load) {
@@ -42,7 +60,7 @@ async function measure (loads) {
 
 try {
   console.log(`${cpus()[0].model.trim()}, ${cpus().length} cores, ${process.platform} ${arch()}; Node ${process.version}, ` +
-    `${['fastify', 'ioredis', 'autocannon'].map((name) => `${name} ${versionOf(name)}`).join(', ')}, ${redis.version}; ` +
+    `${['fastify', 'ioredis', 'pg', 'autocannon'].map((name) => `${name} ${versionOf(name)}`).join(', ')}, ${redis.version}; ` +
     `${ROUNDS} rounds of ${SECONDS} s\n`)
 
   const loads = chosenComparisons.flatMap(({ ours, theirs }) => [ours, theirs])
@@ -75,6 +93,7 @@ try {
 } finally {
   await Promise.all([...servers.values()].map((server) => server.stop()))
   await redis.stop()
+  for (const work of teardowns) await work()
   await rm(directory, { recursive: true, force: true })
 }
 

@@ -6,6 +6,8 @@ import Fastify from 'fastify'
 import botasState, { FileStorage, MemoryStorage, activityIdentity } from 'fastify-botas-state'
 import { RedisStorage } from 'fastify-botas-state/redis'
 import { Redis } from 'ioredis'
+import pg from 'pg'
+import { openStorage } from '../processes/open-storage.js'
 
 const countUp = (count = 0) => count + 1
 
@@ -154,6 +156,34 @@ function redisByHand (url, flush) {
   })
 }
 
+function postgresByHand (url) {
+  const pool = new pg.Pool({ connectionString: url })
+  const ready = pool.query('CREATE TABLE IF NOT EXISTS by_hand (key text PRIMARY KEY, document text NOT NULL)')
+  return byHand({
+    async load (keys) {
+      await ready
+      const { rows } = await pool.query('SELECT key, document FROM by_hand WHERE key = ANY ($1)', [keys])
+      return keys.map((key) => rows.find((row) => row.key === key)?.document)
+    },
+    save: (changed) => pool.query('INSERT INTO by_hand SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (key) DO UPDATE SET document = excluded.document',
+      [changed.map(([key]) => key), changed.map(([, text]) => text)]),
+    flush: 'onResponse'
+  })
+}
+
+/** The counter turn by hand on a storage of the package: the last write wins. */
+function storageByHand (url) {
+  const storage = openStorage(url)
+  return byHand({
+    load: async (keys) => {
+      const found = await storage.read(keys)
+      return keys.map((key) => found[key] && JSON.stringify(found[key]))
+    },
+    save: (changed) => storage.write(Object.fromEntries(changed.map(([key, text]) => [key, JSON.parse(text)]))),
+    flush: 'onResponse'
+  })
+}
+
 function getsByHand (url) {
   const redis = new Redis(url, { enableAutoPipelining: true })
   const app = Fastify()
@@ -230,6 +260,12 @@ export const variants = {
   'redis counter by hand, before the reply': ({ REDIS }) => redisByHand(REDIS, 'before'),
   'redis counter, queue': ({ REDIS }) => withPlugin({ storage: REDIS, concurrency: 'queue' }, counter),
   'redis counter, once': ({ REDIS }) => withPlugin({ storage: REDIS, once: true, identify: numbered() }, counter),
+  'postgres counter': ({ POSTGRES }) => withPlugin({ storage: POSTGRES }, counter),
+  'postgres counter by hand': ({ POSTGRES }) => postgresByHand(POSTGRES),
+  'blob counter': ({ BLOB }) => withPlugin({ storage: openStorage(BLOB) }, counter),
+  'blob counter by hand': ({ BLOB }) => storageByHand(BLOB),
+  'cosmos counter': ({ COSMOS }) => withPlugin({ storage: openStorage(COSMOS) }, counter),
+  'cosmos counter by hand': ({ COSMOS }) => storageByHand(COSMOS),
   'redis conversation counter': async (env) => withPlugin({ storage: await withLargeDocument(env) }, conversationCounter),
   'redis GETs by hand': async (env) => {
     await withLargeDocument(env)

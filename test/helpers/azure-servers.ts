@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import root, { type Test } from 'tap'
+import type { Test } from 'tap'
 import { CosmosClient, type Container } from '@azure/cosmos'
 import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob'
 import { freePort } from './free-port.js'
@@ -78,27 +78,6 @@ export async function restartableCosmos (t: Test) {
   }
 }
 
-let azurite: Promise<number> | undefined
-let cosmos: Promise<number> | undefined
-let containers = 0
-
-/** A container of its own on an Azurite that all tests of a file share. */
-export async function freshBlobContainer (): Promise<ContainerClient> {
-  azurite ??= started(restartableAzurite(root))
-  const container = blobContainer(await azurite, `state-${containers++}`)
-  await container.create()
-  return container
-}
-
-/** A container of its own on an emulator that all tests of a file share. */
-export async function freshCosmosContainer (): Promise<Container> {
-  cosmos ??= started(restartableCosmos(root)).then(async (port) => {
-    await createDatabase(port)
-    return port
-  })
-  return createCosmosContainer(await cosmos, `state-${containers++}`)
-}
-
 /** A container as a storage needs it. */
 export async function createCosmosContainer (port: number, name = 'state', partitionKey = '/id'): Promise<Container> {
   const container = cosmosContainer(port, name)
@@ -108,10 +87,4 @@ export async function createCosmosContainer (port: number, name = 'state', parti
 
 export async function createDatabase (port: number): Promise<void> {
   await cosmosContainer(port).database.client.databases.create({ id: 'bot' })
-}
-
-async function started (starting: Promise<{ port: number, start: () => Promise<void> }>): Promise<number> {
-  const { port, start } = await starting
-  await start()
-  return port
 }

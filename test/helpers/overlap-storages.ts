@@ -7,10 +7,9 @@ import { BlobStorage } from '../../lib/storage/blob/blob-storage.js'
 import { CosmosDbStorage } from '../../lib/storage/cosmos/cosmos-storage.js'
 import { PostgresStorage } from '../../lib/storage/postgres/postgres-storage.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
-import { freshBlobContainer, freshCosmosContainer } from './azure-servers.js'
 import { LeasesOnly, LeasingStorage, newServer } from './leasing-storage.js'
-import { freshTable } from './postgres-server.js'
 import { startRedis } from './redis-server.js'
+import { freshBlobContainer, freshCosmosContainer, freshTable } from './shared-servers.js'
 import { slowStorage } from './slow-storage.js'
 
 /** A storage by its name; two servers get it by two calls of what `open` gives. */

@@ -4,7 +4,7 @@ import { chownSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ChildProcess } from 'node:child_process'
-import root, { type Test } from 'tap'
+import type { Test } from 'tap'
 import pg from 'pg'
 import { settled } from './build-fastify.js'
 import { freePort } from './free-port.js'
@@ -96,13 +96,4 @@ function kill (pid: number, signal: NodeJS.Signals): void {
   } catch {
     // It has just ended.
   }
-}
-
-let shared: ReturnType<typeof startPostgres> | undefined
-let tables = 0
-
-/** A server for all tests of a file, and a table of one's own, which is created when it is first needed. */
-export async function freshTable (): Promise<{ url: string, table: string }> {
-  shared ??= startPostgres(root)
-  return { url: (await shared).url, table: `state_${tables++}` }
 }

@@ -31,7 +31,7 @@ export function blobLink (container: BlobContainer, prefix: string): ObjectLink 
     maxSilence: ATTEMPT_TIMEOUT,
     attemptTimeout: ATTEMPT_TIMEOUT,
     status: () => 'open',
-    ping: (abortSignal) => container.getProperties({ abortSignal }),
+    ping: ({ signal }) => container.getProperties({ abortSignal: signal }),
     failureOf,
     retryAfter: (error) => Number((error as BlobError).response?.headers?.get('retry-after')) * 1000 || undefined,
     cleaned: (error) => cleaned(SERVER, error, advice),

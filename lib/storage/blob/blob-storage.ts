@@ -45,11 +45,11 @@ export class BlobStorage extends DriverStorage {
   /** Removes the blobs whose time has passed. Azure does not: call it now and then, in one process, where there is a `ttl`. */
   async prune (): Promise<void> {
     // By the clock of the server.
-    const { date = new Date() } = await this.run((abortSignal) => this.#container.getProperties({ abortSignal }))
+    const { date = new Date() } = await this.run(({ signal }) => this.#container.getProperties({ abortSignal: signal }))
     for await (const { name, metadata, properties } of this.#container.listBlobsFlat({ includeMetadata: true, prefix: this.#prefix })) {
       const expires = Number(metadata?.expires ?? 0)
       if (expires === 0 || expires > date.getTime()) continue
-      await this.run((abortSignal) => removeBlob(this.#container.getBlockBlobClient(name), properties.etag, abortSignal))
+      await this.run(({ signal }) => removeBlob(this.#container.getBlockBlobClient(name), properties.etag, signal))
     }
   }
 

@@ -58,7 +58,7 @@ export function cosmosLink (container: CosmosContainer): ObjectLink {
     maxSilence: ATTEMPT_TIMEOUT,
     attemptTimeout: ATTEMPT_TIMEOUT,
     status: () => 'open',
-    ping: (abortSignal) => container.read({ abortSignal }),
+    ping: ({ signal }) => container.read({ abortSignal: signal }),
     failureOf: (error: CosmosError) => error.substatus === NO_SESSION ? 'busy' : failureOf(error),
     retryAfter: (error: CosmosError) => error.retryAfterInMs,
     cleaned: (error) => error instanceof UnusableContainer ? new Error(`${SERVER}: ${error.message}`) : cleaned(SERVER, error, advice),

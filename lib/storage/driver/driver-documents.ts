@@ -6,6 +6,7 @@ import { type Replacement, type Save, compareAndSet } from '../compare-and-set.j
 import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
 import { OutageGate } from '../outage-gate.js'
+import type { Patience } from '../patience.js'
 import type { OutageObserver, StorageCall } from '../storage.js'
 import { type Driver, UNREAD, type Row, type RowWrite } from './driver.js'
 import { type Ending, DriverHolds } from './driver-holds.js'
@@ -36,8 +37,8 @@ export class DriverDocuments implements DocumentStore {
     this.#lifetime = lifetime
     this.#gate = new OutageGate(driver)
     this.#holds = new DriverHolds(driver, {
-      read: (keys, call) => this.#gate.send((signal) => driver.read(keys, 0, signal), call),
-      write: (writes, call) => this.#gate.send((signal) => driver.write(writes, signal), call),
+      read: (keys, call) => this.#gate.send((patience) => driver.readAndTellTime(keys, patience), call),
+      write: (writes, call) => this.#gate.send((patience) => driver.write(writes, patience), call),
       load: (keys, call) => this.load(keys, call)
     })
     this.holds = this.#holds
@@ -52,7 +53,7 @@ export class DriverDocuments implements DocumentStore {
   }
 
   /** Sends what is about no document, once. */
-  run<Result> (command: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  run<Result> (command: (patience: Patience) => Promise<Result>): Promise<Result> {
     return this.#gate.send(command)
   }
 
@@ -105,7 +106,7 @@ export class DriverDocuments implements DocumentStore {
 
   async #load (keys: string[], lifetime: number, call: StorageCall | undefined): Promise<StoredDocument[]> {
     if (keys.length === 0) return []
-    const rows = await this.#gate.send((signal) => this.#driver.read(keys, lifetime, signal), call)
+    const rows = await this.#gate.send((patience) => this.#driver.read(keys, lifetime, patience), call)
     return rows.map((row, index) => ({ document: documentOf(row, keys[index] as string), row }))
   }
 
@@ -119,8 +120,10 @@ export class DriverDocuments implements DocumentStore {
     const mark = { origin: this.#origin, number: this.#saveCount++ }
     let ending: Ending = { outcome: 'saved', writes: [] }
     return this.#saves.run(keys, async (turn) => {
-      await turn
-      call?.signal.throwIfAborted()
+      if (turn !== undefined) {
+        await turn
+        call?.signal.throwIfAborted()
+      }
       return compareAndSet<StoredDocument, SaveOutcome>(saves, saves.map(storedAsLoaded), {
         documentOf: ({ document }) => document,
         load: () => this.#load(keys, 0, call),
@@ -131,16 +134,17 @@ export class DriverDocuments implements DocumentStore {
           if (end !== undefined) ending = await this.#holds.ending(end, mark, outcome, call)
           if (ending.writes === undefined) return ending
           const writes = [...replacements.flatMap((replacement) => this.#writesOf(replacement, mark)), ...ending.writes]
-          if (writes.length === 0 || await this.#gate.send((signal) => this.#driver.write(writes, signal), call)) return ending
+          if (writes.length === 0 || await this.#gate.send((patience) => this.#driver.write(writes, patience), call)) return ending
           const stored = await this.#load(keys, 0, call)
-          return stored.some(({ row }) => hasMark(row.marks, mark)) ? ending : { stored }
+          return stored.length > 0 && stored.every(({ row }) => hasMark(row.marks, mark)) ? ending : { stored }
         }
       }, call)
     })
   }
 
   #writesOf ({ key, stored: { row }, next }: Replacement<StoredDocument>, mark: Mark): RowWrite[] {
-    if (next === undefined && row.version === undefined) return []
+    // Nothing is there to be removed; or it was written already, see `Driver.write`.
+    if ((next === undefined && row.version === undefined) || hasMark(row.marks, mark)) return []
     return [{ key, row, text: next?.content, marks: withMark(row.marks, mark), lifetime: this.#milliseconds }]
   }
 }

@@ -15,14 +15,14 @@ const HANDLED = '='
 
 /** How rows are read and written, behind the gate. */
 interface Rows {
-  read(keys: string[], call: StorageCall | undefined): Promise<Row[]>
+  read(keys: string[], call: StorageCall | undefined): Promise<{ rows: Row[], now: number }>
   write(writes: RowWrite[], call: StorageCall | undefined): Promise<boolean>
   load(keys: string[], call: StorageCall): Promise<Array<Document | undefined>>
 }
 
-/** How the end of a turn is written together with its documents; without writes it is refused, or written already. */
+/** How the end of a turn is written together with its documents; without writes it is refused. */
 export type Ending =
-  | { outcome: 'saved' | 'overlapped', writes?: RowWrite[] }
+  | { outcome: 'saved' | 'overlapped', writes: RowWrite[] }
   | { outcome: 'replaced' | 'handled', writes?: never }
 
 /** The rows beside a document: the place of the turns that are about it, and the activity that is handled. */
@@ -111,7 +111,7 @@ export class DriverHolds implements Holds {
   async ending ({ hold, reply, leaves }: TurnEnd, mark: Mark, before: Ending['outcome'], call: StorageCall | undefined): Promise<Ending> {
     const isRemembered = reply !== undefined
     const held = await this.#read({ ...hold, activity: isRemembered ? hold.activity : undefined }, call)
-    if (held.activity !== undefined && hasMark(held.activity.marks, mark)) return { outcome: before } as Ending
+    if ([held.activity, held.place].some((row) => row !== undefined && hasMark(row.marks, mark))) return { outcome: before, writes: [] } as Ending
     if (textOf(held.activity).startsWith(HANDLED)) return { outcome: 'handled' }
     const isHeld = hold.place === undefined || held.line.isHeldBy(hold.holder)
     if (!isHeld && hold.place?.isReplaceable === true) return { outcome: 'replaced' }
@@ -125,14 +125,16 @@ export class DriverHolds implements Holds {
   /** Changes what a turn holds, after the turns of this process that asked before, and as often as something comes between. */
   #change<Result> (hold: Hold, call: StorageCall, decide: (held: Held) => HeldTexts & { result: Result }): Promise<Result> {
     return this.#changes.run([hold.key], async (turn) => {
-      await turn
+      if (turn !== undefined) {
+        await turn
+        call.signal.throwIfAborted()
+      }
       return this.#changeNow(hold, call, decide)
     })
   }
 
   async #changeNow<Result> (hold: Hold, call: StorageCall, decide: (held: Held) => HeldTexts & { result: Result }): Promise<Result> {
     for (let attempt = 0; ; attempt++) {
-      call.signal.throwIfAborted()
       const held = await this.#read(hold, call)
       const { result, ...texts } = decide(held)
       const writes = this.#writesOf(hold, held, texts)
@@ -143,9 +145,9 @@ export class DriverHolds implements Holds {
 
   async #read (hold: Hold, call: StorageCall | undefined): Promise<Held> {
     const keys = [...(hold.activity === undefined ? [] : [activityKey(hold)]), ...(hold.place === undefined ? [] : [placeKey(hold)])]
-    const rows = keys.length === 0 ? [] : await this.#rows.read(keys, call)
+    const { rows, now } = keys.length === 0 ? { rows: [], now: 0 } : await this.#rows.read(keys, call)
     const activity = hold.activity === undefined ? undefined : rows.shift()
-    return { activity, place: rows[0], line: new Line(textOf(rows[0]), hold.holder, this.#driver.now()) }
+    return { activity, place: rows[0], line: new Line(textOf(rows[0]), hold.holder, now) }
   }
 
   #writesOf (hold: Hold, { activity, place }: Held, texts: HeldTexts, mark?: Mark): RowWrite[] {

@@ -1,6 +1,7 @@
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { provideDocumentStore } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
+import type { Patience } from '../patience.js'
 import type { OutageObserver, Storage, StorageCall } from '../storage.js'
 import type { Driver } from './driver.js'
 import { DriverDocuments } from './driver-documents.js'
@@ -52,7 +53,7 @@ export abstract class DriverStorage implements Storage {
   }
 
   /** Sends what is about no document, once. */
-  protected run<Result> (command: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  protected run<Result> (command: (patience: Patience) => Promise<Result>): Promise<Result> {
     return this.#documents.run(command)
   }
 

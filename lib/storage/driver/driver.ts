@@ -1,4 +1,5 @@
 import type { Link } from '../outage-gate.js'
+import type { Patience } from '../patience.js'
 
 /** What a server keeps under a key. */
 export interface Row {
@@ -36,9 +37,12 @@ export interface Driver extends Link {
    *
    * @param lifetime that the found ones get from now on, in milliseconds, 0 to leave them as they are
    */
-  read(keys: string[], lifetime: number, signal: AbortSignal): Promise<Row[]>
-  /** Writes rows, all or none, where each is still as it was read. Resolves to whether they were. */
-  write(writes: RowWrite[], signal: AbortSignal): Promise<boolean>
-  /** The time of the server in milliseconds, as it was told with the last rows. */
-  now(): number
+  read(keys: string[], lifetime: number, patience: Patience): Promise<Row[]>
+  /** The same, and the time of the server, in milliseconds. */
+  readAndTellTime(keys: string[], patience: Patience): Promise<{ rows: Row[], now: number }>
+  /**
+   * Writes rows, all or none, where each is still as it was read. Resolves to whether they were; a row that somebody removed for good at
+   * the same time may be left out of all.
+   */
+  write(writes: RowWrite[], patience: Patience): Promise<boolean>
 }

@@ -69,9 +69,11 @@ export function objectDriver (link: ObjectLink): Driver {
   return {
     ...link,
     isAtomic: false,
-    read: (keys, lifetime, signal) => Promise.all(keys.map((key) => read(key, lifetime, signal))),
-    write: async (writes, signal) => (await Promise.all(writes.map((one) => write(one, signal)))).every(Boolean),
-    now: () => clock.now()
+    read: (keys, lifetime, { signal }) => Promise.all(keys.map((key) => read(key, lifetime, signal))),
+    async readAndTellTime (keys, { signal }) {
+      return { rows: await Promise.all(keys.map((key) => read(key, 0, signal))), now: clock.now() }
+    },
+    write: async (writes, { signal }) => (await Promise.all(writes.map((one) => write(one, signal)))).every(Boolean)
   }
 }
 

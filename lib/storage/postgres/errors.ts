@@ -8,6 +8,8 @@ const SQLSTATE = /^[0-9A-Z]{5}$/
 /** Of a statement: there is no such table; two rows at once; the user lacks a privilege. See https://www.postgresql.org/docs/current/errcodes-appendix.html */
 export const UNDEFINED_TABLE = '42P01'
 export const UNIQUE_VIOLATION = '23505'
+/** Of a text that is cast to a number, see `table.ts`. */
+export const CHANGED = '22P02'
 const INSUFFICIENT_PRIVILEGE = '42501'
 
 /** A server that starts, takes no more connections, became a replica, or does not let the user in. */

@@ -3,6 +3,7 @@ import { Socket } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { describeType } from '../../document/describe-type.js'
 import { describeUrl, invalidOption } from '../option-checks.js'
+import type { Patience } from '../patience.js'
 import { failureOf } from './errors.js'
 
 /** A pool of pg, as far as a storage uses it. */
@@ -132,16 +133,15 @@ export function surviveDeaths (pool: PostgresPool): void {
 const survived = new WeakSet<PostgresPool | PostgresClient>()
 
 /** Runs a statement, unnamed, as a proxy like PgBouncer needs it. A connection on which nobody waits any more is closed. */
-export async function query (pool: PostgresPool, text: string, values: unknown[], signal: AbortSignal): Promise<ResultRow[]> {
-  const client = await connected(pool, signal)
+export async function query (pool: PostgresPool, text: string, values: unknown[], patience: Patience): Promise<ResultRow[]> {
+  const client = await connected(pool, patience)
   let isReleased = false
   const release = (isBroken: boolean): void => {
     if (isReleased) return
     isReleased = true
     client.release(isBroken)
   }
-  const abandon = (): void => release(true)
-  signal.addEventListener('abort', abandon)
+  patience.onEnd(() => release(true))
   try {
     const { rows } = await client.query({ text, values })
     release(false)
@@ -149,23 +149,16 @@ export async function query (pool: PostgresPool, text: string, values: unknown[]
   } catch (error) {
     release(['lost', 'refused'].includes(failureOf(error as Error)))
     throw error
-  } finally {
-    signal.removeEventListener('abort', abandon)
   }
 }
 
 /** A pool cannot be told that nobody waits: a connection that comes too late goes back. */
-function connected (pool: PostgresPool, signal: AbortSignal): Promise<PostgresClient> {
+function connected (pool: PostgresPool, patience: Patience): Promise<PostgresClient> {
   return new Promise((resolve, reject) => {
-    const giveUp = (): void => reject(signal.reason)
-    signal.addEventListener('abort', giveUp)
+    patience.onEnd(() => reject(patience.ended))
     pool.connect().then((client) => {
-      signal.removeEventListener('abort', giveUp)
-      if (signal.aborted) client.release()
+      if (patience.ended !== undefined) client.release()
       resolve(client)
-    }, (error) => {
-      signal.removeEventListener('abort', giveUp)
-      reject(error)
-    })
+    }, reject)
   })
 }

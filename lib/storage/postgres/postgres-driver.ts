@@ -1,7 +1,8 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Driver, Row, RowWrite } from '../driver/driver.js'
 import type { Failure } from '../outage-gate.js'
-import { UNDEFINED_TABLE, UNIQUE_VIOLATION, cannotCreate, cleaned, codeOf, failureOf } from './errors.js'
+import type { Patience } from '../patience.js'
+import { CHANGED, UNDEFINED_TABLE, UNIQUE_VIOLATION, cannotCreate, cleaned, codeOf, failureOf } from './errors.js'
 import { type PostgresPool, type ResultRow, query } from './pool.js'
 import type { Table } from './table.js'
 
@@ -25,8 +26,6 @@ export class PostgresDriver implements Driver {
   readonly cleaned = cleaned
   readonly #pool: PostgresPool
   readonly #table: Table
-  /** the time of the server, in milliseconds */
-  #now = 0
 
   constructor (pool: PostgresPool, table: Table) {
     this.#pool = pool
@@ -37,22 +36,41 @@ export class PostgresDriver implements Driver {
     return (this.#pool as { ended?: boolean }).ended === true ? 'closed' : 'open'
   }
 
-  now (): number {
-    return this.#now
+  async ping (patience: Patience): Promise<void> {
+    await query(this.#pool, 'SELECT 1', [], patience)
   }
 
-  async ping (signal: AbortSignal): Promise<void> {
-    await query(this.#pool, 'SELECT 1', [], signal)
-  }
-
-  async read (keys: string[], lifetime: number, signal: AbortSignal): Promise<Row[]> {
+  async read (keys: string[], lifetime: number, patience: Patience): Promise<Row[]> {
     const ids = keys.map(idOf)
-    const rows = lifetime === 0 ? await this.#run(this.#table.read, [ids], signal) : await this.#run(this.#table.readAndRenew, [ids, lifetime], signal)
-    this.#now = Number(rows[0]?.now)
-    return rows.map(rowOf)
+    const found = lifetime === 0
+      ? await this.#run(this.#table.read(keys.length), ids, patience)
+      : await this.#run(this.#table.readAndRenew, [ids, lifetime], patience)
+    const rows = new Map(found.map((row) => [row.position, row]))
+    return keys.map((_key, position) => rowOf(rows.get(position) ?? {}))
   }
 
-  async write (writes: RowWrite[], signal: AbortSignal): Promise<boolean> {
+  async readAndTellTime (keys: string[], patience: Patience): Promise<{ rows: Row[], now: number }> {
+    const found = await this.#run(this.#table.readAndTellTime, [keys.map(idOf)], patience)
+    return { rows: found.map(rowOf), now: Number(found[0]?.now) }
+  }
+
+  async write (writes: RowWrite[], patience: Patience): Promise<boolean> {
+    return writes.every(({ row }) => row.version !== undefined) ? this.#update(writes, patience) : this.#insertAndUpdate(writes, patience)
+  }
+
+  /** The rows are there already. */
+  async #update (writes: RowWrite[], patience: Patience): Promise<boolean> {
+    const values = writes.flatMap(({ key, row, text, marks, lifetime }) =>
+      [idOf(key), text?.toString() ?? null, marks, lifetimeOf(text, lifetime), row.version, row.text !== undefined])
+    try {
+      return (await this.#run(this.#table.update(writes.length), values, patience)).length === writes.length
+    } catch (error) {
+      if (codeOf(error as Error) === CHANGED) return false
+      throw error
+    }
+  }
+
+  async #insertAndUpdate (writes: RowWrite[], patience: Patience): Promise<boolean> {
     const columns = [
       writes.map(({ key }) => idOf(key)),
       writes.map(({ key }) => key.replaceAll('\0', ' ')),
@@ -60,10 +78,10 @@ export class PostgresDriver implements Driver {
       writes.map(({ marks }) => marks),
       writes.map(({ row }) => row.version ?? null),
       writes.map(({ row }) => row.text !== undefined),
-      writes.map(({ text, lifetime }) => text === undefined ? REMOVED_LIFETIME : lifetime)
+      writes.map(({ text, lifetime }) => lifetimeOf(text, lifetime))
     ]
     try {
-      const [row] = await this.#run(this.#table.write, columns, signal)
+      const [row] = await this.#run(this.#table.insertAndUpdate, columns, patience)
       return row?.is_as_read === true
     } catch (error) {
       if (codeOf(error as Error) === UNIQUE_VIOLATION) return false
@@ -72,26 +90,26 @@ export class PostgresDriver implements Driver {
   }
 
   /** Removes rows whose time has passed, and resolves to whether there may be more. */
-  async prune (signal: AbortSignal): Promise<boolean> {
-    return (await this.#run(this.#table.prune, [PRUNED_AT_ONCE], signal)).length === PRUNED_AT_ONCE
+  async prune (patience: Patience): Promise<boolean> {
+    return (await this.#run(this.#table.prune, [PRUNED_AT_ONCE], patience)).length === PRUNED_AT_ONCE
   }
 
   /** Runs a statement, after the table was created where it is missing. */
-  async #run (text: string, values: unknown[], signal: AbortSignal): Promise<ResultRow[]> {
+  async #run (text: string, values: unknown[], patience: Patience): Promise<ResultRow[]> {
     try {
-      return await query(this.#pool, text, values, signal)
+      return await query(this.#pool, text, values, patience)
     } catch (error) {
       if (codeOf(error as Error) !== UNDEFINED_TABLE) throw error
-      await this.#create(signal)
-      return query(this.#pool, text, values, signal)
+      await this.#create(patience)
+      return query(this.#pool, text, values, patience)
     }
   }
 
   /** At once by several processes, CREATE TABLE IF NOT EXISTS fails: https://www.postgresql.org/message-id/CA%2BTgmoZAdYVtwBfp1FL2sMZbiHCWT4UPrzRLNnX1Nb30Ku3-gg%40mail.gmail.com */
-  async #create (signal: AbortSignal): Promise<void> {
+  async #create (patience: Patience): Promise<void> {
     const { name, create } = this.#table
     try {
-      await query(this.#pool, `SELECT pg_advisory_xact_lock(${CREATE_LOCK}); ${create}`, [], signal)
+      await query(this.#pool, `SELECT pg_advisory_xact_lock(${CREATE_LOCK}); ${create}`, [], patience)
     } catch (error) {
       throw cannotCreate(error as Error, name, create)
     }
@@ -100,7 +118,11 @@ export class PostgresDriver implements Driver {
 
 /** Of a key that may be longer than an index allows. */
 function idOf (key: string): Buffer {
-  return createHash('sha256').update(key).digest()
+  return hash('sha256', key, 'buffer')
+}
+
+function lifetimeOf (text: RowWrite['text'], lifetime: number): number {
+  return text === undefined ? REMOVED_LIFETIME : lifetime
 }
 
 function rowOf ({ version, text, marks }: ResultRow): Row {

@@ -46,7 +46,7 @@ export class PostgresStorage extends DriverStorage {
 
   /** Removes the rows whose time has passed. Runs by itself now and then. */
   async prune (): Promise<void> {
-    while (!this.#closed && await this.run((signal) => this.#driver.prune(signal)));
+    while (!this.#closed && await this.run((patience) => this.#driver.prune(patience)));
   }
 
   /** Closes the pool if the storage made it. */

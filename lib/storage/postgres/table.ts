@@ -9,9 +9,24 @@ export interface Table {
   /** As it is written in a statement. */
   readonly name: string
   readonly create: string
-  readonly read: string
+  /** $1, …: ids. Their positions, from 0, and rows. */
+  read(rows: number): string
+  /** $1: ids. A row for each, in their order, and the time of the server in milliseconds. */
+  readonly readAndTellTime: string
+  /** $1: ids; $2: for how many milliseconds from now they live. As `read`. */
   readonly readAndRenew: string
-  readonly write: string
+  /**
+   * $1 to $6, and so on for each row: id, text, marks, lifetime in milliseconds, the version that was read, whether there was a text. Gives
+   * as many rows as were written: all, or, where none is as it was read, none.
+   */
+  update(rows: number): string
+  /**
+   * $1: ids; then, in their order, keys, texts, marks, the versions that were read, NULL where there was no row, whether there was a text,
+   * lifetimes in milliseconds. Says whether they were as they were read, and only then are all written. Fails where somebody else inserts
+   * one of them at once.
+   */
+  readonly insertAndUpdate: string
+  /** $1: how many at most. Gives as many rows as were removed. */
   readonly prune: string
 }
 
@@ -51,29 +66,42 @@ function createStatement (table: string, index: string): string {
 }
 
 const IS_THERE = 'text IS NOT NULL AND (expires IS NULL OR expires > now())'
-const IN = (lifetime: string): string => `CASE WHEN ${lifetime} > 0 THEN now() + ${lifetime} * interval '1 millisecond' END`
+const TEXT = `CASE WHEN ${IS_THERE} THEN text END AS text`
+const end = (lifetime: string): string => `CASE WHEN ${lifetime} > 0 THEN now() + ${lifetime} * interval '1 millisecond' END`
 
-function statements (table: string): Pick<Table, 'read' | 'readAndRenew' | 'write' | 'prune'> {
-  const columns = (source: string, isThere: string): string => `
-    SELECT ${source}.version, CASE WHEN ${isThere} THEN text END AS text, marks, extract(epoch FROM clock_timestamp()) * 1000 AS now
-    FROM unnest($1::bytea[]) WITH ORDINALITY AS asked (id, position) LEFT JOIN`
+/** A statement for each number of rows, made when it is first needed: `IN` is cheaper for the server than an array. */
+function byCount (statement: (positions: number[]) => string): (rows: number) => string {
+  const statements = new Map<number, string>()
+  return (rows) => {
+    const made = statements.get(rows) ?? statement(Array.from({ length: rows }, (_, position) => position))
+    statements.set(rows, made)
+    return made
+  }
+}
+
+type Statements = Omit<Table, 'name' | 'create'>
+
+function statements (table: string): Statements {
   return {
-    // $1: ids. A row for each, in their order.
-    read: `${columns('found', IS_THERE)} (SELECT *, xmin::text AS version FROM ${table} WHERE id = ANY ($1)) AS found USING (id) ORDER BY position`,
+    read: byCount((positions) => `
+      SELECT ${positionOf(positions, 1)} AS position, xmin::text AS version, ${TEXT}, marks FROM ${table} WHERE id IN (${parameters(positions, 1)})`),
 
-    // $1: ids; $2: what is found lives for so many milliseconds from now. Locked in order, so that two of them do not wait for each other.
+    readAndTellTime: `
+      SELECT version, ${TEXT}, marks, extract(epoch FROM clock_timestamp()) * 1000 AS now
+      FROM unnest($1::bytea[]) WITH ORDINALITY AS asked (id, position) LEFT JOIN (SELECT *, xmin::text AS version FROM ${table} WHERE id = ANY ($1)) AS found
+      USING (id) ORDER BY position`,
+
+    // Locked in order, so that two of them do not wait for each other.
     readAndRenew: `
-      WITH locked AS MATERIALIZED (SELECT id FROM ${table} WHERE id = ANY ($1) ORDER BY id FOR UPDATE),
-      renewed AS (
-        UPDATE ${table} AS stored SET expires = ${IN('$2::float8')} FROM locked WHERE stored.id = locked.id AND ${IS_THERE}
-        RETURNING stored.id, stored.text, stored.marks, stored.xmin::text AS version
-      )
-      ${columns('renewed', 'true')} renewed USING (id) ORDER BY position`,
+      WITH locked AS MATERIALIZED (SELECT id FROM ${table} WHERE id = ANY ($1) ORDER BY id FOR UPDATE)
+      UPDATE ${table} AS stored SET expires = ${end('$2::float8')} FROM locked WHERE stored.id = locked.id AND ${IS_THERE}
+      RETURNING array_position($1::bytea[], stored.id) - 1 AS position, stored.xmin::text AS version, text, marks`,
 
-    // $1: ids; then, in their order, keys, texts, marks, the versions that were read (NULL where there was no row), whether there was a text,
-    // and lifetimes in milliseconds. Where all rows are as they were read, all are written, otherwise none: says which. xmin tells versions
-    // apart, and notices also what others write. Where two insert a row at once, one statement fails.
-    write: `
+    update: byCount((positions) => positions.length === 1
+      ? `UPDATE ${table} SET text = $2, marks = $3, expires = ${end('$4::float8')} WHERE id = $1 AND ${isAsRead('$5', '$6')} RETURNING 1`
+      : updateSome(table, positions)),
+
+    insertAndUpdate: `
       WITH given AS (
         SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::float8[])
         AS given (id, key, text, marks, version, is_there, lifetime)
@@ -86,17 +114,39 @@ function statements (table: string): Pick<Table, 'read' | 'readAndRenew' | 'writ
         FROM given LEFT JOIN locked USING (id)
       ),
       updated AS (
-        UPDATE ${table} AS stored SET text = given.text, marks = given.marks, expires = ${IN('given.lifetime')}
+        UPDATE ${table} AS stored SET text = given.text, marks = given.marks, expires = ${end('given.lifetime')}
         FROM given, comparison WHERE is_as_read AND stored.id = given.id
       ),
       inserted AS (
         INSERT INTO ${table} (id, key, text, marks, expires)
-        SELECT id, key, text, marks, ${IN('lifetime')} FROM given, comparison WHERE is_as_read AND version IS NULL ORDER BY id
+        SELECT id, key, text, marks, ${end('lifetime')} FROM given, comparison WHERE is_as_read AND version IS NULL ORDER BY id
       )
       SELECT is_as_read FROM comparison`,
 
-    // $1: how many at most. Gives as many rows as were removed.
-    prune: `
-      DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires <= now() LIMIT $1 FOR UPDATE SKIP LOCKED) AND expires <= now() RETURNING 1`
+    prune: `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires <= now() LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1`
   }
+}
+
+/** Where one of the rows is not as it was read, a cast fails, and with it the statement: all or none, in one round trip. */
+function updateSome (table: string, positions: number[]): string {
+  const each = (column: number, type = ''): string => `CASE id ${positions.map((position) => `WHEN $${6 * position + 1} THEN $${6 * position + column}${type}`).join(' ')} END`
+  return `
+    UPDATE ${table} SET
+      text = CASE WHEN ${isAsRead(each(5), each(6, '::boolean'))} THEN ${each(2)} ELSE ('somebody else was faster: the turn tries again ' || xmin::text)::int::text END,
+      marks = ${each(3)}, expires = ${end(each(4, '::float8'))}
+    WHERE id IN (${parameters(positions, 6)}) RETURNING 1`
+}
+
+/** xmin tells versions apart, and notices also what others write: https://www.postgresql.org/docs/current/ddl-system-columns.html */
+function isAsRead (version: string, isThere: string): string {
+  return `xmin::text = ${version} AND (${IS_THERE}) = ${isThere}`
+}
+
+/** The first of so many parameters for each row. */
+function parameters (positions: number[], each: number): string {
+  return positions.map((position) => `$${each * position + 1}`).join(', ')
+}
+
+function positionOf (positions: number[], each: number): string {
+  return `CASE id ${positions.map((position) => `WHEN $${each * position + 1} THEN ${position}`).join(' ')} END`
 }

@@ -1,0 +1,38 @@
+import type { Container } from '@azure/cosmos'
+import type { ContainerClient } from '@azure/storage-blob'
+import root from 'tap'
+import { blobContainer, createCosmosContainer, createDatabase, restartableAzurite, restartableCosmos } from './azure-servers.js'
+import { startPostgres } from './postgres-server.js'
+
+// One server of a kind for all tests of a file.
+let postgres: ReturnType<typeof startPostgres> | undefined
+let azurite: Promise<number> | undefined
+let cosmos: Promise<number> | undefined
+let count = 0
+
+/** A table of one's own, which is created when it is first needed. */
+export async function freshTable (): Promise<{ url: string, table: string }> {
+  postgres ??= startPostgres(root)
+  return { url: (await postgres).url, table: `state_${count++}` }
+}
+
+export async function freshBlobContainer (): Promise<ContainerClient> {
+  azurite ??= started(restartableAzurite(root))
+  const container = blobContainer(await azurite, `state-${count++}`)
+  await container.create()
+  return container
+}
+
+export async function freshCosmosContainer (): Promise<Container> {
+  cosmos ??= started(restartableCosmos(root)).then(async (port) => {
+    await createDatabase(port)
+    return port
+  })
+  return createCosmosContainer(await cosmos, `state-${count++}`)
+}
+
+async function started (starting: Promise<{ port: number, start: () => Promise<void> }>): Promise<number> {
+  const { port, start } = await starting
+  await start()
+  return port
+}
