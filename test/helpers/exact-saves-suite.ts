@@ -1,0 +1,73 @@
+import type { Test } from 'tap'
+import { buildFastify } from './build-fastify.js'
+import { type Direction, losingWay, wayTo } from './lossy-way.js'
+import type { TestedServer } from './tested-servers.js'
+
+const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'c', userId: 'u' }
+const CONVERSATION = 'test/bot/conversations/c'
+const USER = 'test/bot/users/u'
+const plus = (by: number) => (n = 0) => n + by
+
+/**
+ * What saves promise on connections that break.
+ *
+ * @param remembersRemovals whether a document that was removed meanwhile is known to have been saved
+ */
+export function exactSavesSuite (t: Test, newServer: (t: Test) => Promise<TestedServer>, { remembersRemovals }: { remembersRemovals: boolean }): void {
+  t.test('a save whose answer was lost is known to be done, also when somebody has saved the document since', async (t) => {
+    const server = await newServer(t)
+    await server.start()
+    for (const lost of ['requests', 'answers'] as const) {
+      const way = await losingWay(t, server.port)
+      const { app } = await buildFastify(t, { storage: server.storageAt(way.port) }, () => {})
+      const somebody = server.storageAt(server.port)
+      t.teardown(() => somebody.close())
+      await somebody.write({ [CONVERSATION]: { n: 5 }, [USER]: { n: 5 } })
+      const add = (meanwhile?: Direction) => app.botasState.run(IDENTITY, ({ conversation, user }) => {
+        if (meanwhile !== undefined) way.lose(meanwhile)
+        conversation.update('n', plus(1))
+        return remembersRemovals ? user.update('n', plus(1)) : 6
+      })
+      const saved = add(lost)
+      if (lost === 'answers') {
+        // The command is sent again after 50 ms at the earliest.
+        while ((await somebody.read([CONVERSATION]) as Record<string, { n: number }>)[CONVERSATION]?.n !== 6) { /* not there yet */ }
+        await somebody.update(CONVERSATION, (document) => ({ n: document?.n as number - 1 }))
+        if (remembersRemovals) await somebody.delete([USER])
+      }
+      t.equal(await saved, 6)
+      const user = remembersRemovals ? (lost === 'answers' ? {} : { [USER]: { n: 6 } }) : { [USER]: { n: 5 } }
+      t.strictSame(await somebody.read([CONVERSATION, USER]), { [CONVERSATION]: { n: lost === 'answers' ? 5 : 6 }, ...user }, lost)
+    }
+  })
+
+  t.test('on connections that break all the time, with others who bring documents back, every save is done once and none is in doubt', async (t) => {
+    const server = await newServer(t)
+    await server.start()
+    const runs = Number(process.env.EXACT_SAVES_RUNS ?? 100)
+    const ways = await Promise.all([1, 2].map(() => wayTo(t, server.port, () => Math.random() < 0.03)))
+    const apps = await Promise.all(ways.map(({ port }) => buildFastify(t, { storage: server.storageAt(port), loadTimeout: 20_000 }, () => {})))
+    const somebody = server.storageAt(server.port)
+    t.teardown(() => somebody.close())
+    const others = new AbortController()
+    // What a turn was loaded with is stored again in a moment.
+    const bringingBack = (async () => {
+      while (!others.signal.aborted) {
+        await somebody.update(CONVERSATION, (document) => ({ ...document, n: ((document?.n as number | undefined) ?? 0) + 1 }))
+        await somebody.update(CONVERSATION, (document) => ({ ...document, n: (document?.n as number) - 1 }))
+      }
+    })()
+    await Promise.all(apps.map(async ({ app }) => {
+      for (let run = 0; run < runs; run++) {
+        await app.botasState.run(IDENTITY, ({ conversation, user }) => {
+          conversation.update('n', plus(1))
+          if (run % 2 === 0) user.update('n', plus(1))
+        })
+      }
+    }))
+    others.abort()
+    await bringingBack
+    t.strictSame(await somebody.read([CONVERSATION, USER]), { [CONVERSATION]: { n: 2 * runs }, [USER]: { n: runs } })
+    t.comment(`${apps.map(({ app }) => app.botasState.stats.loadRetries + app.botasState.stats.flushRetries).join(' and ')} retries`)
+  })
+}

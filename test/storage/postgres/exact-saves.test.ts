@@ -1,0 +1,5 @@
+import t from 'tap'
+import { exactSavesSuite } from '../../helpers/exact-saves-suite.js'
+import { testedServers } from '../../helpers/tested-servers.js'
+
+exactSavesSuite(t, testedServers.Postgres as typeof testedServers[''] & {}, { remembersRemovals: true })
