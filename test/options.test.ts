@@ -2,6 +2,9 @@ import { inspect } from 'node:util'
 import Fastify from 'fastify'
 import t from 'tap'
 import botasState, { type BotasStateOptions, FileStorage, MemoryStorage, errorCodes } from '../lib/index.js'
+import { type BlobContainer, BlobStorage } from '../lib/storage/blob/blob-storage.js'
+import { type CosmosContainer, CosmosDbStorage } from '../lib/storage/cosmos/cosmos-storage.js'
+import { PostgresStorage } from '../lib/storage/postgres/postgres-storage.js'
 import { RedisStorage } from '../lib/storage/redis/redis-storage.js'
 
 async function register (options: unknown) {
@@ -102,7 +105,9 @@ const mistaken = [
   'redis://user:hunter2@[', 'redis://:hunter2:localhost', 'redis://user:hunter2', 'redis://:hunter2/@localhost', 'redis://:hunter2?@localhost',
   'redis://localhost#password=hunter2', 'redis://localhost/#hunter2', 'redis://:50%hunter2@localhost', 'redis://a,b?password=hunter2', 'redis://:hunter2@a,b/1',
   'redis://:hunter2@a,', 'redis://localhost?pasword=hunter2', 'redis://localhost?port=hunter2', 'redis://localhost?connectTimeout=hunter2', 'redis://bot:1?hunter2@localhost',
-  'redis://localhost/hunter2', 'http://:hunter2@localhost', 'postgres://bot:hunter2@localhost/db', '//:hunter2@localhost', ':hunter2@localhost', 'hunter2@localhost',
+  'redis://localhost/hunter2', 'http://:hunter2@localhost', 'mysql://bot:hunter2@localhost/db', 'postgres:bot:hunter2@localhost', 'Postgres://bot:hunter2@localhost/db', 'postgres://bot:hunter2',
+  'postgres://bot:hunter2/@localhost', 'postgres://bot:1?hunter2@localhost', 'postgres://bot:1#hunter2@localhost',
+  'postgres://localhost?sslcert=hunter2', 'postgres://bot:1/hunter2@localhost', '//:hunter2@localhost', ':hunter2@localhost', 'hunter2@localhost',
   'user:hunter2@localhost:6379', 'localhost:6379?password=hunter2', 'localhost,password=hunter2', 'memory:hunter2', 'memory:?password=hunter2',
   'file://user:hunter2@host/path', 'file:redis://:hunter2@localhost', ' redis://:hunter2@localhost', '"redis://:hunter2@localhost"', 'redis://:hunter2@local host',
   'REDIS_URL=redis://:hunter2@localhost'
@@ -126,6 +131,14 @@ t.test('no password is in an error about an option, wherever it is and whatever 
     (text) => new RedisStorage('redis://localhost', { [text]: text } as object),
     (text) => new RedisStorage('redis://localhost', { ttl: text } as object),
     (text) => new RedisStorage('redis://localhost', { keyPrefix: { text } } as object),
+    (text) => new PostgresStorage(text),
+    (text) => new PostgresStorage({ url: text } as unknown as string),
+    (text) => new PostgresStorage('postgres://localhost', { table: { text } } as object),
+    (text) => new PostgresStorage('postgres://localhost', { [text]: text } as object),
+    (text) => new PostgresStorage('postgres://localhost', { renew: text } as object),
+    (text) => new BlobStorage(text as unknown as BlobContainer),
+    (text) => new BlobStorage({ getBlockBlobClient () {} } as unknown as BlobContainer, { prefix: `${text}/../` }),
+    (text) => new CosmosDbStorage(text as unknown as CosmosContainer),
     (text) => new FileStorage('./bot-state', { [text]: text } as object),
     (text) => new MemoryStorage(text as unknown as object),
     (text) => new MemoryStorage({ maxDocuments: text } as object)
@@ -148,7 +161,7 @@ t.test('an unknown option is named, and of a URL in its place the scheme', async
 t.test('no password of a storage is in a log line, be it a parameter of the URL or before its host', async (t) => {
   const told: unknown[] = []
   const stream = { write: (line: string) => { told.push(line) } }
-  for (const url of ['redis://127.0.0.1:1?password=hunter2', 'redis://127.0.0.1:1?username=hunter2&password=hunter2', 'rediss://:hunter2@127.0.0.1:1', 'redis://:hunter2@127.0.0.1:1,127.0.0.1:2']) {
+  for (const url of ['redis://127.0.0.1:1?password=hunter2', 'redis://127.0.0.1:1?username=hunter2&password=hunter2', 'rediss://:hunter2@127.0.0.1:1', 'redis://:hunter2@127.0.0.1:1,127.0.0.1:2', 'postgres://bot:hunter2@127.0.0.1:1/db', 'postgres://127.0.0.1:1/db?password=hunter2']) {
     const app = Fastify({ logger: { level: 'trace', stream } })
     await app.register(botasState, { storage: url, loadTimeout: 100 })
     const error = await app.botasState.run({ channelId: 'c', botId: 'b', userId: 'u' }, () => {}).then(() => t.fail('reached'), (error) => error)

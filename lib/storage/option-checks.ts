@@ -42,7 +42,7 @@ export function assertWholeNumber (name: string, value: unknown, unit: string): 
 
 /** The scheme that a text begins with, if it goes on with `//` or is one that names a storage. */
 export function schemeOf (text: string): string | undefined {
-  return /^(?:[a-z]+:\/\/|(?:memory|file|rediss?):)/i.exec(text)?.[0]
+  return /^(?:[a-z]+:\/\/|(?:memory|file|rediss?|postgres(?:ql)?):)/i.exec(text)?.[0]
 }
 
 /** What an error says of a text in place of a URL. A password may be anywhere in it, so no more than the scheme is shown. */

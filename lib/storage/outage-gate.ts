@@ -204,13 +204,17 @@ export class OutageGate {
   }
 
   #failureOf (error: Error): Failure {
-    return error.message === this.#silent().message ? 'lost' : this.#link.failureOf(error)
+    return error instanceof Unanswered ? 'lost' : this.#link.failureOf(error)
+  }
+
+  #cleaned (error: Error): Error {
+    return error instanceof Unanswered ? error : this.#link.cleaned(error)
   }
 
   async #sendAgain<Result> (
     command: Command<Result>, call: StorageCall | undefined, { error, failure, attempt }: { error: Error, failure: Failure, attempt: number }
   ): Promise<Result> {
-    const cleaned = this.#link.cleaned(error)
+    const cleaned = this.#cleaned(error)
     if (call === undefined || call.signal.aborted || failure === 'final' || this.#link.status() === 'closed') throw cleaned
     call.retrying()
     const pause = Math.max(Math.min(MIN_PAUSE * 2 ** attempt, MAX_PAUSE), this.#link.retryAfter?.(error) ?? 0)
@@ -228,7 +232,7 @@ export class OutageGate {
   /** Where the client does not tell of connections, two attempts that fail, or one to connect, are an outage. */
   #onFailure (failure: Failure, error: Error, attempt: number, sent: number): void {
     if (this.#link.attemptTimeout === undefined || this.#heard >= sent) return
-    if (failure === 'refused' || attempt > 0) this.#shut(this.#link.cleaned(error))
+    if (failure === 'refused' || attempt > 0) this.#shut(this.#cleaned(error))
   }
 
   #shut (reason: Error): void {
@@ -268,9 +272,11 @@ export class OutageGate {
   }
 
   #silent (): Error {
-    return new Error(`${this.#link.server}: the server does not answer`)
+    return new Unanswered(`${this.#link.server}: the server does not answer`)
   }
 }
+
+class Unanswered extends Error {}
 
 /** Messages that differ only in numbers, such as attempts and ports, are one reason. */
 function withoutNumbers (message: string): string {

@@ -97,3 +97,22 @@ function kill (pid: number, signal: NodeJS.Signals): void {
     // It has just ended.
   }
 }
+
+/** A PgBouncer before a server, which gives its connections to one transaction at a time. */
+export async function startPgBouncer (t: Test, to: number): Promise<{ url: string }> {
+  const directory = mkdtempSync(join(tmpdir(), 'botas-pgbouncer-'))
+  if (user.uid !== undefined) chownSync(directory, user.uid, user.gid)
+  const port = await freePort()
+  const settings = join(directory, 'pgbouncer.ini')
+  writeFileSync(join(directory, 'users.txt'), '"bot" ""\n')
+  writeFileSync(settings, `[databases]\npostgres = host=127.0.0.1 port=${to} user=bot\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = ${port}\n` +
+    `unix_socket_dir =\nauth_type = any\nauth_file = ${join(directory, 'users.txt')}\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 500\n`)
+  const server = await startServer(programPath('pgbouncer'), [settings], directory, 'process up', user)
+  t.teardown(async () => {
+    const exit = once(server, 'exit')
+    server.kill('SIGKILL')
+    await exit
+    rmSync(directory, { recursive: true, force: true })
+  })
+  return { url: `postgres://bot@127.0.0.1:${port}/postgres` }
+}

@@ -12,6 +12,9 @@ import { type Driver, UNREAD, type Row, type RowWrite } from './driver.js'
 import { type Ending, DriverHolds } from './driver-holds.js'
 import { type Mark, hasMark, withMark } from './marks.js'
 
+/** How many documents are written at once. */
+const AT_A_TIME = 50
+
 /** A document as it is taken to be stored. */
 interface StoredDocument {
   readonly document: TextDocument | undefined
@@ -110,8 +113,13 @@ export class DriverDocuments implements DocumentStore {
     return rows.map((row, index) => ({ document: documentOf(row, keys[index] as string), row }))
   }
 
+  /** Many documents, some at a time. */
   async #replaceEach (saves: Save[], call: StorageCall | undefined): Promise<void> {
-    await Promise.all(saves.map((save) => this.#replace([save], call)))
+    for (let begin = 0; begin < saves.length; begin += AT_A_TIME) {
+      const some = saves.slice(begin, begin + AT_A_TIME)
+      if (this.#driver.isAtomic) await this.#replace(some, call)
+      else await Promise.all(some.map((save) => this.#replace([save], call)))
+    }
   }
 
   /** Saves documents in one step, with what the turn holds. */

@@ -46,6 +46,7 @@ const ADVICE: Array<[code: RegExp, advice: string]> = [
   [/^42501/, 'the user lacks a privilege: it needs SELECT, INSERT, UPDATE and DELETE on the table'],
   [/^42703/, 'the table has other columns than those of a PostgresStorage'],
   [/^3F000/, 'there is no such schema'],
+  [/^08/, 'the connection failed, or a proxy before the server has none'],
   [/^57P01/, 'the server ended the connection']
 ]
 

@@ -75,9 +75,12 @@ export function openPool (url: string): OwnPool {
   return { pool, close }
 }
 
-/** Whether a text names a Postgres. What pg makes of the rest is its own. */
+/** A password that is not percent-encoded would end up in the path, the query or the hash. */
+const URL_OF_POSTGRES = /^postgres(?:ql)?:\/\/(?:[^@/?#]*@)?[^@/?#]*(?:\/[^@/?#]*)?(?:\?[^@#]*)?$/
+
+/** Whether a text names a Postgres. What its parameters say is pg's to read. */
 export function isPostgresUrl (url: string): boolean {
-  return /^postgres(?:ql)?:\/\//.test(url) && URL.canParse(url)
+  return URL_OF_POSTGRES.test(url) && URL.canParse(url)
 }
 
 /** @throws FST_BOTAS_STATE_INVALID_OPTION where it is no pool */

@@ -10,6 +10,8 @@ import type { Table } from './table.js'
 const ATTEMPT_TIMEOUT = 2000
 /** How long a row that was removed is remembered, in milliseconds: a save whose answer was lost is sent again for no longer. */
 const REMOVED_LIFETIME = 600_000
+/** Up to so many rows, a statement of their number is cheaper than one for any number: a turn writes four at most. */
+const FEW = 4
 /** How many rows one statement prunes. */
 const PRUNED_AT_ONCE = 1000
 
@@ -33,7 +35,7 @@ export class PostgresDriver implements Driver {
   }
 
   status (): 'open' | 'closed' {
-    return (this.#pool as { ended?: boolean }).ended === true ? 'closed' : 'open'
+    return (this.#pool as { ending?: boolean }).ending === true ? 'closed' : 'open'
   }
 
   async ping (patience: Patience): Promise<void> {
@@ -55,10 +57,11 @@ export class PostgresDriver implements Driver {
   }
 
   async write (writes: RowWrite[], patience: Patience): Promise<boolean> {
-    return writes.every(({ row }) => row.version !== undefined) ? this.#update(writes, patience) : this.#insertAndUpdate(writes, patience)
+    const isFew = writes.length <= FEW && writes.every(({ row }) => row.version !== undefined)
+    return isFew ? this.#update(writes, patience) : this.#insertAndUpdate(writes, patience)
   }
 
-  /** The rows are there already. */
+  /** Some rows, all of which are there already: what nearly every turn writes. */
   async #update (writes: RowWrite[], patience: Patience): Promise<boolean> {
     const values = writes.flatMap(({ key, row, text, marks, lifetime }) =>
       [idOf(key), text?.toString() ?? null, marks, lifetimeOf(text, lifetime), row.version, row.text !== undefined])
