@@ -26,9 +26,14 @@ export function isDocumentName (name: string): boolean {
   return /^(?:[\w.~-]|%[0-9A-F]{2})*(?:=[0-9a-f]{64})?\.json$/.test(name)
 }
 
-/** @throws FST_BOTAS_STATE_INVALID_ID */
-export function percentEncoded (key: string): string {
+/** @throws FST_BOTAS_STATE_INVALID_ID where UTF-8 cannot encode a key */
+export function assertWellFormed (key: string): void {
   if (!key.isWellFormed()) throw new FST_BOTAS_STATE_INVALID_ID('key', 'it has half of a surrogate pair')
+}
+
+/** @throws FST_BOTAS_STATE_INVALID_ID where UTF-8 cannot encode the key */
+export function percentEncoded (key: string): string {
+  assertWellFormed(key)
   // Other languages encode these too, encodeURIComponent does not.
   return encodeURIComponent(key).replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`)
 }

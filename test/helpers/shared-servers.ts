@@ -24,11 +24,16 @@ export async function freshBlobContainer (): Promise<ContainerClient> {
 }
 
 export async function freshCosmosContainer (): Promise<Container> {
+  return createCosmosContainer(await cosmosPort(), `state-${count++}`)
+}
+
+/** Of an emulator with a database. */
+export function cosmosPort (): Promise<number> {
   cosmos ??= started(restartableCosmos(root)).then(async (port) => {
     await createDatabase(port)
     return port
   })
-  return createCosmosContainer(await cosmos, `state-${count++}`)
+  return cosmos
 }
 
 async function started (starting: Promise<{ port: number, start: () => Promise<void> }>): Promise<number> {

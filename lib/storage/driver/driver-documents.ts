@@ -5,6 +5,7 @@ import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { type Replacement, type Save, compareAndSet } from '../compare-and-set.js'
 import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
+import { assertWellFormed } from '../file-name.js'
 import { OutageGate } from '../outage-gate.js'
 import type { Patience } from '../patience.js'
 import type { OutageObserver, StorageCall } from '../storage.js'
@@ -109,6 +110,7 @@ export class DriverDocuments implements DocumentStore {
 
   async #load (keys: string[], lifetime: number, call: StorageCall | undefined): Promise<StoredDocument[]> {
     if (keys.length === 0) return []
+    keys.forEach(assertWellFormed)
     const rows = await this.#gate.send((patience) => this.#driver.read(keys, lifetime, patience), call)
     return rows.map((row, index) => ({ document: documentOf(row, keys[index] as string), row }))
   }
@@ -123,8 +125,9 @@ export class DriverDocuments implements DocumentStore {
   }
 
   /** Saves documents in one step, with what the turn holds. */
-  #replace (saves: Save[], call: StorageCall | undefined, end?: TurnEnd): Promise<SaveOutcome> {
+  async #replace (saves: Save[], call: StorageCall | undefined, end?: TurnEnd): Promise<SaveOutcome> {
     const keys = saves.map(({ key }) => key)
+    keys.forEach(assertWellFormed)
     const mark = { origin: this.#origin, number: this.#saveCount++ }
     let ending: Ending = { outcome: 'saved', writes: [] }
     return this.#saves.run(keys, async (turn) => {

@@ -1,6 +1,160 @@
-import t from 'tap'
-import { BlobStorage } from '../../../lib/storage/blob/blob-storage.js'
+import { setTimeout as wait } from 'node:timers/promises'
+import { inspect } from 'node:util'
+import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob'
+import t, { type Test } from 'tap'
+import { type BlobContainer, BlobStorage } from '../../../lib/storage/blob/blob-storage.js'
+import { CONVERSATION_KEY, message } from '../../helpers/activities.js'
+import { blobContainer } from '../../helpers/azure-servers.js'
+import { azureWay } from '../../helpers/azure-way.js'
+import { buildFastify, post } from '../../helpers/build-fastify.js'
 import { freshBlobContainer } from '../../helpers/shared-servers.js'
 import { storageSuite } from '../../helpers/storage-suite.js'
 
+const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'c', userId: 'u' }
+const CONVERSATION = 'test/bot/conversations/c'
+
+/** A storage behind a proxy, on a container of its own. */
+async function open (t: Test, client: (container: ContainerClient, port: number) => ContainerClient = (container) => container) {
+  const container = await freshBlobContainer()
+  const way = await azureWay(t, Number(new URL(container.url).port))
+  const through = client(blobContainer(way.port, container.containerName), way.port)
+  return { container, way, storage: new BlobStorage(through), direct: new BlobStorage(container) }
+}
+
+/** The names of the blobs of documents, and of what stands beside them. */
+async function namesIn (container: ContainerClient): Promise<string[]> {
+  const names = []
+  for await (const { name } of container.listBlobsFlat()) names.push(name)
+  return names
+}
+
 t.test('what every storage promises', async (t) => storageSuite(t, async (_t, options) => new BlobStorage(await freshBlobContainer(), options)))
+
+t.test('a document is a blob with its very text, named as a file would be', async (t) => {
+  const container = await freshBlobContainer()
+  const storage = new BlobStorage(container, { prefix: 'bots/' })
+  await storage.write({ 'c/b/users/Zoë': { name: 'Zoë' } })
+  t.strictSame(await namesIn(container), ['bots/c%2Fb%2Fusers%2FZo%C3%AB.json'])
+  const blob = container.getBlockBlobClient('bots/c%2Fb%2Fusers%2FZo%C3%AB.json')
+  t.equal((await blob.downloadToBuffer()).toString(), '{"name":"Zoë"}')
+  t.equal((await blob.getProperties()).contentType, 'application/json; charset=utf-8')
+  await blob.upload('{"float":1.0,"long":9007199254740993}', 37)
+  await storage.update('c/b/users/Zoë', (current) => ({ ...current, n: 1 }))
+  t.equal((await blob.downloadToBuffer()).toString(), '{"float":1.0,"long":9007199254740993,"n":1}')
+})
+
+t.test('no key reaches another container, or the blob of another key', async (t) => {
+  const container = await freshBlobContainer()
+  const storage = new BlobStorage(container)
+  const keys = ['a/../../other/secret', '..', '.', 'a\\b', 'a/b', 'trail/.', 'trail/', '/a', 'a', '%2e%2e', '?comp=list', '#', 'x'.repeat(5000), `${'x'.repeat(5000)}y`, 'a.json', '🤖'.repeat(300), ' ']
+  await storage.write(Object.fromEntries(keys.map((key, n) => [key, { n }])))
+  t.strictSame(await storage.read(keys), Object.fromEntries(keys.map((key, n) => [key, { n }])))
+  const names = await namesIn(container)
+  t.equal(names.length, keys.length)
+  t.ok(names.every((name) => name.length <= 1024 && /^[\w.~%=-]+\.json$/.test(name)))
+  await t.rejects(storage.write({ 'half \ud800': {} }), { code: 'FST_BOTAS_STATE_INVALID_ID' })
+})
+
+t.test('a container that is missing is an error that names it, not an empty state', async (t) => {
+  const container = await freshBlobContainer()
+  const storage = new BlobStorage(blobContainer(Number(new URL(container.url).port), 'missing'))
+  const { url, app } = await buildFastify(t, { storage }, (app) => { app.post('/', async () => ({})) })
+  t.match(await post(url, message()), { status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
+  t.match(app.botasState.stats.lastError, { message: /Azure Blob Storage: there is no container "missing": create it first \(status 404, ContainerNotFound\)/ })
+  await t.rejects(storage.write({ key: {} }), { message: /there is no container "missing"/ })
+})
+
+t.test('wrong credentials are an error at once, without the signature, the URL or a value', async (t) => {
+  const container = await freshBlobContainer()
+  const wrong = blobContainer(Number(new URL(container.url).port), container.containerName, Buffer.from('hunter2').toString('base64'))
+  const storage = new BlobStorage(wrong)
+  const error = await storage.write({ key: { secret: 'state-value' } }).then(() => t.fail('written'), (error) => error)
+  t.equal(error.message, 'Azure Blob Storage: the credential is not accepted, or may not read, write and delete blobs of the container (status 403, AuthorizationFailure)')
+  t.notMatch(inspect(error, { depth: Infinity, showHidden: true }), /hunter2|aHVudGVyMg|state-value|http:/)
+})
+
+t.test('while the service is overloaded it is asked again when it wants to be', async (t) => {
+  const { way, storage } = await open(t)
+  await storage.write({ [CONVERSATION]: { n: 1 } })
+  let refused = 0
+  way.fail(() => refused++ < 3 ? { status: 503, headers: { 'retry-after': '1', 'x-ms-error-code': 'ServerBusy' } } : undefined)
+  const { app } = await buildFastify(t, { storage }, () => {})
+  const before = performance.now()
+  t.equal(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.update<number>('n', (n = 0) => n + 1)), 2)
+  t.ok(performance.now() - before > 1000)
+  t.match(app.botasState.stats, { outage: null, loadFailures: 0 })
+})
+
+t.test('a client of the user\'s that repeats by itself does not make a conflict of our success', async (t) => {
+  const { way, storage, direct } = await open(t, ({ containerName, credential }, port) =>
+    new BlobServiceClient(`http://127.0.0.1:${port}/devstoreaccount1`, credential as StorageSharedKeyCredential,
+      { retryOptions: { maxTries: 4, retryDelayInMs: 10, maxRetryDelayInMs: 20 } }).getContainerClient(containerName))
+  const { app } = await buildFastify(t, { storage }, () => {})
+  for (let n = 1; n <= 5; n++) {
+    let failed = 0
+    // The blob was written, and the answer says otherwise.
+    way.fail(({ method }) => method === 'PUT' && failed++ < 2 ? { status: 500, isDone: true } : undefined)
+    t.equal(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.update<number>('n', (n = 0) => n + 1)), n)
+    t.strictSame(await direct.read([CONVERSATION]), { [CONVERSATION]: { n } })
+  }
+})
+
+t.test('what fails in another way is passed on as what it is', async (t) => {
+  const { way, storage } = await open(t)
+  for (const [fault, expected] of [
+    [{ status: 409, headers: { 'content-type': 'application/xml' }, body: '<?xml version="1.0"?><Error><Code>BlobImmutableDueToPolicy</Code><Message>state-value</Message></Error>' }, /being changed, or is protected \(status 409, BlobImmutableDueToPolicy\)/],
+    [{ status: 418 }, /the server refuses the request \(status 418\)/],
+    [{ status: 413 }, /the document is too large \(status 413/]
+  ] as const) {
+    way.fail(({ method }) => method === 'PUT' ? fault : undefined)
+    await t.rejects(storage.write({ key: { n: 1 } }), { message: expected })
+  }
+  const credential = { getToken: async () => { throw Object.assign(new Error('tenant hunter2'), { name: 'CredentialUnavailableError' }) } }
+  const unable = new BlobServiceClient('https://127.0.0.1:1', credential).getContainerClient('state')
+  await t.rejects(new BlobStorage(unable).read(['key']), { message: 'Azure Blob Storage: CredentialUnavailableError' })
+})
+
+t.test('a blob that is no document fails the turn that touches it, and can be cleared', async (t) => {
+  const container = await freshBlobContainer()
+  const storage = new BlobStorage(container)
+  await container.getBlockBlobClient('test%2Fbot%2Fconversations%2Fc.json').upload('', 0)
+  const { app } = await buildFastify(t, { storage }, () => {})
+  await t.rejects(app.botasState.run(IDENTITY, ({ conversation }) => conversation.set('n', 1)), { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT' })
+  await app.botasState.run(IDENTITY, ({ conversation }) => conversation.clear())
+  t.strictSame(await namesIn(container), [])
+})
+
+t.test('prune removes what has expired, and nothing else, also of what stands beside documents', async (t) => {
+  const container = await freshBlobContainer()
+  const storage = new BlobStorage(container, { ttl: 1 })
+  const { app } = await buildFastify(t, { storage, concurrency: 'queue' }, () => {})
+  await app.botasState.run(IDENTITY, ({ conversation }) => conversation.set('n', 1))
+  await storage.write({ old: {} })
+  await new BlobStorage(container).write({ 'for ever': {} })
+  await wait(2200)
+  await storage.write({ fresh: {} })
+  t.ok((await namesIn(container)).includes('old.json'), 'Azure removes nothing by itself')
+  await storage.prune()
+  t.strictSame(await namesIn(container), ['for%20ever.json', 'fresh.json'])
+  t.strictSame(await storage.read(['old', 'fresh', 'for ever']), { fresh: {}, 'for ever': {} })
+})
+
+t.test('once is refused by name, for a blob is written for itself', async (t) => {
+  const storage = new BlobStorage(await freshBlobContainer())
+  await t.rejects(buildFastify(t, { storage, once: true }, () => {}), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /BlobStorage/ })
+})
+
+t.test('options that are wrong are refused', async (t) => {
+  const container = await freshBlobContainer()
+  for (const wrong of [undefined, {}, 'https://account.blob.core.windows.net/state?sig=hunter2', 1]) {
+    t.throws(() => new BlobStorage(wrong as unknown as BlobContainer), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"container" must be a ContainerClient/ })
+  }
+  for (const prefix of ['/', 'a//', '../', 'a/../b', '.', 'ä', 'x'.repeat(513), 1 as unknown as string]) {
+    t.throws(() => new BlobStorage(container, { prefix }), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"prefix"/ })
+  }
+  t.throws(() => new BlobStorage(container, { renew: 'always' } as object), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"renew" must be "save" or "load", got "always"/ })
+  const storage = new BlobStorage(container)
+  await storage.close()
+  await storage.write({ [CONVERSATION_KEY]: { n: 1 } })
+  t.strictSame(await storage.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { n: 1 } }, 'the client is the user\'s')
+})

@@ -1,0 +1,56 @@
+import { once } from 'node:events'
+import { type IncomingMessage, type ServerResponse, createServer, request as ask } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Test } from 'tap'
+
+/** An answer that comes in place of the emulator's, after the emulator has done what was asked, or before. */
+export interface Fault {
+  status: number
+  headers?: Record<string, string>
+  body?: string
+  isDone?: boolean
+}
+
+/** A request as it comes to the emulator. */
+export type Asked = Pick<IncomingMessage, 'method' | 'url' | 'headers'>
+
+/** A way to an emulator over HTTP, on which answers can be what the emulator itself never gives. */
+export async function azureWay (t: Test, to: number) {
+  const asked: Asked[] = []
+  let faultOf: (request: Asked) => Fault | undefined = () => undefined
+  const proxy = createServer((incoming, reply) => {
+    asked.push(incoming)
+    const fault = faultOf(incoming)
+    if (fault !== undefined && fault.isDone !== true) {
+      incoming.resume()
+      incoming.on('end', () => answer(reply, fault))
+      return
+    }
+    const { method, url, headers } = incoming
+    const outgoing = ask({ host: '127.0.0.1', port: to, method, path: url, headers }, (response) => {
+      if (fault !== undefined) {
+        response.resume()
+        response.on('end', () => answer(reply, fault))
+        return
+      }
+      reply.writeHead(response.statusCode as number, response.headers)
+      response.pipe(reply)
+    })
+    incoming.pipe(outgoing)
+  }).listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  t.teardown(() => {
+    proxy.close()
+    proxy.closeAllConnections()
+  })
+  return {
+    port: (proxy.address() as AddressInfo).port,
+    asked,
+    /** From now on. */
+    fail: (decide: (request: Asked) => Fault | undefined) => { faultOf = decide }
+  }
+}
+
+function answer (reply: ServerResponse, { status, headers = {}, body = '' }: Fault): void {
+  reply.writeHead(status, { date: new Date().toUTCString(), 'content-length': Buffer.byteLength(body), ...headers }).end(body)
+}
