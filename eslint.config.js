@@ -23,7 +23,7 @@ const arrows = {
 }
 
 /** Packages that are for some folders only. */
-const GUARDED = ['fastify', 'ioredis', 'node:https?', 'node:http2', 'fastify-botas-state(/.*)?']
+const GUARDED = ['fastify', 'ioredis', 'pg', '@azure/.*', 'node:https?', 'node:http2', 'fastify-botas-state(/.*)?']
 
 function arrow ([files, targets]) {
   const allowed = targets.map((target) => target.endsWith('/') ? `${target}[\\w-]+\\.js` : target.replaceAll('.js', '\\.js'))

@@ -24,6 +24,11 @@ const forbidden: Array<[file: string, code: string]> = [
   ['lib/storage/redis/x.ts', "import { openStorage } from '../open-storage.js'"],
   ['lib/storage/redis/x.ts', "import { Turn } from '../../turn/turn.js'"],
   ['lib/storage/file/x.ts', "import type { Redis } from 'ioredis'"],
+  ['lib/storage/file/x.ts', "import type { Driver } from '../driver/driver.js'"],
+  ['lib/storage/driver/x.ts', "import { query } from '../postgres/pool.js'"],
+  ['lib/storage/blob/x.ts', "import { query } from '../postgres/pool.js'"],
+  ['lib/storage/blob/x.ts', "import type { ContainerClient } from '@azure/storage-blob'"],
+  ['lib/storage/postgres/x.ts', "import type { Pool } from 'pg'"],
   ['lib/waiting/x.ts', "import { TextDocument } from '../document/text-document.js'"],
   ['lib/new-folder/x.ts', "import { TextDocument } from '../document/text-document.js'"],
   ['lib/errors.ts', "import { Turn } from './turn/turn.js'"]
@@ -34,6 +39,7 @@ const allowed: Array<[file: string, code: string]> = [
   ['lib/fastify/x.ts', "import { Turn } from '../turn/turn.js'"],
   ['lib/turn/x.ts', "import { documentStoreOf } from '../storage/document-store.js'"],
   ['lib/storage/redis/x.ts', "import type { Storage } from '../storage.js'"],
+  ['lib/storage/postgres/x.ts', "import type { Driver } from '../driver/driver.js'"],
   ['lib/document/x.ts', "import { FST_BOTAS_STATE_INVALID_ID } from '../errors.js'"],
   ['lib/document/x.ts', "import { isUtf8 } from 'node:buffer'"]
 ]

@@ -14,11 +14,11 @@ async function node (script: string, ...args: string[]): Promise<string> {
   return stdout.trim()
 }
 
-t.test('the main entry exports what the README names, and does not load ioredis', async (t) => {
+t.test('the main entry exports what the README names, and loads none of the optional packages', async (t) => {
   const output = await node(`
     import * as entry from 'fastify-botas-state'
     import { createRequire } from 'node:module'
-    const loaded = Object.keys(createRequire(import.meta.url).cache).filter((path) => path.includes('ioredis'))
+    const loaded = Object.keys(createRequire(import.meta.url).cache).filter((path) => /node_modules.(ioredis|pg|@azure)/.test(path))
     console.log(JSON.stringify([Object.keys(entry).sort(), entry.default === entry.botasState, loaded]))
   `, '--input-type=module')
   t.strictSame(JSON.parse(output), [
@@ -26,8 +26,10 @@ t.test('the main entry exports what the README names, and does not load ioredis'
   ])
 })
 
-t.test('the Redis entry exports RedisStorage', async (t) => {
-  t.equal(await node('console.log(Object.keys(await import("fastify-botas-state/redis")).join())', '--input-type=module'), 'RedisStorage')
+t.test('each storage that needs a package has an entry', async (t) => {
+  for (const [entry, name] of Object.entries({ redis: 'RedisStorage', postgres: 'PostgresStorage', blob: 'BlobStorage', cosmos: 'CosmosDbStorage' })) {
+    t.equal(await node(`console.log(Object.keys(await import("fastify-botas-state/${entry}")).join())`, '--input-type=module'), name)
+  }
 })
 
 t.test('a CommonJS user requires and registers it', async (t) => {

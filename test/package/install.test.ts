@@ -130,6 +130,31 @@ t.test('without ioredis the Redis entry can be imported, and a URL says what to 
   `), `FST_BOTAS_STATE_INVALID_OPTION ${message('connection')}\n${message('storage')}`)
 })
 
+t.test('without their packages the other entries can be imported and type-checked, and a Postgres URL says what to install', async (t) => {
+  const message = (option: string) => `the option "${option}" must be used with the package pg, got a Postgres URL without it: npm install pg`
+  t.equal(await output(t, 'others.mjs', `
+    import Fastify from 'fastify'
+    import botasState from 'fastify-botas-state'
+    import { BlobStorage } from 'fastify-botas-state/blob'
+    import { CosmosDbStorage } from 'fastify-botas-state/cosmos'
+    import { PostgresStorage } from 'fastify-botas-state/postgres'
+    try { new PostgresStorage('postgres://localhost') } catch ({ message }) { console.log(message) }
+    await Fastify().register(botasState, { storage: 'postgres://localhost' }).ready().catch(({ message }) => console.log(message))
+    for (const Storage of [BlobStorage, CosmosDbStorage]) try { new Storage({}) } catch ({ message }) { console.log(message) }
+  `), [message('connection'), message('storage'),
+    'the option "container" must be a ContainerClient of @azure/storage-blob, got an object',
+    'the option "container" must be a Container of @azure/cosmos, got an object'].join('\n'))
+  await write('others/bot.ts', `
+    import { BlobStorage, type BlobContainer } from 'fastify-botas-state/blob'
+    import { CosmosDbStorage, type CosmosContainer } from 'fastify-botas-state/cosmos'
+    import { PostgresStorage, type PostgresPool } from 'fastify-botas-state/postgres'
+    export const all = (pool: PostgresPool, blobs: BlobContainer, items: CosmosContainer) =>
+      [new PostgresStorage(pool), new PostgresStorage('postgres://localhost', { table: 'a.b', ttl: 1, renew: 'load' }), new BlobStorage(blobs), new CosmosDbStorage(items)]
+  `)
+  await write('others/tsconfig.json', JSON.stringify({ compilerOptions: { ...strict, module: 'NodeNext' } }))
+  t.equal(await complaints('others'), '')
+})
+
 t.test('an ioredis that is broken is not taken for one that is missing', async (t) => {
   await write('node_modules/ioredis/index.js', 'throw new Error("broken")')
   t.teardown(() => rm(join(user, 'node_modules/ioredis'), { recursive: true }))

@@ -4,7 +4,13 @@ import botasState, {
   type BotasState, type BotasStateOptions, type StateDocument, type StateScope, type Storage, type TurnIdentity, type TurnState,
   MemoryStorage, botasState as named
 } from 'fastify-botas-state'
+import type { Container } from '@azure/cosmos'
+import type { ContainerClient } from '@azure/storage-blob'
+import { BlobStorage } from 'fastify-botas-state/blob'
+import { CosmosDbStorage } from 'fastify-botas-state/cosmos'
+import { PostgresStorage } from 'fastify-botas-state/postgres'
 import { RedisStorage, type RedisStorageOptions } from 'fastify-botas-state/redis'
+import type { Pool } from 'pg'
 
 declare module 'fastify-botas-state' {
   interface ConversationState {
@@ -141,6 +147,13 @@ export function otherTypes (scope: StateScope, storage: Storage, identity: TurnI
   scope.set('anything', 1)
   new RedisStorage('redis://localhost', options).update('key', (current) => ({ ...current, n: 1 }))
   return [storage.read([]), identity.conversationId]
+}
+
+/** The clients of the users are taken as they are, with the types of their packages. */
+export function otherStorages (pool: Pool, blobs: ContainerClient, items: Container): Storage[] {
+  // @ts-expect-error a storage has no such option
+  new BlobStorage(blobs, { table: 'state' }).close()
+  return [new PostgresStorage(pool, { ttl: 60, renew: 'load' }), new PostgresStorage('postgres://host/db'), new BlobStorage(blobs), new CosmosDbStorage(items)]
 }
 
 export function register (app: FastifyInstance, options: BotasStateOptions) {

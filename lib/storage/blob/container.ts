@@ -1,22 +1,33 @@
 /** A `ContainerClient` of @azure/storage-blob, as far as a storage uses it. */
 export interface BlobContainer {
+  /** Its name, for errors. */
   readonly containerName: string
   /** The client of one blob. */
   getBlockBlobClient(name: string): BlobClient
   /** Asks for the container itself. */
-  getProperties(options: BlobCall): Promise<{ readonly date?: Date }>
+  getProperties(options: BlobCall): Promise<{
+    /** When the server answered. */
+    readonly date?: Date
+  }>
   /** All blobs whose names begin with a prefix. */
   listBlobsFlat(options: { includeMetadata: true, prefix: string }): AsyncIterable<{ name: string, metadata?: Record<string, string>, properties: { etag: string } }>
 }
 
 /** The options that every call takes. */
 export interface BlobCall {
+  /** Ends the request. */
   readonly abortSignal?: AbortSignal
 }
 
 /** What the blob has to be for a call to be done. */
 export interface BlobConditions {
-  readonly conditions: { readonly ifMatch?: string, readonly ifNoneMatch?: string }
+  /** One of these, or none. */
+  readonly conditions: {
+    /** It has this ETag. */
+    readonly ifMatch?: string
+    /** With `*`: there is none. */
+    readonly ifNoneMatch?: string
+  }
 }
 
 /** A `BlockBlobClient` of @azure/storage-blob, as far as a storage uses it. */

@@ -1,0 +1,41 @@
+import t from 'tap'
+import { createCosmosContainer, createDatabase, restartableAzurite, restartableCosmos } from '../helpers/azure-servers.js'
+import { bot, output, snippet } from '../helpers/pages.js'
+import { poolOf, startPostgres } from '../helpers/postgres-server.js'
+
+/** A bot that counts on a storage of a page, twice from the beginning; what its environment has comes first. */
+const counting = (block: string, env: Record<string, string>) => bot({
+  before: `${Object.entries(env).map(([name, value]) => `process.env.${name} = ${JSON.stringify(value)}`).join('\n')}\n${
+    block.replace(/^import (\w+|\{ [^}]+ \}) from '(\S+)'$/gm, (_line, names: string, from: string) =>
+      names === 'botasState' ? '' : `const ${names.startsWith('{') ? names : `{ default: ${names} }`} = await import('${from}')`)}`,
+  routes: 'app.post(\'/api/messages\', async ({ state }) => ({ n: state.conversation.update(\'n\', (n = 0) => n + 1) }))',
+  after: 'console.log((await say()).body)'
+})
+
+t.test('the pool of the page of Postgres works, with the table and the privileges of the page', async (t) => {
+  const { url } = await startPostgres(t)
+  const admin = poolOf(t, url)
+  await admin.query(`CREATE ROLE operator LOGIN; ALTER SCHEMA public OWNER TO operator; ${snippet('postgres-table').replace('TO bot', 'TO operator')}`)
+  const env = { DATABASE_URL: url.replace('bot@', 'operator@') }
+  for (const n of [1, 2]) t.equal(await output(t, counting(snippet('postgres-pool'), env)), `{"n":${n}}\n`)
+})
+
+t.test('the container of the page of Blob Storage works', async (t) => {
+  const azurite = await restartableAzurite(t)
+  await azurite.start()
+  const key = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
+  const env = {
+    AZURE_STORAGE_CONNECTION_STRING:
+      `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${key};BlobEndpoint=http://127.0.0.1:${azurite.port}/devstoreaccount1`
+  }
+  for (const n of [1, 2]) t.equal(await output(t, counting(snippet('blob'), env)), `{"n":${n}}\n`)
+})
+
+t.test('the container of the page of Cosmos DB works', async (t) => {
+  const cosmos = await restartableCosmos(t)
+  await cosmos.start()
+  await createDatabase(cosmos.port)
+  await createCosmosContainer(cosmos.port)
+  const env = { COSMOS_ENDPOINT: `http://127.0.0.1:${cosmos.port}`, COSMOS_KEY: Buffer.from('any').toString('base64') }
+  for (const n of [1, 2]) t.equal(await output(t, counting(snippet('cosmos'), env)), `{"n":${n}}\n`)
+})
