@@ -17,7 +17,7 @@ const ACCOUNT = 'devstoreaccount1'
 const BLOB_KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
 const COSMOS_KEY = Buffer.from('any').toString('base64')
 
-/** An emulator that can be stopped and started again, with all that it confirmed where it is stopped by SIGTERM. */
+/** An emulator that can be hung, and started. */
 function restartable (t: Test, port: number, program: string, args: string[], ready: string) {
   const directory = mkdtempSync(join(tmpdir(), 'botas-azure-'))
   let server: ChildProcess | undefined
@@ -47,14 +47,14 @@ export function blobContainer (port: number, name = 'state', key = BLOB_KEY): Co
   return new BlobServiceClient(`http://127.0.0.1:${port}/${ACCOUNT}`, credential, { retryOptions: { maxTries: 1 } }).getContainerClient(name)
 }
 
-/** Azurite, which keeps blobs on the disk. */
+/** Azurite, which forgets everything when it ends. */
 export async function restartableAzurite (t: Test) {
   const port = await freePort()
   return {
     url: `blob+http://127.0.0.1:${port}/state`,
     ...restartable(t, port, 'azurite-blob', [
       // The client sends a newer version of the API than this Azurite knows.
-      '--blobHost', '127.0.0.1', '--blobPort', String(port), '--location', '.', '--disableTelemetry', '--silent', '--skipApiVersionCheck'
+      '--blobHost', '127.0.0.1', '--blobPort', String(port), '--inMemoryPersistence', '--disableTelemetry', '--silent', '--skipApiVersionCheck'
     ], 'successfully listens')
   }
 }

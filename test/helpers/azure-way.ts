@@ -18,8 +18,10 @@ export type Asked = Pick<IncomingMessage, 'method' | 'url' | 'headers'>
 export async function azureWay (t: Test, to: number) {
   const asked: Asked[] = []
   let faultOf: (request: Asked) => Fault | undefined = () => undefined
+  let tellsTime = true
   const proxy = createServer((incoming, reply) => {
     asked.push(incoming)
+    reply.sendDate = tellsTime
     const fault = faultOf(incoming)
     if (fault !== undefined && fault.isDone !== true) {
       incoming.resume()
@@ -33,7 +35,8 @@ export async function azureWay (t: Test, to: number) {
         response.on('end', () => answer(reply, fault))
         return
       }
-      reply.writeHead(response.statusCode as number, response.headers)
+      const { date, ...headers } = response.headers
+      reply.writeHead(response.statusCode as number, headers)
       response.pipe(reply)
     })
     incoming.pipe(outgoing)
@@ -46,11 +49,13 @@ export async function azureWay (t: Test, to: number) {
   return {
     port: (proxy.address() as AddressInfo).port,
     asked,
+    /** No answer says when it was given, from now on. */
+    hideTime: () => { tellsTime = false },
     /** From now on. */
     fail: (decide: (request: Asked) => Fault | undefined) => { faultOf = decide }
   }
 }
 
 function answer (reply: ServerResponse, { status, headers = {}, body = '' }: Fault): void {
-  reply.writeHead(status, { date: new Date().toUTCString(), 'content-length': Buffer.byteLength(body), ...headers }).end(body)
+  reply.writeHead(status, { 'content-length': Buffer.byteLength(body), ...headers }).end(body)
 }

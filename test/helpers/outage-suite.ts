@@ -71,6 +71,10 @@ export function outageSuite (t: Test, name: string, newServer: (t: Test) => Prom
     t.match(log.find(isOutageLine), { level: 50, err: { message: new RegExp(`^${name}: connect ECONNREFUSED`) } })
     t.match(app.botasState.stats, { outage: { reason: /ECONNREFUSED/ }, loadFailures: 50, lastError: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
 
+    const second = await startBot(t, { storage: app.botasState.storage })
+    t.match(second.app.botasState.stats.outage, { reason: /ECONNREFUSED/ }, 'a server that joins is told of it, too')
+    await t.rejects(app.botasState.storage.read(['key']), { message: /^\S+[^:]*: / }, 'who does not say how long he waits does not wait')
+
     await server.start()
     const back = performance.now()
     await settled(async () => (await post(url, message({ id: 'first' }))).status === 200)

@@ -34,7 +34,7 @@ const everyday: Record<string, (t: Test) => Promise<Open>> = {
   }
 }
 
-/** Those that share a driver, see `npm run test:storages`. */
+/** Those that share a driver: for `npm run test:all`, and `npm run test:storages`. */
 const driven: Record<string, (t: Test) => Promise<Open>> = {
   Postgres: async () => {
     const { url, table } = await freshTable()
@@ -51,7 +51,7 @@ const driven: Record<string, (t: Test) => Promise<Open>> = {
 }
 
 /** The storages on which turns that overlap are tested. */
-export const overlapStorages = process.env.TEST_STORAGES === 'driven' ? driven : everyday
+export const overlapStorages = { ...(process.env.TEST_STORAGES === 'driven' ? {} : everyday), ...(process.env.TEST_STORAGES === undefined ? {} : driven) }
 
 /** Those by which an activity can be handled once. */
 const NEVER = ['a storage of somebody\'s that takes its time', 'a storage of somebody\'s with leases', 'Azure Blob Storage', 'Azure Cosmos DB']

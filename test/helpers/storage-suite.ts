@@ -3,6 +3,8 @@ import { type OpenOptions, conformance } from '../../lib/conformance/conformance
 import type { Storage } from '../../lib/index.js'
 
 const PROMISES_AT_A_TIME = 5
+/** On an emulator, which is slow where much is asked of it at once. */
+export const EMULATED_AT_A_TIME = 2
 
 type Adapter = Storage & Required<Pick<Storage, 'update'>>
 
@@ -10,9 +12,10 @@ type Adapter = Storage & Required<Pick<Storage, 'update'>>
  * What the storages of this package promise: all that every storage does, and the encoding of what is no JSON yet.
  *
  * @param open gives a fresh, empty storage for each promise; they are tested side by side, since some have to wait
+ * @param jobs how many at once
  */
-export function storageSuite (t: Test, open: (t: Test, options: OpenOptions) => Adapter | Promise<Adapter>): void {
-  t.jobs = PROMISES_AT_A_TIME
+export function storageSuite (t: Test, open: (t: Test, options: OpenOptions) => Adapter | Promise<Adapter>, jobs = PROMISES_AT_A_TIME): void {
+  t.jobs = jobs
   let current: Test
   const declare = (title: string, work: () => Promise<void>) => t.test(title, { buffered: true }, async (t) => {
     current = t

@@ -38,14 +38,14 @@ export function blobLink (container: BlobContainer, prefix: string): ObjectLink 
 
     async get (key, abortSignal) {
       try {
-        const { readableStreamBody, etag, date, metadata } = await clientOf(key).download(0, undefined, { abortSignal })
-        const { marks = '', expires = '0' } = metadata ?? {}
+        const { readableStreamBody, etag, date, metadata = {} } = await clientOf(key).download(0, undefined, { abortSignal })
+        const { marks = '', expires = '0' } = metadata
         const text = await contentOf(readableStreamBody as NodeJS.ReadableStream)
         return { result: { text, etag: etag as string, marks, expires: Number(expires) }, date: date?.getTime() }
       } catch (error) {
         const { code, response } = error as BlobError
         if (code !== 'BlobNotFound') throw error
-        return { result: undefined, date: Date.parse(response?.headers?.get('date') ?? '') || undefined }
+        return { result: undefined, date: Date.parse(String(response?.headers?.get('date'))) || undefined }
       }
     },
 

@@ -76,8 +76,8 @@ function linkOf (client: RedisClient): Link {
     server: SERVER,
     maxSilence: MAX_SILENCE,
     status: () => client.status === 'end' ? 'closed' : client.status === 'ready' ? 'open' : 'opening',
-    // One that hangs does not answer for the others.
-    ping: () => Promise.any((client.isCluster ? (client as Cluster).nodes('master') : [client as Redis]).map((node) => node.ping())),
+    // A master that hangs does not answer for the others.
+    ping: () => client.isCluster ? Promise.race((client as Cluster).nodes('master').map((node) => node.ping())) : client.ping(),
     failureOf: (error) => failureOf(error, client.isCluster),
     cleaned: withoutArguments
   }

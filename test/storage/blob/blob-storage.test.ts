@@ -3,12 +3,13 @@ import { inspect } from 'node:util'
 import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob'
 import t, { type Test } from 'tap'
 import { type BlobContainer, BlobStorage } from '../../../lib/storage/blob/blob-storage.js'
+import { blobName } from '../../../lib/storage/blob/blob-link.js'
 import { CONVERSATION_KEY, message } from '../../helpers/activities.js'
 import { blobContainer } from '../../helpers/azure-servers.js'
 import { azureWay } from '../../helpers/azure-way.js'
 import { buildFastify, post } from '../../helpers/build-fastify.js'
 import { freshBlobContainer } from '../../helpers/shared-servers.js'
-import { storageSuite } from '../../helpers/storage-suite.js'
+import { EMULATED_AT_A_TIME, storageSuite } from '../../helpers/storage-suite.js'
 
 const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'c', userId: 'u' }
 const CONVERSATION = 'test/bot/conversations/c'
@@ -28,7 +29,7 @@ async function namesIn (container: ContainerClient): Promise<string[]> {
   return names
 }
 
-t.test('what every storage promises', async (t) => storageSuite(t, async (_t, options) => new BlobStorage(await freshBlobContainer(), options)))
+t.test('what every storage promises', async (t) => storageSuite(t, async (_t, options) => new BlobStorage(await freshBlobContainer(), options), EMULATED_AT_A_TIME))
 
 t.test('a document is a blob with its very text, named as a file would be', async (t) => {
   const container = await freshBlobContainer()
@@ -130,13 +131,41 @@ t.test('prune removes what has expired, and nothing else, also of what stands be
   const { app } = await buildFastify(t, { storage, concurrency: 'queue' }, () => {})
   await app.botasState.run(IDENTITY, ({ conversation }) => conversation.set('n', 1))
   await storage.write({ old: {} })
+  await container.getBlockBlobClient('somebody\'s.txt').upload('', 0)
   await new BlobStorage(container).write({ 'for ever': {} })
   await wait(2200)
   await storage.write({ fresh: {} })
   t.ok((await namesIn(container)).includes('old.json'), 'Azure removes nothing by itself')
   await storage.prune()
-  t.strictSame(await namesIn(container), ['for%20ever.json', 'fresh.json'])
+  t.strictSame(await namesIn(container), ['for%20ever.json', 'fresh.json', 'somebody\'s.txt'])
   t.strictSame(await storage.read(['old', 'fresh', 'for ever']), { fresh: {}, 'for ever': {} })
+})
+
+t.test('a turn that lost its place to another one is merged, or refused, before anything of it is written', async (t) => {
+  for (const concurrency of ['queue', 'replace'] as const) {
+    const container = await freshBlobContainer()
+    const place = container.getBlockBlobClient(blobName(`\0place\0${CONVERSATION}`, ''))
+    const { app } = await buildFastify(t, { storage: new BlobStorage(container), concurrency }, () => {})
+    const turn = app.botasState.run(IDENTITY, async ({ conversation }) => {
+      conversation.set('n', 1)
+      const line = `somebody:${Date.now() + 60_000}:0`
+      await place.upload(line, line.length)
+    })
+    await turn
+    t.strictSame(await namesIn(container), [blobName(`\0place\0${CONVERSATION}`, ''), blobName(CONVERSATION, '')].sort())
+    t.equal(app.botasState.stats.leasesLost, 1)
+  }
+})
+
+t.test('where the service does not tell the time, that of the machine counts', async (t) => {
+  const { way, container } = await open(t)
+  way.hideTime()
+  const storage = new BlobStorage(blobContainer(way.port, container.containerName), { ttl: 1 })
+  const { app } = await buildFastify(t, { storage, concurrency: 'queue' }, () => {})
+  await app.botasState.run(IDENTITY, ({ conversation }) => conversation.set('n', 1))
+  t.equal(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.get('n')), 1)
+  await wait(1100)
+  t.equal(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.get('n')), undefined)
 })
 
 t.test('once is refused by name, for a blob is written for itself', async (t) => {

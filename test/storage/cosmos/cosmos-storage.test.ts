@@ -9,7 +9,7 @@ import { cosmosContainer, createCosmosContainer } from '../../helpers/azure-serv
 import { type Asked, azureWay } from '../../helpers/azure-way.js'
 import { buildFastify, post } from '../../helpers/build-fastify.js'
 import { cosmosPort, freshCosmosContainer } from '../../helpers/shared-servers.js'
-import { storageSuite } from '../../helpers/storage-suite.js'
+import { EMULATED_AT_A_TIME, storageSuite } from '../../helpers/storage-suite.js'
 
 const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'c', userId: 'u' }
 const CONVERSATION = 'test/bot/conversations/c'
@@ -27,7 +27,7 @@ async function itemsIn (container: Container) {
 
 const isOfItem = ({ url = '' }: Asked): boolean => /\/docs/.test(url)
 
-t.test('what every storage promises', async (t) => storageSuite(t, async (_t, options) => new CosmosDbStorage(await freshCosmosContainer(), options)))
+t.test('what every storage promises', async (t) => storageSuite(t, async (_t, options) => new CosmosDbStorage(await freshCosmosContainer(), options), EMULATED_AT_A_TIME))
 
 t.test('a document is an item with its very text', async (t) => {
   const container = await freshCosmosContainer()
@@ -66,6 +66,10 @@ t.test('a container or database that is missing, or has another partition key, i
   for (const work of [other.read(['key']), other.write({ key: {} })]) {
     await t.rejects(work as Promise<unknown>, { message: 'Azure Cosmos DB: the container "other" must have the partition key /id, it has /key' })
   }
+
+  const unknown = await open(t)
+  unknown.way.fail(({ method }) => method === 'GET' ? { status: 200, headers: { 'content-type': 'application/json' }, body: '{}' } : undefined)
+  await t.rejects(unknown.storage.read(['key']), { message: /must have the partition key \/id, it has none/ })
 
   // What the emulator does not tell: the container was removed meanwhile.
   const { way, storage } = await open(t)
@@ -170,6 +174,15 @@ t.test('an item that is no document fails the turn that touches it, and can be c
   t.match(await itemsIn(container), [{ somebody: 'else\'s' }])
   await app.botasState.run(IDENTITY, ({ conversation }) => conversation.clear())
   t.strictSame(await itemsIn(container), [])
+})
+
+t.test('where the service does not tell the time, that of the machine counts', async (t) => {
+  const { way, storage } = await open(t, { ttl: 1 })
+  way.hideTime()
+  await storage.write({ key: { n: 1 } })
+  t.strictSame(await storage.read(['key']), { key: { n: 1 } })
+  await wait(1100)
+  t.strictSame(await storage.read(['key']), {})
 })
 
 t.test('once is refused by name, for an item is written for itself', async (t) => {

@@ -3,6 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import type { TurnState } from '../../../lib/index.js'
+import { cleaned, failureOf } from '../../../lib/storage/postgres/errors.js'
 import { PostgresStorage } from '../../../lib/storage/postgres/postgres-storage.js'
 import { CONVERSATION_KEY, message } from '../../helpers/activities.js'
 import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
@@ -100,6 +101,19 @@ t.test('a table may have any name, and be in a schema', async (t) => {
   }
 })
 
+t.test('a schema that is missing is said to be, and what nobody waits for any more is not begun', async (t) => {
+  const pool = poolOf(t, server.url)
+  await t.rejects(new PostgresStorage(pool, { table: 'nowhere.state' }).read(['key']), { message: 'Postgres: there is no such schema (SQLSTATE 3F000)' })
+  const { storage } = await open(t)
+  const patience = new AbortController()
+  const update = (n: number) => storage.update('key', () => ({ n }), undefined, { signal: patience.signal, retrying () {} })
+  const updates = [update(1), update(2)]
+  patience.abort(new Error('nobody waits'))
+  await updates[0]
+  await t.rejects(updates[1] as Promise<void>, { message: 'nobody waits' })
+  t.strictSame(await storage.read(['key']), { key: { n: 1 } })
+})
+
 t.test('the user needs four privileges on the table, and where it is missing and may not be made the error says how', async (t) => {
   const admin = poolOf(t, server.url)
   await admin.query('CREATE ROLE lesser LOGIN; CREATE SCHEMA strict; GRANT USAGE ON SCHEMA strict TO lesser')
@@ -188,6 +202,29 @@ t.test('a row that somebody has locked is waited for, and saved once', async (t)
   t.strictSame(await storage.read([CONVERSATION]), { [CONVERSATION]: { n: 2 } })
 })
 
+t.test('a lock that the server does not wait for is tried again', async (t) => {
+  const { storage, pool, table, sql } = await open(t)
+  await storage.write({ [CONVERSATION]: { n: 1 } })
+  await sql('CREATE ROLE impatient LOGIN; ALTER ROLE impatient SET lock_timeout = 50; GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE_ TO impatient')
+  const impatient = new PostgresStorage(server.url.replace('bot@', 'impatient@'), { table })
+  const { app } = await buildFastify(t, { storage: impatient }, () => {})
+  const client = await pool.connect()
+  await client.query(`BEGIN; SELECT FROM ${table} FOR UPDATE`)
+  const saved = app.botasState.run(IDENTITY, ({ conversation }) => conversation.update<number>('n', (n = 0) => n + 1))
+  await settled(() => app.botasState.stats.flushRetries > 1)
+  await client.query('COMMIT')
+  client.release()
+  t.equal(await saved, 2)
+  t.equal(app.botasState.stats.outage, null)
+})
+
+t.test('why none of the addresses of a host can be reached is told', async (t) => {
+  const refuse = (message: string) => Object.assign(new Error(message), { code: 'ECONNREFUSED', syscall: 'connect' })
+  const error = Object.assign(new AggregateError([refuse('connect ECONNREFUSED ::1:1'), refuse('connect ECONNREFUSED 127.0.0.1:1')]), { code: 'ECONNREFUSED' })
+  t.equal(failureOf(error), 'refused')
+  t.equal(cleaned(error).message, 'Postgres: connect ECONNREFUSED ::1:1, connect ECONNREFUSED 127.0.0.1:1')
+})
+
 t.test('a server that became read-only is waited for, on new connections', async (t) => {
   const { storage, sql } = await open(t)
   const { app } = await buildFastify(t, { storage, loadTimeout: 500 }, () => {})
@@ -206,11 +243,10 @@ t.test('a server that became read-only is waited for, on new connections', async
 })
 
 t.test('what has expired is removed by prune, which uses an index; what was deleted is, too, some time later', async (t) => {
-  const { storage, sql } = await open(t, { ttl: 1 })
-  await storage.write(Object.fromEntries(Array.from({ length: 2500 }, (_, n) => [String(n), { n }])))
+  const { storage, sql } = await open(t)
+  await storage.write({ 0: { n: 1 }, fresh: { n: 1 } })
   await storage.delete(['0'])
-  await wait(1100)
-  await storage.write({ fresh: { n: 1 } })
+  await sql('INSERT INTO TABLE_ SELECT sha256(n::text::bytea), n, \'{}\', \'\', now() - interval \'1 second\' FROM generate_series(1, 2500) AS n')
   await storage.prune()
   t.strictSame((await sql('SELECT key FROM TABLE_ ORDER BY key')).map(({ key }) => key), ['0', 'fresh'])
   t.match(await sql('SELECT text, expires > now() + interval \'9 minutes\' AS later FROM TABLE_ WHERE key = \'0\''), [{ text: null, later: true }])
