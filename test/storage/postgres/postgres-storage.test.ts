@@ -157,6 +157,19 @@ t.test('of a turn both documents are saved or none, in one statement', async (t)
   }
 })
 
+t.test('a place, and an activity that is handled once, cost three statements more', async (t) => {
+  const { storage } = await open(t)
+  for (const options of [{ concurrency: 'queue' }, { concurrency: 'queue', once: true }, { concurrency: 'replace', once: true }] as const) {
+    const { app } = await buildFastify(t, { storage, ...options }, () => {})
+    const turn = (activityId: string) => app.botasState.run({ ...IDENTITY, activityId }, countBoth)
+    await turn(`first ${JSON.stringify(options)}`)
+    const statements = t.capture(pg.Client.prototype, 'query', pg.Client.prototype.query)
+    await turn(`second ${JSON.stringify(options)}`)
+    t.equal(statements().length, 5)
+    statements.restore()
+  }
+})
+
 t.test('two turns of different processes that begin a conversation at the same moment are both stored', async (t) => {
   const { storage, table } = await open(t)
   const apps = await Promise.all([1, 2, 3].map(() => buildFastify(t, { storage: new PostgresStorage(server.url, { table }) }, () => {})))
