@@ -24,6 +24,7 @@ const results = []
 try {
   execFileSync('git', ['clone', '--quiet', root, clone])
   execFileSync('npm', ['ci'], { cwd: clone, ...quiet })
+  execFileSync('npm', ['run', 'test:emulators'], { cwd: clone, ...quiet })
   for (const { node, fastify } of combinations) {
     execFileSync('npm', ['install', '--no-save', `fastify@${fastify}`], { cwd: clone, ...quiet })
     const env = { ...process.env, PATH: [binOf(node), process.env.PATH].join(delimiter) }
