@@ -42,9 +42,14 @@ function restartable (t: Test, port: number, program: string, args: string[], re
 }
 
 /** The container client of an Azurite, or of a proxy before it. */
-export function blobContainer (port: number, name = 'state', key = BLOB_KEY): ContainerClient {
+export function blobContainer (port: number, name = 'state', key = BLOB_KEY, maxTries = 1): ContainerClient {
   const credential = new StorageSharedKeyCredential(ACCOUNT, key)
-  return new BlobServiceClient(`http://127.0.0.1:${port}/${ACCOUNT}`, credential, { retryOptions: { maxTries: 1 } }).getContainerClient(name)
+  return new BlobServiceClient(`http://127.0.0.1:${port}/${ACCOUNT}`, credential, { retryOptions: { maxTries, retryDelayInMs: 50 } }).getContainerClient(name)
+}
+
+/** A test's own: the emulator closes a connection that was idle for a while, which may be the next one that is used. */
+export async function createBlobContainer (port: number, name = 'state'): Promise<void> {
+  await blobContainer(port, name, BLOB_KEY, 5).create()
 }
 
 /** Azurite, which forgets everything when it ends. */

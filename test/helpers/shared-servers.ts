@@ -1,7 +1,7 @@
 import type { Container } from '@azure/cosmos'
 import type { ContainerClient } from '@azure/storage-blob'
 import root from 'tap'
-import { blobContainer, createCosmosContainer, createDatabase, restartableAzurite, restartableCosmos } from './azure-servers.js'
+import { blobContainer, createBlobContainer, createCosmosContainer, createDatabase, restartableAzurite, restartableCosmos } from './azure-servers.js'
 import { startPostgres } from './postgres-server.js'
 
 // One server of a kind for all tests of a file.
@@ -18,9 +18,9 @@ export async function freshTable (): Promise<{ url: string, table: string }> {
 
 export async function freshBlobContainer (): Promise<ContainerClient> {
   azurite ??= started(restartableAzurite(root))
-  const container = blobContainer(await azurite, `state-${count++}`)
-  await container.create()
-  return container
+  const name = `state-${count++}`
+  await createBlobContainer(await azurite, name)
+  return blobContainer(await azurite, name)
 }
 
 export async function freshCosmosContainer (): Promise<Container> {

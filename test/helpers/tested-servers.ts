@@ -4,7 +4,7 @@ import { BlobStorage } from '../../lib/storage/blob/blob-storage.js'
 import { CosmosDbStorage } from '../../lib/storage/cosmos/cosmos-storage.js'
 import { PostgresStorage } from '../../lib/storage/postgres/postgres-storage.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
-import { blobContainer, cosmosContainer, createCosmosContainer, createDatabase, restartableAzurite, restartableCosmos } from './azure-servers.js'
+import { blobContainer, cosmosContainer, createBlobContainer, createCosmosContainer, createDatabase, restartableAzurite, restartableCosmos } from './azure-servers.js'
 import { wayTo } from './lossy-way.js'
 import { restartablePostgres } from './postgres-server.js'
 import { restartableRedis } from './redis-server.js'
@@ -37,8 +37,7 @@ export const testedServers: Record<string, (t: Test) => Promise<TestedServer>> =
 
   async 'Azure Blob Storage' (t) {
     const azurite = await restartableAzurite(t)
-    return throughAWay(t, azurite, (port) => `blob+http://127.0.0.1:${port}/state`, (port) => new BlobStorage(blobContainer(port)),
-      async (port) => { await blobContainer(port).create() })
+    return throughAWay(t, azurite, (port) => `blob+http://127.0.0.1:${port}/state`, (port) => new BlobStorage(blobContainer(port)), createBlobContainer)
   },
 
   async 'Azure Cosmos DB' (t) {
