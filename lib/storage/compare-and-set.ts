@@ -44,10 +44,14 @@ export async function compareAndSet<Stored, Outcome> (
     const result = replacements === undefined ? { stored: await comparing.load() } : await comparing.set(replacements)
     if ('outcome' in result) return result.outcome
     call?.retrying()
-    // Retry the first conflict at once, then wait, less with every attempt, so that a writer that keeps losing wins eventually.
-    if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
+    await pauseAfterConflict(attempt)
     current = result.stored
   }
+}
+
+/** Retry the first conflict at once, then wait, less with every attempt, so that a writer that keeps losing wins eventually. */
+export async function pauseAfterConflict (attempt: number): Promise<void> {
+  if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
 }
 
 /** @returns nothing where a change throws for a document that may have changed since it was loaded */

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
-import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
+import { TextDocument, documentsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { type Replacement, type Save, compareAndSet } from '../compare-and-set.js'
 import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
@@ -8,6 +8,7 @@ import type { Lifetime } from '../expiry.js'
 import { assertWellFormed } from '../file-name.js'
 import { OutageGate } from '../outage-gate.js'
 import type { Patience } from '../patience.js'
+import { ReadDocuments } from '../read-documents.js'
 import type { OutageObserver, StorageCall } from '../storage.js'
 import { type Driver, UNREAD, type Row, type RowWrite } from './driver.js'
 import { type Ending, DriverHolds } from './driver-holds.js'
@@ -33,8 +34,7 @@ export class DriverDocuments implements DocumentStore {
   readonly #saves = new KeyedQueue()
   readonly #origin = randomBytes(9).toString('base64url')
   #saveCount = 0
-  /** the documents that `read` gave, for as long as somebody holds them */
-  readonly #loaded = new WeakMap<StateDocument, TextDocument>()
+  readonly #given = new ReadDocuments()
 
   constructor (driver: Driver, lifetime: Lifetime) {
     this.#driver = driver
@@ -63,13 +63,7 @@ export class DriverDocuments implements DocumentStore {
 
   /** See `Storage`. */
   async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
-    const found = await this.load(keys, call)
-    const objects = objectsOf(keys, found)
-    for (const [index, key] of keys.entries()) {
-      const document = found[index]
-      if (document !== undefined) this.#loaded.set(objects[key] as StateDocument, document)
-    }
-    return objects
+    return this.#given.give(keys, await this.load(keys, call))
   }
 
   /** See `Storage`. */
@@ -85,7 +79,7 @@ export class DriverDocuments implements DocumentStore {
   /** See `Storage`. */
   async update (key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void> {
     await this.#replace([{
-      key, loaded: loaded && this.#loaded.get(loaded), change: (stored) => TextDocument.changed(stored, change, key)
+      key, loaded: this.#given.of(loaded), change: (stored) => TextDocument.changed(stored, change, key)
     }], call)
   }
 

@@ -1,14 +1,11 @@
-import { setTimeout as wait } from 'node:timers/promises'
 import type { Document } from '../../document/document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
+import { pauseAfterConflict } from '../compare-and-set.js'
 import type { Entry, Hold, Holds, TurnEnd } from '../document-store.js'
 import type { StorageCall } from '../storage.js'
 import type { Driver, Row, RowWrite } from './driver.js'
 import { Line } from './line.js'
 import { type Mark, hasMark, withMark } from './marks.js'
-
-/** The longest pause before another attempt, in milliseconds. */
-const MAX_PAUSE = 20
 
 /** Begins the row of an activity that was handled, before the reply that was kept; otherwise it names who handles it. */
 const HANDLED = '='
@@ -139,7 +136,7 @@ export class DriverHolds implements Holds {
       const { result, ...texts } = decide(held)
       const writes = this.#writesOf(hold, held, texts)
       if (writes.length === 0 || await this.#rows.write(writes, call)) return result
-      if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
+      await pauseAfterConflict(attempt)
     }
   }
 

@@ -1,6 +1,6 @@
 import type { Cluster, Redis } from 'ioredis'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
-import { TextDocument, documentsOf, objectsOf } from '../../document/text-document.js'
+import { TextDocument, documentsOf } from '../../document/text-document.js'
 import { describeType } from '../../document/describe-type.js'
 import { assertKnownOptions, invalidOption } from '../option-checks.js'
 import { clientPrefixOf, hidesHashTags } from './companion-key.js'
@@ -8,6 +8,7 @@ import { provideDocumentStore } from '../document-store.js'
 import { EXPIRY_OPTIONS, type Expiry, type Lifetime, lifetimeOf } from '../expiry.js'
 import { type RedisClient, assertClient, openClient } from './client.js'
 import { type RedisConnection, connectionOf } from './connection.js'
+import { ReadDocuments } from '../read-documents.js'
 import { RedisDocuments } from './redis-documents.js'
 import type { OutageObserver, Storage, StorageCall } from '../storage.js'
 
@@ -27,8 +28,7 @@ export class RedisStorage implements Storage {
   readonly #documents: RedisDocuments
   readonly #prefix: string
   readonly #lifetime: Lifetime
-  /** the documents that `read` gave, for as long as somebody holds them */
-  readonly #loaded = new WeakMap<StateDocument, TextDocument>()
+  readonly #given = new ReadDocuments()
   #closed = false
 
   /**
@@ -63,13 +63,7 @@ export class RedisStorage implements Storage {
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a string is no JSON object in UTF-8
    */
   async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
-    const found = await this.#documents.read(keys, call)
-    const objects = objectsOf(keys, found)
-    for (const [index, key] of keys.entries()) {
-      const document = found[index]
-      if (document !== undefined) this.#loaded.set(objects[key] as StateDocument, document)
-    }
-    return objects
+    return this.#given.give(keys, await this.#documents.read(keys, call))
   }
 
   /**
@@ -97,7 +91,7 @@ export class RedisStorage implements Storage {
    */
   async update (key: string, change: ChangeDocument, loaded?: StateDocument, call?: StorageCall): Promise<void> {
     await this.#documents.replace([{
-      key, loaded: loaded && this.#loaded.get(loaded), change: (stored) => TextDocument.changed(stored, change, key)
+      key, loaded: this.#given.of(loaded), change: (stored) => TextDocument.changed(stored, change, key)
     }], call)
   }
 
