@@ -1,9 +1,4 @@
-/** How long a turn is remembered that did not leave its place when its time had passed, in milliseconds: its process may have hung for so long. */
-export const LOST_LIFETIME = 3_600_000
-
-/** How long a turn stands in line without asking again, from and to, in milliseconds: a process may have died. */
-const MIN_WAITER_LIFETIME = 500
-const MAX_WAITER_LIFETIME = 2000
+import { LOST_LIFETIME, waiterLifetime } from '../place-times.js'
 
 /** A turn in line for a place. */
 interface TurnInLine {
@@ -71,7 +66,7 @@ export class Line {
     this.#turns = this.#turns.filter((turn) => !isGone(turn) && !ahead.includes(turn))
     const position = this.#positionOf(holder) ?? this.#turns.length
     if (strategy === 'reject' && position > 0) return 'taken'
-    const lifetime = position === 0 ? lease : Math.min(Math.max(lease, MIN_WAITER_LIFETIME), MAX_WAITER_LIFETIME)
+    const lifetime = position === 0 ? lease : waiterLifetime(lease)
     this.#put(position, { holder, expires: this.#now + lifetime, isReplaceable }, position === 0 ? lifetime : lifetime / 2)
     if (position > 0) return 'waiting'
     if (this.#expired !== undefined) this.#lost.set(this.#expired.holder, this.#now + LOST_LIFETIME)

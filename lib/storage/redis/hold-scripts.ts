@@ -1,12 +1,9 @@
 import type { Hold } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
 import type { RedisClient } from './client.js'
-import { LINE, LOST_LIFETIME } from './line.js'
+import { LOST_LIFETIME, waiterLifetime } from '../place-times.js'
+import { LINE } from './line.js'
 import { READ, UNREADABLE, type Script, type ScriptReply, runScript, scriptOf } from './script.js'
-
-/** How long a turn stands in line without asking again, from and to, in milliseconds: a process may have died. */
-const MIN_WAITER_LIFETIME = 500
-const MAX_WAITER_LIFETIME = 2000
 
 /** Begins the record of an activity that was handled, before the reply that was kept; otherwise it names who handles it. */
 export const HANDLED = '='
@@ -123,7 +120,7 @@ export function enter (
   const { activity, place, holder, origin, lease } = hold
   const args = [
     flag(activity !== undefined), place?.strategy ?? '', holder, origin, String(lease),
-    String(Math.min(Math.max(lease, MIN_WAITER_LIFETIME), MAX_WAITER_LIFETIME)), flag(place?.isReplaceable === true),
+    String(waiterLifetime(lease)), flag(place?.isReplaceable === true),
     isRenewedByLoads ? String(seconds) : ''
   ]
   return runScript(client, ENTER, [...listOf(keys), ...documentKeys], args).then((reply) => {

@@ -1,8 +1,4 @@
-/**
- * How long a turn is remembered that did not leave its place when its time had passed, in milliseconds: its process may have hung for
- * so long.
- */
-export const LOST_LIFETIME = 3_600_000
+import { LOST_LIFETIME } from '../place-times.js'
 
 /**
  * In Lua: the turns in line for a place, the first of which holds it, and those that have lost it to another one. A record is

@@ -1,5 +1,6 @@
 import t from 'tap'
-import { Line, LOST_LIFETIME } from '../../../lib/storage/driver/line.js'
+import { Line } from '../../../lib/storage/driver/line.js'
+import { LOST_LIFETIME } from '../../../lib/storage/place-times.js'
 
 const NOW = 1_000_000
 const LATER = NOW + 10_000
