@@ -184,8 +184,8 @@ export function outageSuite (t: Test, name: string, newServer: (t: Test) => Prom
       const before = performance.now()
       child.kill('SIGTERM')
       t.strictSame(await exited, { code: 0, signal: null, errors: '' }, state)
-      // A turn that is open is waited for.
-      t.ok(performance.now() - before < (state === 'down from the start' ? 8000 : 3000), state)
+      // A turn that is open is waited for, no longer than loadTimeout, by a process that may have little of the processor.
+      t.ok(performance.now() - before < 8000, state)
     }
   })
 

@@ -26,6 +26,7 @@ async function startSecure (t: Test, program?: 'valkey-server', args: string[] =
     ...user('admin', '~* &* +@all'),
     ...user('botas', `~botas:* ${COMMANDS}`),
     ...user('queueing', `~botas:* ${COMMANDS} +time`),
+    ...user('renewing', `~botas:* ${COMMANDS} +getex`),
     ...user('without-scripts', '~botas:* +get +set +del +info'),
     ...user('reader', `%R~botas:* ${COMMANDS}`),
     ...user('stranger', `~others:* ${COMMANDS}`),
@@ -116,11 +117,11 @@ t.test('with concurrency and once a bot needs one command more', async (t) => {
   await admin.acl('LOG', 'RESET')
 })
 
-t.test('a client that trusts an authority of its own does all that a storage must, as that user', async (t) => {
+t.test('a client that trusts an authority of its own does all that a storage must, with one command more to renew by loads', async (t) => {
   const client = new Redis({
     host: 'localhost',
     port: tlsPort,
-    username: 'botas',
+    username: 'renewing',
     password: PASSWORD,
     tls: { ca: readFileSync(authorityPath) },
     maxRetriesPerRequest: 0,
