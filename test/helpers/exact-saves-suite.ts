@@ -44,19 +44,19 @@ export function exactSavesSuite (t: Test, newServer: (t: Test) => Promise<Tested
   t.test('on connections that break all the time, with others who bring documents back, every save is done once and none is in doubt', async (t) => {
     const server = await newServer(t)
     await server.start()
-    const runs = Number(process.env.EXACT_SAVES_RUNS ?? 100)
-    const ways = await Promise.all([1, 2].map(() => wayTo(t, server.port, () => Math.random() < 0.03)))
+    const runs = Number(process.env.EXACT_SAVES_RUNS ?? 300)
+    const ways = await Promise.all([1, 2].map(() => wayTo(t, server.port, () => Math.random() < 0.05)))
     const apps = await Promise.all(ways.map(({ port }) => buildFastify(t, { storage: server.storageAt(port), loadTimeout: 20_000 }, () => {})))
     const somebody = server.storageAt(server.port)
     t.teardown(() => somebody.close())
     const others = new AbortController()
     // What a turn was loaded with is stored again in a moment.
-    const bringingBack = (async () => {
+    const bringingBack = [0, 1].map(async () => {
       while (!others.signal.aborted) {
         await somebody.update(CONVERSATION, (document) => ({ ...document, n: ((document?.n as number | undefined) ?? 0) + 1 }))
         await somebody.update(CONVERSATION, (document) => ({ ...document, n: (document?.n as number) - 1 }))
       }
-    })()
+    })
     await Promise.all(apps.map(async ({ app }) => {
       for (let run = 0; run < runs; run++) {
         await app.botasState.run(IDENTITY, ({ conversation, user }) => {
@@ -66,7 +66,7 @@ export function exactSavesSuite (t: Test, newServer: (t: Test) => Promise<Tested
       }
     }))
     others.abort()
-    await bringingBack
+    await Promise.all(bringingBack)
     t.strictSame(await somebody.read([CONVERSATION, USER]), { [CONVERSATION]: { n: 2 * runs }, [USER]: { n: runs } })
     t.comment(`${apps.map(({ app }) => app.botasState.stats.loadRetries + app.botasState.stats.flushRetries).join(' and ')} retries`)
   })

@@ -5,12 +5,21 @@ import { buildFastify, settled } from './build-fastify.js'
 import { startProcess } from './node-process.js'
 import type { TestedServer } from './tested-servers.js'
 
-/** `npm run soak` sets it higher. */
-const MESSAGES = Number(process.env.QUEUE_MESSAGES ?? 40)
-const LEASE = 1500
+interface ProcessSuiteOptions {
+  /** In each conversation, over all processes. Default 40; QUEUE_MESSAGES sets it higher. */
+  messages?: number
+  /** That wait their turn. Default 2. */
+  processes?: number
+  /** That are shared by the processes. Default 4. */
+  conversations?: number
+  /** In milliseconds. Default 1500. */
+  lease?: number
+}
 
 /** What several processes promise that share a server. */
-export function processSuite (t: Test, newServer: (t: Test) => Promise<TestedServer>): void {
+export function processSuite (t: Test, newServer: (t: Test) => Promise<TestedServer>, options: ProcessSuiteOptions = {}): void {
+  const { processes = 2, conversations = 4, lease = 1500 } = options
+  const each = Math.ceil(Number(process.env.QUEUE_MESSAGES ?? options.messages ?? 40) / processes)
   const start = async (t: Test) => {
     const server = await newServer(t)
     await server.start()
@@ -20,7 +29,7 @@ export function processSuite (t: Test, newServer: (t: Test) => Promise<TestedSer
     const stored = async (key: string): Promise<StateDocument> => (await storage.read([`test/bot/${key}`]))[`test/bot/${key}`] as StateDocument
     /** A process with one turn, which is at work. */
     const holder = async (strategy: string, milliseconds: number, name: string) => {
-      const process = startProcess(t, 'place-holder.js', url, strategy, String(LEASE), String(milliseconds), name)
+      const process = startProcess(t, 'place-holder.js', url, strategy, String(lease), String(milliseconds), name)
       await process.lines.next()
       return { ...process, outcome: async () => JSON.parse((await process.lines.next()).value) }
     }
@@ -40,23 +49,22 @@ export function processSuite (t: Test, newServer: (t: Test) => Promise<TestedSer
     t.comment(`the longest update took ${Math.max(...longest)} ms`)
   })
 
-  t.test(`2 processes with ${MESSAGES} messages in each of 4 conversations: every one is there once, in order, and no two were at work at once`, async (t) => {
+  t.test(`${processes} processes with ${processes * each} messages in each of ${conversations} conversations: every one is there once, in order, and no two were at work at once`, async (t) => {
     const { url, stored } = await start(t)
-    const names = ['p0', 'p1']
-    const each = Math.ceil(MESSAGES / 2)
+    const names = Array.from({ length: processes }, (_, index) => `p${index}`)
     const results = await Promise.all(names.map(async (name) => {
-      const { lines, exited } = startProcess(t, 'queueing-bot.js', url, name, String(each), '4')
+      const { lines, exited } = startProcess(t, 'queueing-bot.js', url, name, String(each), String(conversations))
       const { value } = await lines.next()
       t.strictSame(await exited, { code: 0, signal: null, errors: '' })
       return JSON.parse(value) as { intervals: Array<Array<[begun: number, ended: number]>>, longest: number, leasesLost: number }
     }))
-    for (let conversation = 0; conversation < 4; conversation++) {
+    for (let conversation = 0; conversation < conversations; conversation++) {
       const { texts } = await stored(`conversations/${conversation}`) as { texts: string[] }
       for (const name of names) {
         const own = texts.filter((text) => text.startsWith(`${name}-`))
         t.strictSame(own, own.map((_, number) => `${name}-${number}`), `conversation ${conversation}, ${name}: in order`)
       }
-      t.equal(texts.length, 2 * each)
+      t.equal(texts.length, processes * each)
       const work = results.flatMap(({ intervals }) => intervals[conversation] as Array<[number, number]>).sort(([a], [b]) => a - b)
       t.ok(work.every(([begun], index) => index === 0 || begun >= (work[index - 1] as [number, number])[1]), 'one at a time')
     }
@@ -74,14 +82,14 @@ export function processSuite (t: Test, newServer: (t: Test) => Promise<TestedSer
       const killed = performance.now()
       first.child.kill('SIGKILL')
       const took = await second - killed
-      t.ok(took < LEASE + 2000, `${strategy}: ${Math.round(took)} ms`)
+      t.ok(took < lease + 2000, `${strategy}: ${Math.round(took)} ms`)
     }
   })
 
   t.test('a handler that takes four times its lease keeps its place', async (t) => {
     const { url, stored, holder } = await start(t)
-    const first = await holder('queue', 4 * LEASE, 'first')
-    const second = startProcess(t, 'place-holder.js', url, 'queue', String(LEASE), '0', 'second')
+    const first = await holder('queue', 4 * lease, 'first')
+    const second = startProcess(t, 'place-holder.js', url, 'queue', String(lease), '0', 'second')
     t.match(await first.outcome(), { status: 200, leasesLost: 0, warnings: [] })
     await second.exited
     t.strictSame((await stored('conversations/c')).names, ['first', 'second'])

@@ -22,25 +22,25 @@ export interface TestedServer {
 }
 
 /** A server that is not started yet. */
-export const testedServers: Record<string, (t: Test) => Promise<TestedServer>> = {
-  async Redis (t) {
+export const testedServers = {
+  async Redis (t: Test): Promise<TestedServer> {
     const redis = await restartableRedis(t)
     const urlAt = (port: number): string => `redis://127.0.0.1:${port}`
     return { ...redis, port: Number(new URL(redis.url).port), urlAt, storageAt: (port) => new RedisStorage(urlAt(port)) }
   },
 
-  async Postgres (t) {
+  async Postgres (t: Test): Promise<TestedServer> {
     const postgres = await restartablePostgres(t)
     const urlAt = (port: number): string => `postgres://bot@127.0.0.1:${port}/postgres`
     return { ...postgres, urlAt, storageAt: (port) => new PostgresStorage(urlAt(port)) }
   },
 
-  async 'Azure Blob Storage' (t) {
+  async 'Azure Blob Storage' (t: Test): Promise<TestedServer> {
     const azurite = await restartableAzurite(t)
     return throughAWay(t, azurite, (port) => `blob+http://127.0.0.1:${port}/state`, (port) => new BlobStorage(blobContainer(port)), createBlobContainer)
   },
 
-  async 'Azure Cosmos DB' (t) {
+  async 'Azure Cosmos DB' (t: Test): Promise<TestedServer> {
     const cosmos = await restartableCosmos(t)
     return throughAWay(t, cosmos, (port) => `cosmos+http://127.0.0.1:${port}/bot/state`, (port) => new CosmosDbStorage(cosmosContainer(port)),
       async (port) => {
@@ -48,7 +48,7 @@ export const testedServers: Record<string, (t: Test) => Promise<TestedServer>> =
         await createCosmosContainer(port)
       })
   }
-}
+} satisfies Record<string, (t: Test) => Promise<TestedServer>>
 
 /** An emulator forgets what it confirmed: in place of it, the way to it is closed. */
 async function throughAWay (

@@ -2,4 +2,4 @@ import t from 'tap'
 import { outageSuite } from '../../helpers/outage-suite.js'
 import { testedServers } from '../../helpers/tested-servers.js'
 
-outageSuite(t, 'Azure Blob Storage', testedServers['Azure Blob Storage'] as typeof testedServers[''] & {})
+outageSuite(t, 'Azure Blob Storage', testedServers['Azure Blob Storage'])

@@ -2,4 +2,4 @@ import t from 'tap'
 import { processSuite } from '../../helpers/process-suite.js'
 import { testedServers } from '../../helpers/tested-servers.js'
 
-processSuite(t, testedServers['Azure Blob Storage'] as typeof testedServers[''] & {})
+processSuite(t, testedServers['Azure Blob Storage'])

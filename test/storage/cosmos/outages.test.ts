@@ -2,4 +2,4 @@ import t from 'tap'
 import { outageSuite } from '../../helpers/outage-suite.js'
 import { testedServers } from '../../helpers/tested-servers.js'
 
-outageSuite(t, 'Azure Cosmos DB', testedServers['Azure Cosmos DB'] as typeof testedServers[''] & {})
+outageSuite(t, 'Azure Cosmos DB', testedServers['Azure Cosmos DB'])

@@ -3,7 +3,7 @@ import { deliverThreeTimes } from '../../helpers/deliveries.js'
 import { testedServers } from '../../helpers/tested-servers.js'
 
 const ACTIVITIES = Number(process.env.ONCE_ACTIVITIES ?? 60)
-const Postgres = testedServers.Postgres as typeof testedServers[string]
+const Postgres = testedServers.Postgres
 
 for (const concurrency of ['parallel', 'queue', 'reject', 'replace']) {
   for (const flush of ['onSend', 'onResponse']) {

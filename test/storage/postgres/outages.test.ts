@@ -2,4 +2,4 @@ import t from 'tap'
 import { outageSuite } from '../../helpers/outage-suite.js'
 import { testedServers } from '../../helpers/tested-servers.js'
 
-outageSuite(t, 'Postgres', testedServers.Postgres as typeof testedServers[''] & {})
+outageSuite(t, 'Postgres', testedServers.Postgres)

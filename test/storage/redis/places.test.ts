@@ -7,98 +7,14 @@ import { losingWay, lossyWay } from '../../helpers/lossy-way.js'
 import { startProcess } from '../../helpers/node-process.js'
 import { restartableRedis, startRedis } from '../../helpers/redis-server.js'
 
-const MESSAGES = Number(process.env.QUEUE_MESSAGES ?? 100)
 const LEASE = 600
-const CONVERSATION = 'botas:test/bot/conversations/c'
 const PLACE = 'botas:~place:{botas:test/bot/conversations/conversation-1}'
-
-/** A process with one turn, which is at work. */
-async function holder (t: Test, url: string, strategy: string, milliseconds: number, name: string) {
-  const process = startProcess(t, 'place-holder.js', url, strategy, String(LEASE), String(milliseconds), name)
-  await process.lines.next()
-  return {
-    ...process,
-    outcome: async () => JSON.parse((await process.lines.next()).value)
-  }
-}
 
 async function clientOf (t: Test, url: string) {
   const client = new Redis(url)
   t.teardown(() => client.disconnect())
-  return { client, stored: async (key = CONVERSATION) => JSON.parse(await client.get(key) ?? 'null') }
+  return { client, stored: async (key: string) => JSON.parse(await client.get(key) ?? 'null') }
 }
-
-t.test(`4 processes with ${MESSAGES} messages in each of 8 conversations: every one is there once, in order, and no two were at work at once`, async (t) => {
-  const { url } = await startRedis(t)
-  const { stored } = await clientOf(t, url)
-  const names = ['p0', 'p1', 'p2', 'p3']
-  const results = await Promise.all(names.map(async (name) => {
-    const { lines, exited } = startProcess(t, 'queueing-bot.js', url, name, String(Math.ceil(MESSAGES / 4)), '8')
-    const { value } = await lines.next()
-    t.strictSame(await exited, { code: 0, signal: null, errors: '' })
-    return JSON.parse(value) as { intervals: Array<Array<[begun: number, ended: number]>>, longest: number, leasesLost: number }
-  }))
-  for (let conversation = 0; conversation < 8; conversation++) {
-    const { texts } = await stored(`botas:test/bot/conversations/${conversation}`) as { texts: string[] }
-    for (const name of names) {
-      const own = texts.filter((text) => text.startsWith(`${name}-`))
-      t.strictSame(own, own.map((_, number) => `${name}-${number}`), `conversation ${conversation}, ${name}: in order`)
-    }
-    t.equal(texts.length, 4 * Math.ceil(MESSAGES / 4))
-    const work = results.flatMap(({ intervals }) => intervals[conversation] as Array<[number, number]>).sort(([a], [b]) => a - b)
-    t.ok(work.every(([begun], index) => index === 0 || begun >= (work[index - 1] as [number, number])[1]), 'one at a time')
-  }
-  t.equal(results.reduce((sum, { leasesLost }) => sum + leasesLost, 0), 0)
-  const longest = Math.max(...results.map(({ longest }) => longest))
-  // Of 20 that wait at any time, each takes some 10 ms.
-  t.ok(longest < 5000, `no turn starves: the longest took ${longest} ms`)
-  t.comment(`the longest turn took ${longest} ms`)
-})
-
-t.test('after a process that was killed in its place the next turn goes on within its lease and a second', async (t) => {
-  const { url } = await startRedis(t)
-  for (const strategy of ['queue', 'replace']) {
-    const first = await holder(t, url, strategy, 60_000, 'first')
-    const { app } = await buildFastify(t, { storage: url, concurrency: 'queue' }, () => {})
-    const second = app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'c' }, () => performance.now())
-    await settled(() => app.botasState.stats.waitingTurns === 1)
-    const killed = performance.now()
-    first.child.kill('SIGKILL')
-    const took = await second - killed
-    t.ok(took < LEASE + 1000, `${strategy}: ${Math.round(took)} ms`)
-  }
-})
-
-t.test('a handler that takes ten times its lease keeps its place', async (t) => {
-  const { url } = await startRedis(t)
-  const { stored } = await clientOf(t, url)
-  const first = await holder(t, url, 'queue', 10 * LEASE, 'first')
-  const second = startProcess(t, 'place-holder.js', url, 'queue', String(LEASE), '0', 'second')
-  t.match(await first.outcome(), { status: 200, leasesLost: 0, warnings: [] })
-  await second.exited
-  t.strictSame((await stored()).names, ['first', 'second'])
-})
-
-t.test('a process that hung for longer than its lease: with queue it is merged, warned of and counted; with replace refused by the storage', async (t) => {
-  for (const strategy of ['queue', 'replace']) {
-    const { url } = await startRedis(t)
-    const { stored } = await clientOf(t, url)
-    const first = await holder(t, url, strategy, 1000, 'first')
-    first.child.kill('SIGSTOP')
-    const second = await holder(t, url, strategy, 0, 'second')
-    t.match(await second.outcome(), { status: 200 })
-    await wait(500)
-    first.child.kill('SIGCONT')
-    const outcome = await first.outcome()
-    if (strategy === 'queue') {
-      t.match(outcome, { status: 200, leasesLost: 1, warnings: [/lost its place/] })
-      t.match(await stored(), { first: true, second: true })
-    } else {
-      t.match(outcome, { status: 409, body: { code: 'FST_BOTAS_STATE_REPLACED' } })
-      t.strictSame(await stored(), { names: ['second'], second: true })
-    }
-  }
-})
 
 t.test('a save is refused by the storage itself, before the turn could notice that it was replaced', async (t) => {
   const { url } = await startRedis(t)
