@@ -44,14 +44,19 @@ export async function compareAndSet<Stored, Outcome> (
     const result = replacements === undefined ? { stored: await comparing.load() } : await comparing.set(replacements)
     if ('outcome' in result) return result.outcome
     call?.retrying()
-    await pauseAfterConflict(attempt)
+    await pauseAfterConflict(attempt, call)
     current = result.stored
   }
 }
 
-/** Retry the first conflict at once, then wait, less with every attempt, so that a writer that keeps losing wins eventually. */
-export async function pauseAfterConflict (attempt: number): Promise<void> {
+/**
+ * Retry the first conflict at once, then wait, less with every attempt, so that a writer that keeps losing wins eventually.
+ *
+ * @throws where nobody waits any more
+ */
+export async function pauseAfterConflict (attempt: number, call: StorageCall | undefined): Promise<void> {
   if (attempt > 0) await wait(Math.random() * MAX_PAUSE / attempt)
+  call?.signal.throwIfAborted()
 }
 
 /** @returns nothing where a change throws for a document that may have changed since it was loaded */

@@ -1,14 +1,14 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { withDeadline } from '../waiting/deadline.js'
 import { Patience } from './patience.js'
+import { Probe } from './probe.js'
 import type { OutageObserver, StorageCall } from './storage.js'
 
 /** How long to wait before a command is sent again, from and to, in milliseconds; two that failed together do not come back together. */
 const MIN_PAUSE = 50
-const MAX_PAUSE = 250
-/** How often an unreachable server is asked whether it answers again, at first and at last, in milliseconds. */
-const MIN_PROBE_INTERVAL = 50
-const MAX_PROBE_INTERVAL = 400
+const MAX_PAUSE = 100
+/** The longest pause that a server can ask for, in milliseconds: its callers give up before. */
+const MAX_RETRY_AFTER = 3_600_000
 /** How often the time of an attempt is doubled. */
 const MAX_DOUBLINGS = 3
 /** How many reasons of one outage are told. */
@@ -70,7 +70,7 @@ export class OutageGate {
   #heard = -Infinity
   /** whether an attempt has failed, and none has succeeded since, where the client does not tell of connections */
   #isDown = false
-  #probing: NodeJS.Timeout | undefined
+  readonly #probe: Probe
   #pinging: Patience | undefined
   #isClosed = false
   /** why the server is out of reach, since it last was not; empty where it is not, or might not be in a moment */
@@ -78,12 +78,15 @@ export class OutageGate {
 
   constructor (link: Link) {
     this.#link = link
+    // Also where no command waits, so that the end of an outage is told.
+    this.#probe = new Probe(() => !this.#isClosed && link.status() !== 'closed' && (this.#waiting.size > 0 || (this.#isDown && this.#observers.size > 0)), () => this.#ping())
   }
 
   /** Tells of every outage, also of the one that is going on. */
   watch (observer: OutageObserver): () => void {
     this.#observers.add(observer)
     for (const reason of this.#reasons) observer.down(reason)
+    if (this.#isDown) this.#probe.begin()
     return () => this.#observers.delete(observer)
   }
 
@@ -92,6 +95,22 @@ export class OutageGate {
     this.#isClosed = true
     this.#pinging?.end(this.#unreachable())
     this.fail(() => true)
+  }
+
+  /**
+   * Sends what may take long, once: whether it succeeds in time says nothing of the server.
+   *
+   * @param timeout in milliseconds
+   * @throws an error without anything private
+   */
+  async sendInBackground<Result> (command: Command<Result>, timeout: number): Promise<Result> {
+    if (this.#isClosed) throw this.#unreachable()
+    const patience = new Patience()
+    try {
+      return await withDeadline(command(patience), timeout, () => patience.end(this.#silent()))
+    } catch (error) {
+      throw patience.ended ?? this.#cleaned(error as Error)
+    }
   }
 
   /**
@@ -106,7 +125,7 @@ export class OutageGate {
 
   #send<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number): Promise<Result> {
     if (this.#isClosed) return Promise.reject(this.#unreachable())
-    return this.#isOpen(call) ? this.#sendNow(command, call, attempt) : this.#opened(call).then(() => this.#sendNow(command, call, attempt))
+    return this.#isOpen(call) ? this.#sendNow(command, call, attempt) : this.#opened(call).then(() => this.#sendNow(command, call, attempt, true))
   }
 
   /** The server is out of reach. A connection that breaks and is there again at once is no outage: it takes an attempt that failed. */
@@ -170,14 +189,15 @@ export class OutageGate {
       this.#waiting.add(waiting)
       if (call === undefined ? this.#link.status() === 'open' : call.signal.aborted) giveUp()
       else call?.signal.addEventListener('abort', giveUp)
+      if (this.#isDown) this.#probe.begin()
     })
   }
 
-  #sendNow<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number): Promise<Result> {
+  #sendNow<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number, hasWaited = attempt > 0): Promise<Result> {
     const sent = performance.now()
     this.#unanswered++
     this.#silentSince ??= sent
-    return this.#attempt(command, call, attempt, sent).then((result) => {
+    return this.#attempt(command, call, { attempt, sent, hasWaited }).then((result) => {
       this.#unanswered--
       this.#onAnswer()
       return result
@@ -191,16 +211,23 @@ export class OutageGate {
   }
 
   /** One attempt, which is given up in time. */
-  #attempt<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number, sent: number): Promise<Result> {
+  #attempt<Result> (
+    command: Command<Result>, call: StorageCall | undefined, { attempt, sent, hasWaited }: { attempt: number, sent: number, hasWaited: boolean }
+  ): Promise<Result> {
     const { attemptTimeout } = this.#link
     if (attemptTimeout === undefined) return command(ENDLESS)
     const patience = new Patience()
-    // The caller gives up by then, too.
-    const limit = Math.min(attemptTimeout * 2 ** Math.min(attempt, MAX_DOUBLINGS), call?.timeout ?? Infinity)
-    return withDeadline(command(patience), limit, () => {
+    const giveUp = (): void => {
       if (this.#heard < sent) this.#shut(this.#silent())
       patience.end(this.#silent())
-    }).catch((error) => { throw patience.ended ?? error })
+    }
+    const limit = attemptTimeout * 2 ** Math.min(attempt, MAX_DOUBLINGS)
+    // By its timeout the caller gives up what is sent at once; of what has waited its signal tells sooner.
+    const signal = hasWaited ? call?.signal : undefined
+    signal?.addEventListener('abort', giveUp)
+    return withDeadline(command(patience), Math.min(limit, call?.timeout ?? Infinity), giveUp)
+      .catch((error) => { throw patience.ended ?? error })
+      .finally(() => signal?.removeEventListener('abort', giveUp))
   }
 
   #failureOf (error: Error): Failure {
@@ -217,7 +244,7 @@ export class OutageGate {
     const cleaned = this.#cleaned(error)
     if (call === undefined || call.signal.aborted || failure === 'final' || this.#link.status() === 'closed') throw cleaned
     call.retrying()
-    const pause = Math.max(Math.min(MIN_PAUSE * 2 ** attempt, MAX_PAUSE), this.#link.retryAfter?.(error) ?? 0)
+    const pause = Math.max(Math.min(MIN_PAUSE * 2 ** attempt, MAX_PAUSE), Math.min(this.#link.retryAfter?.(error) ?? 0, MAX_RETRY_AFTER))
     await wait(pause * (1 + Math.random()), undefined, { signal: call.signal }).catch(() => { throw cleaned })
     return this.#send(command, call, attempt + 1)
   }
@@ -238,20 +265,11 @@ export class OutageGate {
   #shut (reason: Error): void {
     this.begin(reason)
     this.#isDown = this.#link.attemptTimeout !== undefined
-    this.#probe(MIN_PROBE_INTERVAL)
-  }
-
-  /** Asks the server until it answers, one question at a time; also where nobody waits, so that the end of an outage is told. */
-  #probe (interval: number): void {
-    if (this.#isClosed) return
-    this.#probing ??= setTimeout(async () => {
-      if (this.#link.status() === 'open' && (this.#isDown || this.#waiting.size > 0)) await this.#ping()
-      this.#probing = undefined
-      if (this.#isDown || this.#waiting.size > 0) this.#probe(Math.min(interval * 2, MAX_PROBE_INTERVAL))
-    }, interval).unref()
+    this.#probe.begin()
   }
 
   async #ping (): Promise<void> {
+    if (this.#link.status() !== 'open') return
     const patience = new Patience()
     this.#pinging = patience
     try {

@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events'
+
 /** That somebody waits for a command, and for how long. */
 export class Patience {
   #reason: Error | undefined
@@ -11,7 +13,11 @@ export class Patience {
 
   /** Aborted when nobody waits any more. A signal is costly, and made when it is first read. */
   get signal (): AbortSignal {
-    this.#controller ??= new AbortController()
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      // A command may be many requests.
+      setMaxListeners(0, this.#controller.signal)
+    }
     if (this.#reason !== undefined) this.#controller.abort(this.#reason)
     return this.#controller.signal
   }

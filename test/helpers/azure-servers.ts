@@ -1,14 +1,10 @@
-import type { ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { CosmosClient, type Container } from '@azure/cosmos'
 import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob'
 import { freePort } from './free-port.js'
-import { startServer } from './server-process.js'
+import { serverDirectory, startWithTest } from './server-process.js'
 
 const programs = fileURLToPath(new URL('../servers/node_modules/.bin/', import.meta.url))
 
@@ -17,28 +13,21 @@ const ACCOUNT = 'devstoreaccount1'
 const BLOB_KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
 const COSMOS_KEY = Buffer.from('any').toString('base64')
 
-/** An emulator that can be hung, and started. */
-function restartable (t: Test, port: number, program: string, args: string[], ready: string) {
-  const directory = mkdtempSync(join(tmpdir(), 'botas-azure-'))
-  let server: ChildProcess | undefined
-  const stop = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<void> => {
-    if (server === undefined) return
-    const exit = once(server, 'exit')
-    server.kill('SIGCONT')
-    server.kill(signal)
-    await exit
-    server = undefined
-  }
-  t.teardown(async () => {
-    await stop('SIGKILL')
-    rmSync(directory, { recursive: true, force: true })
-  })
-  return {
-    port,
-    start: async () => { server = await startServer(join(programs, program), args, directory, ready) },
-    signal: (signal: NodeJS.Signals) => { server?.kill(signal) },
-    stop
-  }
+/** An emulator that can be hung. It forgets everything when it ends. */
+export interface Emulator {
+  readonly port: number
+  signal(signal: NodeJS.Signals): void
+}
+
+async function startEmulator (t: Test, program: string, ready: string, args: (port: string) => string[]): Promise<Emulator> {
+  const port = await freePort()
+  const server = await startWithTest(t, join(programs, program), args(String(port)), serverDirectory(t), ready)
+  return { port, signal: (signal) => { server.kill(signal) } }
+}
+
+/** How one tells a program where an Azurite is. */
+export function blobConnectionString (port: number): string {
+  return `DefaultEndpointsProtocol=http;AccountName=${ACCOUNT};AccountKey=${BLOB_KEY};BlobEndpoint=http://127.0.0.1:${port}/${ACCOUNT}`
 }
 
 /** The container client of an Azurite, or of a proxy before it. */
@@ -52,16 +41,11 @@ export async function createBlobContainer (port: number, name = 'state'): Promis
   await blobContainer(port, name, BLOB_KEY, 5).create()
 }
 
-/** Azurite, which forgets everything when it ends. */
-export async function restartableAzurite (t: Test) {
-  const port = await freePort()
-  return {
-    url: `blob+http://127.0.0.1:${port}/state`,
-    ...restartable(t, port, 'azurite-blob', [
-      // The client sends a newer version of the API than this Azurite knows.
-      '--blobHost', '127.0.0.1', '--blobPort', String(port), '--inMemoryPersistence', '--disableTelemetry', '--silent', '--skipApiVersionCheck'
-    ], 'successfully listens')
-  }
+export async function startAzurite (t: Test): Promise<Emulator> {
+  return startEmulator(t, 'azurite-blob', 'successfully listens', (port) => [
+    // The client sends a newer version of the API than this Azurite knows.
+    '--blobHost', '127.0.0.1', '--blobPort', port, '--inMemoryPersistence', '--disableTelemetry', '--silent', '--skipApiVersionCheck'
+  ])
 }
 
 /** A container of the emulator of Cosmos DB, or of a proxy before it. */
@@ -74,13 +58,12 @@ export function cosmosContainer (port: number, name = 'state'): Container {
   return client.database('bot').container(name)
 }
 
-/** The emulator of Cosmos DB, which forgets everything when it ends. */
-export async function restartableCosmos (t: Test) {
-  const port = await freePort()
-  return {
-    url: `cosmos+http://127.0.0.1:${port}/bot/state`,
-    ...restartable(t, port, 'cosmosdb-server', ['-p', String(port), '--host', '127.0.0.1', '--no-ssl'], 'Ready to accept')
-  }
+export async function startCosmos (t: Test): Promise<Emulator> {
+  return startEmulator(t, 'cosmosdb-server', 'Ready to accept', (port) => ['-p', port, '--host', '127.0.0.1', '--no-ssl'])
+}
+
+export async function createDatabase (port: number): Promise<void> {
+  await cosmosContainer(port).database.client.databases.create({ id: 'bot' })
 }
 
 /** A container as a storage needs it. */
@@ -88,8 +71,4 @@ export async function createCosmosContainer (port: number, name = 'state', parti
   const container = cosmosContainer(port, name)
   await container.database.containers.create({ id: name, partitionKey: { paths: [partitionKey], version: 2 }, defaultTtl: -1 })
   return container
-}
-
-export async function createDatabase (port: number): Promise<void> {
-  await cosmosContainer(port).database.client.databases.create({ id: 'bot' })
 }

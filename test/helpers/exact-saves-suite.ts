@@ -41,6 +41,26 @@ export function exactSavesSuite (t: Test, newServer: (t: Test) => Promise<Tested
     }
   })
 
+  t.test('a save whose answer was lost is known to be done, also when twenty others have saved the document since', async (t) => {
+    const server = await newServer(t)
+    await server.start()
+    const way = await losingWay(t, server.port)
+    const { app } = await buildFastify(t, { storage: server.storageAt(way.port) }, () => {})
+    const others = Array.from({ length: 20 }, () => server.storageAt(server.port))
+    for (const storage of others) t.teardown(() => storage.close())
+    const [first] = others as [typeof others[0] & {}]
+    // Connected, so that it takes them no time.
+    await Promise.all(others.map((storage) => storage.read([CONVERSATION])))
+    const saved = app.botasState.run(IDENTITY, ({ conversation }) => {
+      way.lose('answers')
+      conversation.update('n', plus(1))
+    })
+    while ((await first.read([CONVERSATION]))[CONVERSATION] === undefined) { /* not there yet */ }
+    await Promise.all(others.map((storage, index) => storage.update(CONVERSATION, (document) => ({ ...document, [index]: true }))))
+    await saved
+    t.match(await first.read([CONVERSATION]), { [CONVERSATION]: { n: 1, 0: true, 19: true } })
+  })
+
   t.test('on connections that break all the time, with others who bring documents back, every save is done once and none is in doubt', async (t) => {
     const server = await newServer(t)
     await server.start()

@@ -56,8 +56,12 @@ async function underLoad (t: Test, { app, url }: TestServer, outage: () => Promi
 
 const isOutageLine = ({ msg }: { msg: string }): boolean => msg.includes('cannot be reached')
 
-/** What turns promise while their storage is down, hangs, comes back, or is restarted. */
-export function outageSuite (t: Test, name: string, newServer: (t: Test) => Promise<TestedServer>): void {
+/**
+ * What turns promise while their storage is down, hangs, comes back, or is restarted.
+ *
+ * @param recovery how long it may take until turns work again, in milliseconds
+ */
+export function outageSuite (t: Test, name: string, newServer: (t: Test) => Promise<TestedServer>, recovery = 1500): void {
   t.test('while it is down a turn fails in time, everything else goes on, and it recovers by itself', async (t) => {
     const server = await newServer(t)
     const { app, url, log } = await startBot(t, { storage: server.storageAt(server.port), loadTimeout: 300 })
@@ -78,7 +82,7 @@ export function outageSuite (t: Test, name: string, newServer: (t: Test) => Prom
     await server.start()
     const back = performance.now()
     await settled(async () => (await post(url, message({ id: 'first' }))).status === 200)
-    t.ok(performance.now() - back < 1500, 'it works again in a moment')
+    t.ok(performance.now() - back < recovery, 'it works again in a moment')
     t.match(app.botasState.stats, { outage: null })
     t.equal((await fetch(`${url}/health`)).status, 200)
     await server.stop()
@@ -133,8 +137,28 @@ export function outageSuite (t: Test, name: string, newServer: (t: Test) => Prom
     server.signal('SIGCONT')
     const back = performance.now()
     await settled(async () => (await post(url, message({ id: 'after' }))).status === 200)
-    t.ok(performance.now() - back < 1500, 'it works again in a moment')
+    t.ok(performance.now() - back < recovery, 'it works again in a moment')
     t.ok(log.filter(isOutageLine).length <= 2, 'an outage is logged once a reason')
+  })
+
+  t.test('one that hangs from the start keeps nobody waiting for longer than that', async (t) => {
+    const server = await newServer(t)
+    await server.start()
+    server.signal('SIGSTOP')
+    const { app, log } = await startBot(t, { storage: server.storageAt(server.port), loadTimeout: 8000 })
+    const count = () => app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'c' }, ({ conversation }) =>
+      conversation.update<number>('count', (count) => (count ?? 0) + 1))
+    const first = count()
+    await wait(1000)
+    // What the first one gives up is no end of the second.
+    const second = count()
+    await wait(3000)
+    t.match(app.botasState.stats, { outage: { reason: String }, loadFailures: 0 })
+    server.signal('SIGCONT')
+    t.strictSame((await Promise.all([first, second])).sort(), [1, 2])
+    t.equal(app.botasState.stats.outage, null)
+    t.ok(log.filter(isOutageLine).length <= 2, 'an outage is logged once a reason')
+    t.equal(log.filter(({ msg }) => msg.includes('can be reached again')).length, 1, 'it was one')
   })
 
   t.test('a save waits for one that hangs for a while, and is done once', async (t) => {

@@ -1,14 +1,12 @@
 import { execFileSync } from 'node:child_process'
-import { once } from 'node:events'
-import { chownSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ChildProcess } from 'node:child_process'
 import type { Test } from 'tap'
 import pg from 'pg'
 import { settled } from './build-fastify.js'
 import { freePort } from './free-port.js'
-import { startServer } from './server-process.js'
+import { ended, serverDirectory, startServer, startWithTest } from './server-process.js'
 import { programPath } from './server-programs.js'
 
 /** Postgres refuses to run as root. */
@@ -18,8 +16,7 @@ const user = process.getuid?.() === 0
 
 /** A Postgres that can be stopped and started again, with all that it confirmed. Its user `bot` may do everything. */
 export async function restartablePostgres (t: Test, settings: Record<string, string> = {}) {
-  const directory = mkdtempSync(join(tmpdir(), 'botas-postgres-'))
-  if (user.uid !== undefined) chownSync(directory, user.uid, user.gid)
+  const directory = serverDirectory(t, user)
   const data = join(directory, 'data')
   execFileSync(programPath('initdb'), ['-D', data, '-U', 'bot', '--auth', 'trust', '--no-sync', '-E', 'UTF8', '--locale', 'C'], { ...user, cwd: directory, stdio: 'pipe' })
   const port = await freePort()
@@ -28,18 +25,13 @@ export async function restartablePostgres (t: Test, settings: Record<string, str
   const stop = async (signal: NodeJS.Signals = 'SIGINT'): Promise<void> => {
     if (server === undefined) return
     const all = processes()
-    const exit = once(server, 'exit')
     if (signal === 'SIGKILL') for (const pid of all) kill(pid, 'SIGCONT')
     // Of Postgres's own ways to end, SIGTERM waits for the clients.
-    server.kill(signal === 'SIGTERM' ? 'SIGINT' : signal)
-    await exit
+    await ended(server, signal === 'SIGTERM' ? 'SIGINT' : signal)
     await settled(() => all.every((pid) => !isAlive(pid)))
     server = undefined
   }
-  t.teardown(async () => {
-    await stop('SIGKILL')
-    rmSync(directory, { recursive: true, force: true })
-  })
+  t.teardown(() => stop('SIGKILL'))
   return {
     port,
     url: `postgres://bot@127.0.0.1:${port}/postgres`,
@@ -100,19 +92,12 @@ function kill (pid: number, signal: NodeJS.Signals): void {
 
 /** A PgBouncer before a server, which gives its connections to one transaction at a time. */
 export async function startPgBouncer (t: Test, to: number): Promise<{ url: string }> {
-  const directory = mkdtempSync(join(tmpdir(), 'botas-pgbouncer-'))
-  if (user.uid !== undefined) chownSync(directory, user.uid, user.gid)
+  const directory = serverDirectory(t, user)
   const port = await freePort()
   const settings = join(directory, 'pgbouncer.ini')
   writeFileSync(join(directory, 'users.txt'), '"bot" ""\n')
   writeFileSync(settings, `[databases]\npostgres = host=127.0.0.1 port=${to} user=bot\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = ${port}\n` +
     `unix_socket_dir =\nauth_type = any\nauth_file = ${join(directory, 'users.txt')}\npool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 500\n`)
-  const server = await startServer(programPath('pgbouncer'), [settings], directory, 'process up', user)
-  t.teardown(async () => {
-    const exit = once(server, 'exit')
-    server.kill('SIGKILL')
-    await exit
-    rmSync(directory, { recursive: true, force: true })
-  })
+  await startWithTest(t, programPath('pgbouncer'), [settings], directory, 'process up', user)
   return { url: `postgres://bot@127.0.0.1:${port}/postgres` }
 }

@@ -1,11 +1,9 @@
 import type { ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { freePort } from './free-port.js'
-import { startServer } from './server-process.js'
+import { ended, serverDirectory, startWithTest } from './server-process.js'
 
 export interface RedisServer {
   port: number
@@ -20,13 +18,13 @@ export async function startRedis (
   const port = await freePort()
   const child = await startWithTest(t, program, [
     '--port', String(port), '--bind', '127.0.0.1', '--save', '', ...args
-  ], temporaryDirectory(t), 'Ready to accept connections')
+  ], serverDirectory(t), 'Ready to accept connections')
   return { port, url: `redis://127.0.0.1:${port}`, process: child }
 }
 
 /** A Redis that can be stopped and started again, with all that it confirmed. */
 export async function restartableRedis (t: Test) {
-  const directory = temporaryDirectory(t)
+  const directory = serverDirectory(t)
   const args = ['--port', String(await freePort()), '--dir', directory, '--appendonly', 'yes', '--appendfsync', 'always']
   let server: RedisServer | undefined
   return {
@@ -34,9 +32,7 @@ export async function restartableRedis (t: Test) {
     start: async () => { server = await startRedis(t, args) },
     signal: (signal: NodeJS.Signals) => server?.process.kill(signal),
     stop: async (signal: NodeJS.Signals = 'SIGTERM') => {
-      const exit = once((server as RedisServer).process, 'exit')
-      server?.process.kill(signal)
-      await exit
+      if (server !== undefined) await ended(server.process, signal)
     }
   }
 }
@@ -44,29 +40,11 @@ export async function restartableRedis (t: Test) {
 /** Starts a Sentinel that watches a master named `bot` and finds within a second that it is gone. Gives its port. */
 export async function startSentinel (t: Test, master: RedisServer): Promise<number> {
   const port = await freePort()
-  const directory = temporaryDirectory(t)
+  const directory = serverDirectory(t)
   // Sentinel writes down there what it found out.
   const file = join(directory, 'sentinel.conf')
   writeFileSync(file, `port ${port}\nbind 127.0.0.1\nsentinel monitor bot 127.0.0.1 ${master.port} 1\n` +
     'sentinel down-after-milliseconds bot 300\nsentinel failover-timeout bot 2000\n')
   await startWithTest(t, 'redis-server', [file, '--sentinel'], directory, '+monitor master bot')
   return port
-}
-
-async function startWithTest (t: Test, ...server: Parameters<typeof startServer>): Promise<ChildProcess> {
-  const child = await startServer(...server)
-  t.teardown(async () => {
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill('SIGKILL')
-      await once(child, 'exit')
-    }
-  })
-  return child
-}
-
-/** Removed after the server in it: a test tears down in reverse. */
-function temporaryDirectory (t: Test): string {
-  const directory = mkdtempSync(join(tmpdir(), 'botas-redis-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-  return directory
 }

@@ -1,5 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { chownSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Test } from 'tap'
 import { settled } from './build-fastify.js'
 import { installation } from './server-programs.js'
 
@@ -17,9 +21,32 @@ export async function startServer (
   child.once('exit', () => guard.kill('SIGKILL'))
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => { output += chunk })
-  await settled(() => output.includes(ready) || child.exitCode !== null, 10_000)
+  await settled(() => output.includes(ready) || child.exitCode !== null, 30_000)
   if (!output.includes(ready)) throw new Error(`${program} did not start: ${output}`)
   return child
+}
+
+/** Starts a server program that is stopped with the test. */
+export async function startWithTest (t: Test, ...server: Parameters<typeof startServer>): Promise<ChildProcess> {
+  const child = await startServer(...server)
+  t.teardown(() => ended(child, 'SIGKILL'))
+  return child
+}
+
+/** Sends a signal to a server that runs, and resolves when it is gone. */
+export async function ended (child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exit = once(child, 'exit')
+  child.kill(signal)
+  await exit
+}
+
+/** For the files of a server. Removed after the server in it: a test tears down in reverse. */
+export function serverDirectory (t: Test, owner: { uid?: number, gid?: number } = {}): string {
+  const directory = mkdtempSync(join(tmpdir(), 'botas-server-'))
+  if (owner.uid !== undefined && owner.gid !== undefined) chownSync(directory, owner.uid, owner.gid)
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  return directory
 }
 
 /** Resolves when a program runs, and says what to do where it is not installed. */

@@ -1,12 +1,12 @@
 import type { Container } from '@azure/cosmos'
 import type { ContainerClient } from '@azure/storage-blob'
 import root from 'tap'
-import { blobContainer, createBlobContainer, createCosmosContainer, createDatabase, restartableAzurite, restartableCosmos } from './azure-servers.js'
+import { blobContainer, createBlobContainer, createCosmosContainer, createDatabase, startAzurite, startCosmos } from './azure-servers.js'
 import { startPostgres } from './postgres-server.js'
 
 // One server of a kind for all tests of a file.
 let postgres: ReturnType<typeof startPostgres> | undefined
-let azurite: Promise<number> | undefined
+let azurite: ReturnType<typeof startAzurite> | undefined
 let cosmos: Promise<number> | undefined
 let count = 0
 
@@ -17,10 +17,11 @@ export async function freshTable (): Promise<{ url: string, table: string }> {
 }
 
 export async function freshBlobContainer (): Promise<ContainerClient> {
-  azurite ??= started(restartableAzurite(root))
+  azurite ??= startAzurite(root)
+  const { port } = await azurite
   const name = `state-${count++}`
-  await createBlobContainer(await azurite, name)
-  return blobContainer(await azurite, name)
+  await createBlobContainer(port, name)
+  return blobContainer(port, name)
 }
 
 export async function freshCosmosContainer (): Promise<Container> {
@@ -29,15 +30,9 @@ export async function freshCosmosContainer (): Promise<Container> {
 
 /** Of an emulator with a database. */
 export function cosmosPort (): Promise<number> {
-  cosmos ??= started(restartableCosmos(root)).then(async (port) => {
+  cosmos ??= startCosmos(root).then(async ({ port }) => {
     await createDatabase(port)
     return port
   })
   return cosmos
-}
-
-async function started (starting: Promise<{ port: number, start: () => Promise<void> }>): Promise<number> {
-  const { port, start } = await starting
-  await start()
-  return port
 }

@@ -4,7 +4,7 @@ import { BlobStorage } from '../../lib/storage/blob/blob-storage.js'
 import { CosmosDbStorage } from '../../lib/storage/cosmos/cosmos-storage.js'
 import { PostgresStorage } from '../../lib/storage/postgres/postgres-storage.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
-import { blobContainer, cosmosContainer, createBlobContainer, createCosmosContainer, createDatabase, restartableAzurite, restartableCosmos } from './azure-servers.js'
+import { type Emulator, blobContainer, cosmosContainer, createBlobContainer, createCosmosContainer, createDatabase, startAzurite, startCosmos } from './azure-servers.js'
 import { wayTo } from './lossy-way.js'
 import { restartablePostgres } from './postgres-server.js'
 import { restartableRedis } from './redis-server.js'
@@ -36,12 +36,12 @@ export const testedServers = {
   },
 
   async 'Azure Blob Storage' (t: Test): Promise<TestedServer> {
-    const azurite = await restartableAzurite(t)
+    const azurite = await startAzurite(t)
     return throughAWay(t, azurite, (port) => `blob+http://127.0.0.1:${port}/state`, (port) => new BlobStorage(blobContainer(port)), createBlobContainer)
   },
 
   async 'Azure Cosmos DB' (t: Test): Promise<TestedServer> {
-    const cosmos = await restartableCosmos(t)
+    const cosmos = await startCosmos(t)
     return throughAWay(t, cosmos, (port) => `cosmos+http://127.0.0.1:${port}/bot/state`, (port) => new CosmosDbStorage(cosmosContainer(port)),
       async (port) => {
         await createDatabase(port)
@@ -52,10 +52,9 @@ export const testedServers = {
 
 /** An emulator forgets what it confirmed: in place of it, the way to it is closed. */
 async function throughAWay (
-  t: Test, emulator: { port: number, start: () => Promise<void>, signal: (signal: NodeJS.Signals) => void },
-  urlAt: TestedServer['urlAt'], storageAt: TestedServer['storageAt'], prepare: (port: number) => Promise<void>
+  t: Test, emulator: Emulator,
+  urlAt: TestedServer['urlAt'], storageAt: TestedServer['storageAt'], prepare: (port: number) => Promise<unknown>
 ): Promise<TestedServer> {
-  await emulator.start()
   await prepare(emulator.port)
   const way = await wayTo(t, emulator.port)
   await way.close()

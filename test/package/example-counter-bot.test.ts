@@ -10,6 +10,8 @@ import { message, say } from '../helpers/counter-bot.js'
 import { openSocket } from '../helpers/raw-client.js'
 
 const COUNTER_BOT = 'counter-bot/main.ts'
+/** Milliseconds on a busy machine; Fastify would keep an idle connection open for 72 seconds. */
+const IN_A_MOMENT = 5000
 
 interface Delivery {
   path: string | undefined
@@ -150,21 +152,21 @@ t.test('it prints one line, with a curl that works', async (t) => {
   await bot.stop()
 })
 
-t.test('it stops within a second though a client keeps its connection open', async (t) => {
+t.test('it stops in a moment though a client keeps its connection open', async (t) => {
   const bot = await startExample(t, COUNTER_BOT, t.testdir())
   await say(bot, 'Hello')
   const before = Date.now()
   t.equal(await bot.stop(), 0)
-  t.ok(Date.now() - before < 1000)
+  t.ok(Date.now() - before < IN_A_MOMENT)
 })
 
-t.test('it stops within a second though a client has connected and says nothing', async (t) => {
+t.test('it stops in a moment though a client has connected and says nothing', async (t) => {
   const bot = await startExample(t, COUNTER_BOT, t.testdir())
   const socket = await openSocket(Number(new URL(bot.url).port))
   await say(bot, 'Hello')
   const before = Date.now()
   t.equal(await bot.stop(), 0)
-  t.ok(Date.now() - before < 1000)
+  t.ok(Date.now() - before < IN_A_MOMENT)
   socket.destroy()
 })
 

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { startExample } from '../helpers/bot-process.js'
-import { restartableAzurite, restartableCosmos } from '../helpers/azure-servers.js'
+import { blobConnectionString, startAzurite, startCosmos } from '../helpers/azure-servers.js'
 import { say } from '../helpers/counter-bot.js'
 import { startPostgres } from '../helpers/postgres-server.js'
 
@@ -10,18 +10,10 @@ const kinds: Record<string, (t: import('tap').Test) => Promise<[example: string,
     return ['counter-bot/main.ts', { STATE_STORAGE: url }]
   },
   async 'Azure Blob Storage' (t) {
-    const azurite = await restartableAzurite(t)
-    await azurite.start()
-    const key = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
-    const endpoint = `http://127.0.0.1:${azurite.port}/devstoreaccount1`
-    return ['blob/main.ts', {
-      AZURE_STORAGE_CONNECTION_STRING: `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${key};BlobEndpoint=${endpoint}`
-    }]
+    return ['blob/main.ts', { AZURE_STORAGE_CONNECTION_STRING: blobConnectionString((await startAzurite(t)).port) }]
   },
   async 'Azure Cosmos DB' (t) {
-    const cosmos = await restartableCosmos(t)
-    await cosmos.start()
-    return ['cosmos/main.ts', { COSMOS_ENDPOINT: `http://127.0.0.1:${cosmos.port}` }]
+    return ['cosmos/main.ts', { COSMOS_ENDPOINT: `http://127.0.0.1:${(await startCosmos(t)).port}` }]
   }
 }
 

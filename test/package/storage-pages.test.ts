@@ -1,5 +1,5 @@
 import t from 'tap'
-import { createCosmosContainer, createDatabase, restartableAzurite, restartableCosmos } from '../helpers/azure-servers.js'
+import { blobConnectionString, createCosmosContainer, createDatabase, startAzurite, startCosmos } from '../helpers/azure-servers.js'
 import { bot, output, snippet } from '../helpers/pages.js'
 import { poolOf, startPostgres } from '../helpers/postgres-server.js'
 
@@ -21,21 +21,15 @@ t.test('the pool of the page of Postgres works, with the table and the privilege
 })
 
 t.test('the container of the page of Blob Storage works', async (t) => {
-  const azurite = await restartableAzurite(t)
-  await azurite.start()
-  const key = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
-  const env = {
-    AZURE_STORAGE_CONNECTION_STRING:
-      `DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=${key};BlobEndpoint=http://127.0.0.1:${azurite.port}/devstoreaccount1`
-  }
+  const { port } = await startAzurite(t)
+  const env = { AZURE_STORAGE_CONNECTION_STRING: blobConnectionString(port) }
   for (const n of [1, 2]) t.equal(await output(t, counting(snippet('blob'), env)), `{"n":${n}}\n`)
 })
 
 t.test('the container of the page of Cosmos DB works', async (t) => {
-  const cosmos = await restartableCosmos(t)
-  await cosmos.start()
-  await createDatabase(cosmos.port)
-  await createCosmosContainer(cosmos.port)
-  const env = { COSMOS_ENDPOINT: `http://127.0.0.1:${cosmos.port}`, COSMOS_KEY: Buffer.from('any').toString('base64') }
+  const { port } = await startCosmos(t)
+  await createDatabase(port)
+  await createCosmosContainer(port)
+  const env = { COSMOS_ENDPOINT: `http://127.0.0.1:${port}`, COSMOS_KEY: Buffer.from('any').toString('base64') }
   for (const n of [1, 2]) t.equal(await output(t, counting(snippet('cosmos'), env)), `{"n":${n}}\n`)
 })

@@ -1,5 +1,5 @@
 import { fileName } from '../file-name.js'
-import { type HttpError, cleaned, failureOf } from '../driver/http-errors.js'
+import { type HttpError, cleaned, failureOf, retryAfter } from '../driver/http-errors.js'
 import type { ObjectLink } from '../driver/object-driver.js'
 import type { BlobClient, BlobConditions, BlobContainer } from './container.js'
 
@@ -32,16 +32,16 @@ export function blobLink (container: BlobContainer, prefix: string): ObjectLink 
     attemptTimeout: ATTEMPT_TIMEOUT,
     status: () => 'open',
     ping: ({ signal }) => container.getProperties({ abortSignal: signal }),
-    failureOf,
-    retryAfter: (error) => Number((error as BlobError).response?.headers?.get('retry-after')) * 1000 || undefined,
+    // A blob that is replaced while it is read is read again.
+    failureOf: (error: BlobError) => CONFLICTS.has(String(error.code)) ? 'busy' : failureOf(error),
+    retryAfter: (error) => retryAfter((error as BlobError).response?.headers?.get('retry-after')),
     cleaned: (error) => cleaned(SERVER, error, advice),
 
     async get (key, abortSignal) {
       try {
-        const { readableStreamBody, etag, date, metadata = {} } = await clientOf(key).download(0, undefined, { abortSignal })
-        const { marks = '', expires = '0' } = metadata
+        const { readableStreamBody, etag, date, metadata } = await clientOf(key).download(0, undefined, { abortSignal })
         const text = await contentOf(readableStreamBody as NodeJS.ReadableStream)
-        return { result: { text, etag: etag as string, marks, expires: Number(expires) }, date: date?.getTime() }
+        return { result: { text, etag: etag as string, ...besideOf(metadata) }, date: date?.getTime() }
       } catch (error) {
         const { code, response } = error as BlobError
         if (code !== 'BlobNotFound') throw error
@@ -59,6 +59,11 @@ export function blobLink (container: BlobContainer, prefix: string): ObjectLink 
 
     remove: (key, etag, abortSignal) => removeBlob(clientOf(key), etag, abortSignal)
   }
+}
+
+/** What stands beside a blob. Where there are no marks, none of it is ours. */
+export function besideOf ({ marks = '', expires = '0' }: Record<string, string> = {}): { marks: string, expires: number } {
+  return { marks, expires: marks === '' ? 0 : Number(expires) }
 }
 
 /** @returns whether it was as it was read, and is removed */

@@ -2,11 +2,12 @@ import { describeType } from '../../document/describe-type.js'
 import { DriverStorage } from '../driver/driver-storage.js'
 import { objectDriver } from '../driver/object-driver.js'
 import { EXPIRY_OPTIONS, type Expiry, lifetimeOf } from '../expiry.js'
+import { isDocumentName } from '../file-name.js'
 import { assertKnownOptions, describeUrl, invalidOption } from '../option-checks.js'
-import { blobLink, removeBlob } from './blob-link.js'
-import type { BlobContainer } from './container.js'
+import { besideOf, blobLink, removeBlob } from './blob-link.js'
+import type { BlobContainer, BlobPage } from './container.js'
 
-export type { BlobCall, BlobClient, BlobConditions, BlobContainer } from './container.js'
+export type { BlobCall, BlobClient, BlobConditions, BlobContainer, BlobPage } from './container.js'
 
 /** The options of `BlobStorage`. */
 export interface BlobStorageOptions extends Expiry {
@@ -42,17 +43,36 @@ export class BlobStorage extends DriverStorage {
     this.#prefix = prefix
   }
 
-  /** Removes the blobs whose time has passed. Azure does not: call it now and then, in one process, where there is a `ttl`. */
+  /**
+   * Removes the blobs whose time has passed. Azure does not: call it now and then, in one process, where there is a `ttl`.
+   *
+   * @throws an error that says why Azure did not do it
+   */
   async prune (): Promise<void> {
     // By the clock of the server.
-    const { date = new Date() } = await this.run(({ signal }) => this.#container.getProperties({ abortSignal: signal }))
-    for await (const { name, metadata, properties } of this.#container.listBlobsFlat({ includeMetadata: true, prefix: this.#prefix })) {
-      const expires = Number(metadata?.expires ?? 0)
-      if (expires === 0 || expires > date.getTime()) continue
-      await this.run(({ signal }) => removeBlob(this.#container.getBlockBlobClient(name), properties.etag, signal))
-    }
+    const { date = new Date() } = await this.sweep(({ signal }) => this.#container.getProperties({ abortSignal: signal }))
+    let continuationToken: string | undefined
+    do {
+      const page = await this.sweep(({ signal }) => this.#pageFrom(continuationToken, signal))
+      for (const { name, metadata, properties: { etag } } of page.segment.blobItems) {
+        const { expires } = besideOf(metadata)
+        if (!isDocumentName(name.slice(this.#prefix.length)) || expires === 0 || expires > date.getTime()) continue
+        await this.sweep(({ signal }) => removeBlob(this.#container.getBlockBlobClient(name), quoted(etag), signal))
+      }
+      ({ continuationToken } = page)
+    } while (continuationToken !== undefined && continuationToken !== '')
   }
 
   /** The client is the caller's. */
   async close (): Promise<void> {}
+
+  async #pageFrom (continuationToken: string | undefined, abortSignal: AbortSignal): Promise<BlobPage> {
+    const blobs = this.#container.listBlobsFlat({ includeMetadata: true, prefix: this.#prefix, abortSignal })
+    return (await blobs.byPage(continuationToken === undefined ? {} : { continuationToken }).next()).value
+  }
+}
+
+/** As a condition has it: https://www.rfc-editor.org/rfc/rfc9110#name-etag */
+function quoted (etag: string): string {
+  return etag.startsWith('"') ? etag : `"${etag}"`
 }

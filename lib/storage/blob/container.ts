@@ -9,8 +9,26 @@ export interface BlobContainer {
     /** When the server answered. */
     readonly date?: Date
   }>
-  /** All blobs whose names begin with a prefix. */
-  listBlobsFlat(options: { includeMetadata: true, prefix: string }): AsyncIterable<{ name: string, metadata?: Record<string, string>, properties: { etag: string } }>
+  /** All blobs whose names begin with a prefix, page by page. */
+  listBlobsFlat(options: BlobCall & { readonly includeMetadata: true, readonly prefix: string }): {
+    byPage(settings: {
+      /** Where the page before has ended. */
+      readonly continuationToken?: string
+    }): AsyncIterator<BlobPage>
+  }
+}
+
+/** Some of the blobs of a container. */
+export interface BlobPage {
+  readonly segment: {
+    readonly blobItems: ReadonlyArray<{
+      readonly name: string
+      readonly metadata?: Record<string, string>
+      readonly properties: { readonly etag: string }
+    }>
+  }
+  /** Leads to the next page, if there is one. */
+  readonly continuationToken?: string
 }
 
 /** The options that every call takes. */

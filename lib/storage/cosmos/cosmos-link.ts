@@ -11,6 +11,8 @@ const ATTEMPT_TIMEOUT = 2000
 /** See https://learn.microsoft.com/azure/cosmos-db/concepts-limits#per-item-limits */
 const MAX_ID_LENGTH = 255
 
+const MAX_TTL = 2_147_483_647
+
 /** Of a 404: no such container or database; the session that was asked for is not there yet. See
  * https://learn.microsoft.com/rest/api/cosmos-db/http-status-codes-for-cosmosdb */
 const NO_CONTAINER = 1003
@@ -36,16 +38,15 @@ export function cosmosLink (container: CosmosContainer): ObjectLink {
     404: `there is no container "${container.id}", or no database: create it first`,
     413: 'the document is larger than an item may be, 2 MB'
   }
-  let usable: Promise<void> | undefined
+  let isUsable = false
 
   /** A container that is missing, or has another partition key, would look like no state at all. */
-  function assertUsable (abortSignal: AbortSignal): Promise<void> {
-    usable ??= container.read({ abortSignal }).then(({ resource }) => {
-      const paths = resource?.partitionKey?.paths ?? []
-      if (paths.join() !== '/id') throw new UnusableContainer(`the container "${container.id}" must have the partition key /id, it has ${paths.join() || 'none'}`)
-    })
-    usable.catch(() => { usable = undefined })
-    return usable
+  async function assertUsable (abortSignal: AbortSignal): Promise<void> {
+    if (isUsable) return
+    const { resource } = await container.read({ abortSignal })
+    const paths = resource?.partitionKey?.paths ?? []
+    if (paths.join() !== '/id') throw new UnusableContainer(`the container "${container.id}" must have the partition key /id, it has ${paths.join() || 'none'}`)
+    isUsable = true
   }
 
   async function create (body: { id: string } & Record<string, unknown>, abortSignal: AbortSignal): Promise<CosmosResponse | undefined> {
@@ -97,7 +98,7 @@ function matching (etag: string, abortSignal: AbortSignal): CosmosCall {
 
 function itemOf (key: string, { text, marks, expires, lifetime }: NewObject): { id: string } & Record<string, unknown> {
   // The container removes it later: it counts whole seconds, from the one in which the item was changed.
-  const ttl = lifetime === 0 ? {} : { expires, ttl: Math.ceil(lifetime / 1000) + 1 }
+  const ttl = lifetime === 0 ? {} : { expires, ttl: Math.min(Math.ceil(lifetime / 1000) + 1, MAX_TTL) }
   return { id: itemId(key), key: key.replaceAll('\0', ' '), text: text.toString(), mark: marks, ...ttl }
 }
 

@@ -17,6 +17,9 @@ import { type Mark, hasMark, withMark } from './marks.js'
 /** How many documents are written at once. */
 const AT_A_TIME = 50
 
+/** How long a step of what is about all documents may take, in milliseconds. */
+const SWEEP_TIMEOUT = 60_000
+
 /** A document as it is taken to be stored. */
 interface StoredDocument {
   readonly document: TextDocument | undefined
@@ -56,9 +59,9 @@ export class DriverDocuments implements DocumentStore {
     this.#gate.close()
   }
 
-  /** Sends what is about no document, once. */
-  run<Result> (command: (patience: Patience) => Promise<Result>): Promise<Result> {
-    return this.#gate.send(command)
+  /** Sends what is about all documents and may take long, once. */
+  sweep<Result> (command: (patience: Patience) => Promise<Result>): Promise<Result> {
+    return this.#gate.sendInBackground(command, SWEEP_TIMEOUT)
   }
 
   /** See `Storage`. */
@@ -92,10 +95,14 @@ export class DriverDocuments implements DocumentStore {
     const savesOf = (changes: DocumentChange[]): Save[] => changes.map(({ key, loaded, edit }) =>
       ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key) }))
     if (this.#driver.isAtomic) return noteOutcome(changes, await this.#replace(savesOf(changes), call, end))
-    const isHeld = end === undefined || await this.#holds.beginSaving(end.hold, call)
-    if (!isHeld && end.hold.place?.isReplaceable === true) return 'replaced'
-    await saveEach(changes, (change) => this.#replace(savesOf([change]), call))
-    return isHeld ? 'saved' : 'overlapped'
+    const save = (change: DocumentChange): Promise<SaveOutcome> => this.#replace(savesOf([change]), call)
+    if (end === undefined) return saveEach(changes, save)
+    // The document that the place is about comes first: a turn that took the place has changed it, or will find it changed.
+    const isFirst = ({ key }: DocumentChange): boolean => key === end.hold.key
+    const first = changes.filter(isFirst)
+    const outcome = noteOutcome(first, await this.#replace(savesOf(first), call, end))
+    if (outcome !== 'replaced') await saveEach(changes.filter((change) => !isFirst(change)), save)
+    return outcome
   }
 
   get #milliseconds (): number {
@@ -136,20 +143,21 @@ export class DriverDocuments implements DocumentStore {
           // Where nothing may be to be removed, that has to be looked at.
           if (replacements.some(({ stored, next }) => stored.row === UNREAD && next === undefined)) return { stored: await this.#load(keys, 0, call) }
           const { outcome } = ending
-          if (end !== undefined) ending = await this.#holds.ending(end, mark, outcome, call)
+          if (end !== undefined) ending = await this.#holds.ending(end, mark, outcome, call as StorageCall)
           if (ending.writes === undefined) return ending
           const writes = [...replacements.flatMap((replacement) => this.#writesOf(replacement, mark)), ...ending.writes]
           if (writes.length === 0 || await this.#gate.send((patience) => this.#driver.write(writes, patience), call)) return ending
           const stored = await this.#load(keys, 0, call)
-          return stored.length > 0 && stored.every(({ row }) => hasMark(row.marks, mark)) ? ending : { stored }
+          // All or none: one that has been removed since says nothing.
+          return stored.some(({ row }) => hasMark(row.marks, mark)) ? ending : { stored }
         }
       }, call)
     })
   }
 
   #writesOf ({ key, stored: { row }, next }: Replacement<StoredDocument>, mark: Mark): RowWrite[] {
-    // Nothing is there to be removed; or it was written already, see `Driver.write`.
-    if ((next === undefined && row.version === undefined) || hasMark(row.marks, mark)) return []
+    // Nothing is there to be removed.
+    if (next === undefined && row.version === undefined) return []
     return [{ key, row, text: next?.content, marks: withMark(row.marks, mark), lifetime: this.#milliseconds }]
   }
 }

@@ -67,19 +67,18 @@ export class DriverHolds implements Holds {
       // One that is refused is not in line.
       if (outcome === 'taken' || outcome === 'replaced') return { result: { outcome }, ...claim }
       if (outcome === 'entered') return { result: { outcome, documents: [] }, ...claim, line }
-      // One that waits asks often: its claim is renewed when its place in the line is.
-      return { result: { outcome }, ...(text === hold.holder && line.toString() === textOf(place) ? {} : claim), line }
+      return { result: { outcome }, ...(text === hold.holder && isUnchanged(line, place) ? {} : claim), line }
     })
     return entry.outcome === 'entered' ? { ...entry, documents: await this.#rows.load(keys, call) } : entry
   }
 
   renew (hold: Hold, call: StorageCall): Promise<boolean> {
-    return this.#change<boolean>(hold, call, ({ activity, line }) => {
+    return this.#change<boolean>(hold, call, ({ activity, place, line }) => {
       const claim = textOf(activity) === hold.holder ? { activity: hold.holder } : {}
       if (hold.place === undefined) return { result: true, ...claim }
       if (!line.isHeldBy(hold.holder)) return { result: false, ...claim }
       line.renew({ ...hold, ...hold.place })
-      return { result: true, ...claim, line }
+      return { result: true, ...(isUnchanged(line, place) ? {} : claim), line }
     })
   }
 
@@ -91,21 +90,14 @@ export class DriverHolds implements Holds {
   }
 
   /**
-   * From now on a later turn waits until this one is saved, instead of replacing it.
-   *
-   * @returns whether it holds its place, if it has one
-   */
-  async beginSaving (hold: Hold, call: StorageCall): Promise<boolean> {
-    return hold.place === undefined || this.renew({ ...hold, place: { ...hold.place, isReplaceable: false }, activity: undefined }, call)
-  }
-
-  /**
    * What is written at the end of a turn, as long as nothing comes between.
    *
    * @param mark of the save
    * @param before what became of it, if it was written already
    */
-  async ending ({ hold, reply, leaves }: TurnEnd, mark: Mark, before: Ending['outcome'], call: StorageCall | undefined): Promise<Ending> {
+  async ending (end: TurnEnd, mark: Mark, before: Ending['outcome'], call: StorageCall): Promise<Ending> {
+    const { hold, reply, leaves } = end
+    if (!this.#driver.isAtomic) return this.#endingBefore(hold, call)
     const isRemembered = reply !== undefined
     const held = await this.#read({ ...hold, activity: isRemembered ? hold.activity : undefined }, call)
     if ([held.activity, held.place].some((row) => row !== undefined && hasMark(row.marks, mark))) return { outcome: before, writes: [] } as Ending
@@ -117,6 +109,13 @@ export class DriverHolds implements Holds {
       outcome: isHeld ? 'saved' : 'overlapped',
       writes: this.#writesOf(hold, held, { line: held.line, ...(isRemembered ? { activity: HANDLED + reply } : {}) }, mark)
     }
+  }
+
+  /** Where it cannot be written together: from now on a later turn waits until this one is saved, instead of replacing it. */
+  async #endingBefore (hold: Hold, call: StorageCall): Promise<Ending> {
+    const isHeld = await this.renew({ ...hold, place: hold.place && { ...hold.place, isReplaceable: false } }, call)
+    if (!isHeld && hold.place?.isReplaceable === true) return { outcome: 'replaced' }
+    return { outcome: isHeld ? 'saved' : 'overlapped', writes: [] }
   }
 
   /** Changes what a turn holds, after the turns of this process that asked before, and as often as something comes between. */
@@ -136,7 +135,7 @@ export class DriverHolds implements Holds {
       const { result, ...texts } = decide(held)
       const writes = this.#writesOf(hold, held, texts)
       if (writes.length === 0 || await this.#rows.write(writes, call)) return result
-      await pauseAfterConflict(attempt)
+      await pauseAfterConflict(attempt, call)
     }
   }
 
@@ -153,13 +152,18 @@ export class DriverHolds implements Holds {
       const lifetime = texts.activity.startsWith(HANDLED) ? (hold.activity?.ttl as number) * 1000 : hold.lease
       writes.push(write(activityKey(hold), activity, texts.activity, lifetime, mark))
     }
-    const text = texts.line?.toString()
+    const { line } = texts
     // A save is compared with the place, also where it does not leave it.
-    if (place !== undefined && text !== undefined && (mark !== undefined || text !== textOf(place))) {
-      writes.push(write(placeKey(hold), place, text, (texts.line as Line).lifetime, mark))
+    if (place !== undefined && line !== undefined && (mark !== undefined || !isUnchanged(line, place))) {
+      writes.push(write(placeKey(hold), place, line.toString(), line.lifetime, mark))
     }
     return writes
   }
+}
+
+/** Turns that wait, or may be replaced, ask often: their claims are renewed when their places in the line are. */
+function isUnchanged (line: Line, place: Row | undefined): boolean {
+  return line.toString() === textOf(place)
 }
 
 function write (key: string, row: Row, text: string, lifetime: number, mark: Mark | undefined): RowWrite {

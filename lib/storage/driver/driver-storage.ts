@@ -52,9 +52,9 @@ export abstract class DriverStorage implements Storage {
     return this.#documents.watch(observer)
   }
 
-  /** Sends what is about no document, once. */
-  protected run<Result> (command: (patience: Patience) => Promise<Result>): Promise<Result> {
-    return this.#documents.run(command)
+  /** Sends what is about all documents and may take long, once. */
+  protected sweep<Result> (command: (patience: Patience) => Promise<Result>): Promise<Result> {
+    return this.#documents.sweep(command)
   }
 
   /** Nothing is sent from now on. */

@@ -40,9 +40,6 @@ export interface Driver extends Link {
   read(keys: string[], lifetime: number, patience: Patience): Promise<Row[]>
   /** The same, and the time of the server, in milliseconds. */
   readAndTellTime(keys: string[], patience: Patience): Promise<{ rows: Row[], now: number }>
-  /**
-   * Writes rows, all or none, where each is still as it was read. Resolves to whether they were; a row that somebody removed for good at
-   * the same time may be left out of all.
-   */
+  /** Writes rows where each is still as it was read: all or none, where that is one step. Resolves to whether they were. */
   write(writes: RowWrite[], patience: Patience): Promise<boolean>
 }

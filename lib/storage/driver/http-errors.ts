@@ -1,4 +1,5 @@
 import type { Failure } from '../outage-gate.js'
+import { messageOfSystem } from './system-errors.js'
 
 /** What the clients of Azure tell of an error. */
 export interface HttpError extends Error {
@@ -11,8 +12,6 @@ export interface HttpError extends Error {
 const REFUSED = /^(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$/
 /** The server, or what stands before it, is overloaded, moves, or has failed for once. */
 const PASSING = new Set([408, 410, 429, 449, 500, 502, 503, 504])
-/** The messages of the system name no more than an address. */
-const OF_THE_SYSTEM = /^(?:connect|getaddrinfo|read|write) [A-Z_]+(?: [\w.:-]+)?/
 
 /** The status that the server answered with; `undefined` where there was no answer. */
 export function statusOf ({ statusCode, code }: HttpError): number | undefined {
@@ -22,8 +21,15 @@ export function statusOf ({ statusCode, code }: HttpError): number | undefined {
 export function failureOf (error: HttpError): Failure {
   const status = statusOf(error)
   if (status !== undefined) return PASSING.has(status) ? 'busy' : 'final'
+  if (error.name === 'AbortError' || error.name === 'TimeoutError') return 'lost'
   if (typeof error.code !== 'string') return 'final'
   return REFUSED.test(error.code) ? 'refused' : 'lost'
+}
+
+/** How long to wait, in milliseconds: https://www.rfc-editor.org/rfc/rfc9110#name-retry-after */
+export function retryAfter (value: string | undefined): number | undefined {
+  if (value === undefined) return undefined
+  return /^\d+$/.test(value) ? Number(value) * 1000 : Math.max(Date.parse(value) - Date.now(), 0) || undefined
 }
 
 /**
@@ -34,6 +40,6 @@ export function failureOf (error: HttpError): Failure {
 export function cleaned (server: string, error: HttpError, advice: Record<number, string>): Error {
   const status = statusOf(error)
   const code = typeof error.code === 'string' && /^\w+$/.test(error.code) ? error.code : undefined
-  if (status === undefined) return new Error(`${server}: ${OF_THE_SYSTEM.exec(error.message)?.[0] ?? code ?? error.name}`)
+  if (status === undefined) return new Error(`${server}: ${messageOfSystem(error) ?? code ?? error.name}`)
   return new Error(`${server}: ${advice[status] ?? 'the server refuses the request'} (status ${status}${code === undefined ? '' : `, ${code}`})`)
 }

@@ -1,5 +1,8 @@
 import { LOST_LIFETIME, waiterLifetime } from '../place-times.js'
 
+/** Of a lease: a turn that has more of it left is not written again. One that is renewed at a third of its lease always is. */
+const ENOUGH = 3 / 4
+
 /** A turn in line for a place. */
 interface TurnInLine {
   readonly holder: string
@@ -81,7 +84,7 @@ export class Line {
 
   /** The turn that holds the place holds it for longer. */
   renew ({ holder, lease, isReplaceable }: Pick<Asking, 'holder' | 'lease' | 'isReplaceable'>): void {
-    this.#turns[0] = { holder, expires: this.#now + lease, isReplaceable }
+    this.#put(0, { holder, expires: this.#now + lease, isReplaceable }, lease * ENOUGH)
   }
 
   leave (holder: string): void {
@@ -104,11 +107,11 @@ export class Line {
     return Math.ceil(last - this.#now + LOST_LIFETIME)
   }
 
-  /** A turn that waits is not written again with every question. */
+  /** A turn that asks often is not written again with every question. */
   #put (position: number, turn: TurnInLine, least: number): void {
     const before = this.#turns[position]
     const isEnough = before !== undefined && before.isReplaceable === turn.isReplaceable && before.expires - this.#now > least
-    if (!isEnough || position === 0) this.#turns[position] = turn
+    if (!isEnough) this.#turns[position] = turn
   }
 
   #positionOf (holder: string): number | undefined {

@@ -4,8 +4,8 @@
  * other, so that one mark a process is enough.
  */
 
-/** More processes do not write one row while one of them waits for a lost answer. */
-const MAX_MARKS = 16
+/** More processes do not write one row while one of them waits for a lost answer. What stands beside a blob has 8 KB. */
+const MAX_MARKS = 64
 
 /** Names a write. */
 export interface Mark {

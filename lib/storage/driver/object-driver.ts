@@ -50,7 +50,8 @@ export function objectDriver (link: ObjectLink): Driver {
     const object = await get(key, signal)
     if (object === undefined) return { text: undefined, version: undefined, marks: '' }
     if (isOver(object.expires)) return { text: undefined, version: object.etag, marks: object.marks }
-    if (lifetime === 0) return rowOf(object)
+    // What was written by another program stays as it is.
+    if (lifetime === 0 || object.marks === '') return rowOf(object)
     const renewed = { ...object, expires: end(lifetime), lifetime }
     const etag = await link.put(key, renewed, object.etag, signal)
     // Somebody else has changed it, who has renewed it, too.
@@ -59,6 +60,8 @@ export function objectDriver (link: ObjectLink): Driver {
 
   async function write ({ key, row, text, marks, lifetime }: RowWrite, signal: AbortSignal): Promise<boolean> {
     if (row.expires !== undefined && isOver(row.expires)) return false
+    // Only what is read tells the time.
+    if (lifetime > 0 && !clock.isSet) await get(key, signal)
     if (text === undefined) return link.remove(key, row.version as string, signal)
     return await link.put(key, { text, marks, expires: end(lifetime), lifetime }, row.version, signal) !== undefined
   }

@@ -22,6 +22,11 @@ export class ServerClock {
     if (this.#least > this.#most) [this.#least, this.#most] = [least, most]
   }
 
+  /** Whether an answer has told the time. */
+  get isSet (): boolean {
+    return this.#most < Infinity
+  }
+
   /** In milliseconds since 1970. */
   now (): number {
     const now = performance.now()

@@ -1,39 +1,55 @@
+import { messageOfSystem } from '../driver/system-errors.js'
 import type { Failure } from '../outage-gate.js'
 
-/** What PostgreSQL and Node tell of an error: a SQLSTATE, five characters, or the code of a system error. */
-type PostgresError = Error & { code?: string, syscall?: string, errors?: Error[] }
+/** What PostgreSQL tells of an error: a SQLSTATE. */
+type PostgresError = Error & { code?: string, syscall?: string }
 
-const SQLSTATE = /^[0-9A-Z]{5}$/
+/** Of the codes of the system, such as EPIPE, none has a digit. */
+const SQLSTATE = /^(?=.*\d)[0-9A-Z]{5}$/
 
-/** Of a statement: there is no such table; two rows at once; the user lacks a privilege. See https://www.postgresql.org/docs/current/errcodes-appendix.html */
+/** Of a statement: there is no such table; the user lacks a privilege. See https://www.postgresql.org/docs/current/errcodes-appendix.html */
 export const UNDEFINED_TABLE = '42P01'
-export const UNIQUE_VIOLATION = '23505'
-/** Of a text that is cast to a number, see `table.ts`. */
-export const CHANGED = '22P02'
 const INSUFFICIENT_PRIVILEGE = '42501'
+/** Of a write: rows are not as they were read, see `table.ts`; somebody else inserted one; a strict isolation level; a deadlock. */
+export const CHANGED = new Set(['22012', '23505', '40001', '40P01'])
 
-/** A server that starts, takes no more connections, became a replica, or does not let the user in. */
-const REFUSED = /^(?:57P03|53300|25006|28|3D000)/
 /** A connection that ended, with the server for instance, or of which a proxy says so. */
 const LOST = /^(?:57P01|57P02|57P05|08)/
-/** A deadlock, a lock that was not to be had, a server short of something, a cancelled statement. */
+/** A deadlock, a lock that was not to be had, a server short of something, connections for instance, a cancelled statement. */
 const BUSY = /^(?:40|55P03|53|57014)/
+/** A replica, which can be read: another connection may lead to the one that took its place. */
+const READ_ONLY = '25006'
 
-/** Messages of pg, whose errors have no code. */
-const NOT_CONNECTED = /timeout exceeded when trying to connect|Cannot use a pool after calling end/
-const TERMINATED = /Connection terminated|not queryable|closed the connection/
+/** No connection could be made. */
+export class NotConnected extends Error {
+  readonly error: Error
+
+  constructor (error: Error) {
+    super('not connected')
+    this.error = error
+  }
+}
+
+/** The table is missing, and the user may not create it. */
+class MissingTable extends Error {}
 
 export function codeOf (error: Error): string {
-  return (error as PostgresError).code ?? ''
+  const { code, syscall } = error as PostgresError
+  return typeof code === 'string' && syscall === undefined && SQLSTATE.test(code) ? code : ''
 }
 
 export function failureOf (error: Error): Failure {
-  const code = codeOf(error)
-  if (SQLSTATE.test(code)) return REFUSED.test(code) ? 'refused' : LOST.test(code) ? 'lost' : BUSY.test(code) ? 'busy' : 'final'
-  const { syscall, errors: [first] = [], message } = error as PostgresError
-  if (first !== undefined) return failureOf(first)
-  if (syscall === 'connect' || syscall === 'getaddrinfo' || NOT_CONNECTED.test(message)) return 'refused'
-  return syscall !== undefined || TERMINATED.test(message) ? 'lost' : 'final'
+  const code = codeOf(error instanceof NotConnected ? error.error : error)
+  if (BUSY.test(code) || code === READ_ONLY) return 'busy'
+  if (error instanceof NotConnected) return 'refused'
+  if (code !== '') return LOST.test(code) ? 'lost' : 'final'
+  // Whatever the server did not say happened to the connection.
+  return error instanceof MissingTable || error instanceof TypeError ? 'final' : 'lost'
+}
+
+/** Whether the connection is of no more use. */
+export function isBroken (error: Error): boolean {
+  return failureOf(error) === 'lost' || codeOf(error) === READ_ONLY
 }
 
 /** What the SQLSTATEs say that a new user meets, and what to do. */
@@ -44,17 +60,27 @@ const ADVICE: Array<[code: RegExp, advice: string]> = [
   [/^57P03/, 'the server is starting or shutting down'],
   [/^25006/, 'the server is read-only'],
   [/^42501/, 'the user lacks a privilege: it needs SELECT, INSERT, UPDATE and DELETE on the table'],
-  [/^42703/, 'the table has other columns than those of a PostgresStorage'],
+  [/^(?:42703|42883|42804)/, 'the table has other columns than those of a PostgresStorage'],
   [/^3F000/, 'there is no such schema'],
   [/^08/, 'the connection failed, or a proxy before the server has none'],
   [/^57P01/, 'the server ended the connection']
 ]
 
+/** What pg and Node say of a connection. */
+const OF_A_CONNECTION = new RegExp([
+  'timeout exceeded when trying to connect', 'Cannot use a pool after calling end', 'Connection terminated', 'Query read timeout', 'The server does not support SSL connections',
+  'There was an error establishing an SSL connection', 'Client network socket disconnected', 'client password must be a string',
+  'self-signed certificate', 'unable to verify the first certificate', 'certificate has expired'
+].join('|'))
+
 /** The message and the details of an error of the server may quote values, and names: its code does not. */
 export function cleaned (error: Error): Error {
+  if (error instanceof NotConnected) return cleaned(error.error)
   const code = codeOf(error)
-  const { errors = [], message } = error as PostgresError
-  if (!SQLSTATE.test(code)) return new Error(`Postgres: ${message === '' ? errors.map(({ message }) => message).join(', ') : message}`)
+  if (code === '') {
+    const message = error instanceof MissingTable ? error.message : messageOfSystem(error) ?? OF_A_CONNECTION.exec(error.message)?.[0]
+    return new Error(`Postgres: ${message ?? `the connection failed (${error.name})`}`)
+  }
   const [, advice = 'the server refuses the statement'] = ADVICE.find(([codes]) => codes.test(code)) ?? []
   return new Error(`Postgres: ${advice} (SQLSTATE ${code})`)
 }
@@ -62,6 +88,6 @@ export function cleaned (error: Error): Error {
 /** The table is missing, and could not be created. */
 export function cannotCreate (error: Error, table: string, statement: string): Error {
   if (codeOf(error) !== INSUFFICIENT_PRIVILEGE) return error
-  return new Error(`there is no table ${table}, and the user may not create it: run this as one who may, and grant SELECT, INSERT, UPDATE and ` +
+  return new MissingTable(`there is no table ${table}, and the user may not create it: run this as one who may, and grant SELECT, INSERT, UPDATE and ` +
     `DELETE on it to the user: ${statement}`)
 }

@@ -4,7 +4,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { describeType } from '../../document/describe-type.js'
 import { describeUrl, invalidOption } from '../option-checks.js'
 import type { Patience } from '../patience.js'
-import { failureOf } from './errors.js'
+import { NotConnected, isBroken } from './errors.js'
 
 /** A pool of pg, as far as a storage uses it. */
 export interface PostgresPool {
@@ -20,18 +20,18 @@ export interface PostgresPool {
 /** A connection of such a pool. */
 export interface PostgresClient {
   /** Runs a statement. */
-  query(config: { text: string, values?: unknown[] }): Promise<{ rows: unknown[] }>
+  query(config: { text: string, values?: unknown[], types?: { getTypeParser(): (text: string) => string } }): Promise<{ rows: unknown[] }>
   /** Gives it back; with `true` it is closed. */
   release(destroy?: boolean): void
   /** Told when the connection dies. */
   on(event: 'error', listener: (error: Error) => void): unknown
 }
 
-/** A row of an answer, by the names of its columns. */
+/** A row of an answer, by the names of its columns: texts. */
 export type ResultRow = Record<string, unknown>
 
-/** How long a connection may take to be made, in milliseconds: a host that comes back is found soon. */
-const CONNECT_TIMEOUT = 2000
+/** How long a connection may take to be made, in milliseconds: for longer than an attempt, so that a busy server's is there for the next one. */
+const CONNECT_TIMEOUT = 5000
 /** How long a pool may take to end, in milliseconds. */
 const END_TIMEOUT = 300
 
@@ -133,24 +133,27 @@ export function surviveDeaths (pool: PostgresPool): void {
   })
 }
 
+/** A pool may read types in a way of its own. */
+const TEXTS = { getTypeParser: () => (text: string) => text }
+
 const survived = new WeakSet<PostgresPool | PostgresClient>()
 
 /** Runs a statement, unnamed, as a proxy like PgBouncer needs it. A connection on which nobody waits any more is closed. */
 export async function query (pool: PostgresPool, text: string, values: unknown[], patience: Patience): Promise<ResultRow[]> {
   const client = await connected(pool, patience)
   let isReleased = false
-  const release = (isBroken: boolean): void => {
+  const release = (isLost: boolean): void => {
     if (isReleased) return
     isReleased = true
-    client.release(isBroken)
+    client.release(isLost)
   }
   patience.onEnd(() => release(true))
   try {
-    const { rows } = await client.query({ text, values })
+    const { rows } = await client.query({ text, values, types: TEXTS })
     release(false)
     return rows as ResultRow[]
   } catch (error) {
-    release(['lost', 'refused'].includes(failureOf(error as Error)))
+    release(isBroken(error as Error))
     throw error
   }
 }
@@ -162,6 +165,6 @@ function connected (pool: PostgresPool, patience: Patience): Promise<PostgresCli
     pool.connect().then((client) => {
       if (patience.ended !== undefined) client.release()
       resolve(client)
-    }, reject)
+    }, (error) => reject(new NotConnected(error)))
   })
 }

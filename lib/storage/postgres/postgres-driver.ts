@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import type { Driver, Row, RowWrite } from '../driver/driver.js'
 import type { Failure } from '../outage-gate.js'
 import type { Patience } from '../patience.js'
-import { CHANGED, UNDEFINED_TABLE, UNIQUE_VIOLATION, cannotCreate, cleaned, codeOf, failureOf } from './errors.js'
+import { CHANGED, UNDEFINED_TABLE, cannotCreate, cleaned, codeOf, failureOf } from './errors.js'
 import { type PostgresPool, type ResultRow, query } from './pool.js'
 import type { Table } from './table.js'
 
@@ -43,11 +43,12 @@ export class PostgresDriver implements Driver {
   }
 
   async read (keys: string[], lifetime: number, patience: Patience): Promise<Row[]> {
+    if (lifetime === 0 && keys.length > FEW) return (await this.readAndTellTime(keys, patience)).rows
     const ids = keys.map(idOf)
     const found = lifetime === 0
       ? await this.#run(this.#table.read(keys.length), ids, patience)
       : await this.#run(this.#table.readAndRenew, [ids, lifetime], patience)
-    const rows = new Map(found.map((row) => [row.position, row]))
+    const rows = new Map(found.map((row) => [Number(row.position), row]))
     return keys.map((_key, position) => rowOf(rows.get(position) ?? {}))
   }
 
@@ -66,9 +67,9 @@ export class PostgresDriver implements Driver {
     const values = writes.flatMap(({ key, row, text, marks, lifetime }) =>
       [idOf(key), text?.toString() ?? null, marks, lifetimeOf(text, lifetime), row.version, row.text !== undefined])
     try {
-      return (await this.#run(this.#table.update(writes.length), values, patience)).length === writes.length
+      return (await this.#run(this.#table.update(writes.length), values, patience)).length > 0
     } catch (error) {
-      if (codeOf(error as Error) === CHANGED) return false
+      if (CHANGED.has(codeOf(error as Error))) return false
       throw error
     }
   }
@@ -85,9 +86,9 @@ export class PostgresDriver implements Driver {
     ]
     try {
       const [row] = await this.#run(this.#table.insertAndUpdate, columns, patience)
-      return row?.is_as_read === true
+      return row?.is_as_read === 'true'
     } catch (error) {
-      if (codeOf(error as Error) === UNIQUE_VIOLATION) return false
+      if (CHANGED.has(codeOf(error as Error))) return false
       throw error
     }
   }

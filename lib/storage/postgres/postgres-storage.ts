@@ -44,9 +44,13 @@ export class PostgresStorage extends DriverStorage {
     this.#pruning = pruneRegularly(() => this.prune().catch(() => {}), lifetime.seconds || PRUNE_INTERVAL)
   }
 
-  /** Removes the rows whose time has passed. Runs by itself now and then. */
+  /**
+   * Removes the rows whose time has passed. Runs by itself now and then.
+   *
+   * @throws an error that says why Postgres did not do it
+   */
   async prune (): Promise<void> {
-    while (!this.#closed && await this.run((patience) => this.#driver.prune(patience)));
+    while (!this.#closed && await this.sweep((patience) => this.#driver.prune(patience)));
   }
 
   /** Closes the pool if the storage made it. */

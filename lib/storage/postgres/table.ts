@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto'
 import { describeType } from '../../document/describe-type.js'
 import { invalidOption } from '../option-checks.js'
 
@@ -17,7 +18,7 @@ export interface Table {
   readonly readAndRenew: string
   /**
    * $1 to $6, and so on for each row: id, text, marks, lifetime in milliseconds, the version that was read, whether there was a text. Gives
-   * as many rows as were written: all, or, where none is as it was read, none.
+   * a row where all were as they were read, and are written; otherwise none, or it fails with a division by zero.
    */
   update(rows: number): string
   /**
@@ -41,8 +42,7 @@ export function tableOf (name: unknown): Table {
     throw invalidName('another string')
   }
   const table = parts.map(quoted).join('.')
-  const index = quoted(`${cut(parts.at(-1) as string, MAX_NAME_BYTES - '_expires'.length)}_expires`)
-  return { name: table, create: createStatement(table, index), ...statements(table) }
+  return { name: table, create: createStatement(table, quoted(indexName(parts.at(-1) as string))), ...statements(table) }
 }
 
 function invalidName (got: string): Error {
@@ -53,10 +53,14 @@ function quoted (name: string): string {
   return `"${name.replaceAll('"', '""')}"`
 }
 
-function cut (name: string, bytes: number): string {
-  let text = name
-  while (Buffer.byteLength(text) > bytes) text = text.slice(0, -1)
-  return text
+/** One of its own, also for tables whose long names begin alike. */
+function indexName (table: string): string {
+  const suffix = '_expires'
+  if (Buffer.byteLength(table + suffix) <= MAX_NAME_BYTES) return table + suffix
+  const end = `_${hash('sha256', table).slice(0, 8)}${suffix}`
+  let begin = table
+  while (Buffer.byteLength(begin + end) > MAX_NAME_BYTES) begin = begin.slice(0, -1)
+  return begin + end
 }
 
 /** `id` is the SHA-256 of the key, which may be longer than an index allows. The text of a removed row is NULL for a while. */
@@ -121,20 +125,21 @@ function statements (table: string): Statements {
         INSERT INTO ${table} (id, key, text, marks, expires)
         SELECT id, key, text, marks, ${end('lifetime')} FROM given, comparison WHERE is_as_read AND version IS NULL ORDER BY id
       )
-      SELECT is_as_read FROM comparison`,
+      SELECT is_as_read::text FROM comparison`,
 
     prune: `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires <= now() LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1`
   }
 }
 
-/** Where one of the rows is not as it was read, a cast fails, and with it the statement: all or none, in one round trip. */
+/** Where one of the rows is not as it was read, a division by zero takes back what was done with the others, in one round trip. */
 function updateSome (table: string, positions: number[]): string {
   const each = (column: number, type = ''): string => `CASE id ${positions.map((position) => `WHEN $${6 * position + 1} THEN $${6 * position + column}${type}`).join(' ')} END`
   return `
-    UPDATE ${table} SET
-      text = CASE WHEN ${isAsRead(each(5), each(6, '::boolean'))} THEN ${each(2)} ELSE ('somebody else was faster: the turn tries again ' || xmin::text)::int::text END,
-      marks = ${each(3)}, expires = ${end(each(4, '::float8'))}
-    WHERE id IN (${parameters(positions, 6)}) RETURNING 1`
+    WITH updated AS (
+      UPDATE ${table} SET text = ${each(2)}, marks = ${each(3)}, expires = ${end(each(4, '::float8'))}
+      WHERE id IN (${parameters(positions, 6)}) AND ${isAsRead(each(5), each(6, '::boolean'))} RETURNING 1
+    )
+    SELECT 1 / (count(*) = ${positions.length})::int FROM updated`
 }
 
 /** xmin tells versions apart, and notices also what others write: https://www.postgresql.org/docs/current/ddl-system-columns.html */

@@ -1,13 +1,14 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { BlobServiceClient, type ContainerClient, StorageSharedKeyCredential } from '@azure/storage-blob'
+import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { type BlobContainer, BlobStorage } from '../../../lib/storage/blob/blob-storage.js'
 import { blobName } from '../../../lib/storage/blob/blob-link.js'
 import { CONVERSATION_KEY, message } from '../../helpers/activities.js'
 import { blobContainer } from '../../helpers/azure-servers.js'
-import { azureWay } from '../../helpers/azure-way.js'
-import { buildFastify, post } from '../../helpers/build-fastify.js'
+import { type Asked, azureWay } from '../../helpers/azure-way.js'
+import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
 import { freshBlobContainer } from '../../helpers/shared-servers.js'
 import { EMULATED_AT_A_TIME, storageSuite } from '../../helpers/storage-suite.js'
 
@@ -21,6 +22,8 @@ async function open (t: Test, client: (container: ContainerClient, port: number)
   const through = client(blobContainer(way.port, container.containerName), way.port)
   return { container, way, storage: new BlobStorage(through), direct: new BlobStorage(container) }
 }
+
+const EMPTY_PAGE = '<?xml version="1.0" encoding="utf-8"?><EnumerationResults ServiceEndpoint="http://127.0.0.1/" ContainerName="state"><Blobs></Blobs><NextMarker>a</NextMarker></EnumerationResults>'
 
 /** The names of the blobs of documents, and of what stands beside them. */
 async function namesIn (container: ContainerClient): Promise<string[]> {
@@ -76,14 +79,83 @@ t.test('wrong credentials are an error at once, without the signature, the URL o
 
 t.test('while the service is overloaded it is asked again when it wants to be', async (t) => {
   const { way, storage } = await open(t)
-  await storage.write({ [CONVERSATION]: { n: 1 } })
-  let refused = 0
-  way.fail(() => refused++ < 3 ? { status: 503, headers: { 'retry-after': '1', 'x-ms-error-code': 'ServerBusy' } } : undefined)
   const { app } = await buildFastify(t, { storage }, () => {})
-  const before = performance.now()
-  t.equal(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.update<number>('n', (n = 0) => n + 1)), 2)
-  t.ok(performance.now() - before > 1000)
-  t.match(app.botasState.stats, { outage: null, loadFailures: 0 })
+  const waits = [() => '1', () => new Date(Date.now() + 2000).toUTCString()]
+  for (const [n, [status, after]] of [[503, waits[0]], [429, waits[1]]].entries() as IterableIterator<[number, [number, () => string]]>) {
+    let refused = 0
+    way.fail(() => refused++ < 2 ? { status, headers: { 'retry-after': after() } } : undefined)
+    const before = performance.now()
+    t.equal(await app.botasState.run(IDENTITY, ({ conversation }) => conversation.update<number>('n', (n = 0) => n + 1)), n + 1)
+    t.ok(performance.now() - before > 900, `${status}: ${Math.round(performance.now() - before)} ms`)
+    t.match(app.botasState.stats, { outage: null, loadFailures: 0 })
+  }
+})
+
+t.test('a service that wants to be left alone for long is not asked again and again', async (t) => {
+  const { way, storage } = await open(t)
+  const { app } = await buildFastify(t, { storage, loadTimeout: 500 }, () => {})
+  way.fail(() => ({ status: 503, headers: { 'retry-after': '2200000' } }))
+  await t.rejects(app.botasState.run(IDENTITY, () => {}), { code: 'FST_BOTAS_STATE_LOAD_FAILED' })
+  t.equal(way.asked.length, 2, 'once for each document')
+})
+
+t.test('an answer that breaks off is asked for again', async (t) => {
+  const { way, storage } = await open(t)
+  await storage.write({ [CONVERSATION]: { text: 'x'.repeat(10_000) } })
+  let cut = 0
+  way.fail(({ method }) => method === 'GET' && cut++ < 5 ? 'cut' : undefined)
+  const { app } = await buildFastify(t, { storage }, () => {})
+  t.equal((await app.botasState.run(IDENTITY, ({ conversation }) => conversation.get<string>('text')))?.length, 10_000)
+  t.equal(app.botasState.stats.outage, null)
+})
+
+t.test('a read may be about many documents', async (t) => {
+  const { storage } = await open(t)
+  const warnings: Error[] = []
+  const listener = (warning: Error) => { warnings.push(warning) }
+  process.on('warning', listener)
+  t.teardown(() => process.off('warning', listener))
+  const documents = Object.fromEntries(Array.from({ length: 40 }, (_, n) => [String(n), { n }]))
+  await storage.write(documents)
+  t.strictSame(await storage.read(Object.keys(documents)), documents)
+  await wait(10)
+  t.strictSame(warnings, [])
+})
+
+t.test('the clock of the service counts from the first write on', async (t) => {
+  const { way, container } = await open(t)
+  way.shiftTime(2 * 3_600_000)
+  const openAnother = () => new BlobStorage(blobContainer(way.port, container.containerName), { ttl: 3600 })
+  await openAnother().write({ key: { n: 1 } })
+  t.strictSame(await openAnother().read(['key']), { key: { n: 1 } })
+})
+
+t.test('of two documents of a turn one may be saved where the service refuses the other, which is told', async (t) => {
+  const { way, storage, direct } = await open(t)
+  const { app } = await buildFastify(t, { storage }, () => {})
+  way.fail(({ method, url = '' }) => method === 'PUT' && url.includes('users') ? { status: 403 } : undefined)
+  await t.rejects(app.botasState.run(IDENTITY, ({ conversation, user }) => {
+    conversation.set('n', 1)
+    user.set('n', 1)
+  }), { code: 'FST_BOTAS_STATE_SAVE_FAILED', message: /saved: "test\/bot\/conversations\/c"; not known to be saved: "test\/bot\/users\/u"/ })
+  t.strictSame(await direct.read([CONVERSATION, 'test/bot/users/u']), { [CONVERSATION]: { n: 1 } })
+})
+
+t.test('nobody asks a service that is out of reach for a bot that was closed', async (t) => {
+  const { way, storage } = await open(t)
+  const { app } = await buildFastify(t, { storage, loadTimeout: 3000 }, () => {})
+  way.fail(() => 'silent')
+  await t.rejects(app.botasState.run(IDENTITY, () => {}), { code: 'FST_BOTAS_STATE_LOAD_FAILED' })
+  t.match(app.botasState.stats, { outage: { reason: 'Azure Blob Storage: the server does not answer' } })
+  await app.close()
+  await wait(2500)
+  const asked = way.asked.length
+  await wait(1000)
+  t.equal(way.asked.length, asked)
+  way.fail(() => undefined)
+  const { app: next } = await buildFastify(t, { storage }, () => {})
+  t.match(next.botasState.stats, { outage: { reason: 'Azure Blob Storage: the server does not answer' } })
+  await settled(() => next.botasState.stats.outage === null)
 })
 
 t.test('a client of the user\'s that repeats by itself does not make a conflict of our success', async (t) => {
@@ -131,14 +203,62 @@ t.test('prune removes what has expired, and nothing else, also of what stands be
   const { app } = await buildFastify(t, { storage, concurrency: 'queue' }, () => {})
   await app.botasState.run(IDENTITY, ({ conversation }) => conversation.set('n', 1))
   await storage.write({ old: {} })
-  await container.getBlockBlobClient('somebody\'s.txt').upload('', 0)
+  for (const [name, expires] of [['somebody\'s.txt', '1'], ['others.json', '2099-01-01T00:00:00Z'], ['another.json', '1']] as const) {
+    await container.getBlockBlobClient(name).upload('', 0, { metadata: { expires } })
+  }
   await new BlobStorage(container).write({ 'for ever': {} })
   await wait(2200)
   await storage.write({ fresh: {} })
   t.ok((await namesIn(container)).includes('old.json'), 'Azure removes nothing by itself')
   await storage.prune()
-  t.strictSame(await namesIn(container), ['for%20ever.json', 'fresh.json', 'somebody\'s.txt'])
+  t.strictSame(await namesIn(container), ['another.json', 'for%20ever.json', 'fresh.json', 'others.json', 'somebody\'s.txt'])
   t.strictSame(await storage.read(['old', 'fresh', 'for ever']), { fresh: {}, 'for ever': {} })
+})
+
+t.test('prune goes through all pages, and tells in its own words what the service refuses', async (t) => {
+  const { way, container } = await open(t)
+  const storage = new BlobStorage(blobContainer(way.port, container.containerName), { ttl: 1, prefix: 'bot/' })
+  await storage.write({ a: {}, b: {} })
+  await wait(2200)
+  const isList = ({ url = '' }: Asked): boolean => url.includes('comp=list')
+  way.fail((request) => isList(request) ? { status: 403, body: 'hunter2' } : undefined)
+  const error = await storage.prune().then(() => t.fail('pruned'), (error) => error)
+  t.match(error.message, /^Azure Blob Storage: the credential is not accepted/)
+  t.notMatch(inspect(error, { depth: Infinity, showHidden: true }), /hunter2|http:/)
+  const lists: string[] = []
+  way.fail((request) => {
+    if (isList(request)) lists.push(request.url as string)
+    return lists.length === 1 && isList(request) ? { status: 200, headers: { 'content-type': 'application/xml' }, body: EMPTY_PAGE } : undefined
+  })
+  await storage.prune()
+  t.match(lists, [/prefix=bot/, /marker=a/])
+  t.strictSame(await namesIn(container), [])
+})
+
+t.test('a turn that may be replaced, and is cut off until it was, saves nothing', async (t) => {
+  const { way, container, storage, direct } = await open(t)
+  const concurrency = { strategy: 'replace', lease: 600 } as const
+  const routes = (app: FastifyInstance) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state: { conversation, user } }) => {
+      conversation.set(text, true)
+      user.set(text, true)
+    })
+  }
+  const first = await buildFastify(t, { storage, concurrency, flush: 'onSend' }, routes)
+  const second = await buildFastify(t, { storage: new BlobStorage(container), concurrency, flush: 'onSend' }, routes)
+  // The place is confirmed, and then nothing gets through until the lease is over and another turn was saved.
+  let isCutOff = false
+  way.fail(({ method, url = '' }) => {
+    if (method === 'PUT' && url.includes('conversations') && !url.includes('place')) isCutOff = true
+    return isCutOff ? { status: 503 } : undefined
+  })
+  const replaced = post(first.url, message({ text: 'first' }))
+  await settled(() => isCutOff)
+  t.equal((await post(second.url, message({ text: 'second' }))).status, 200)
+  way.fail(() => undefined)
+  t.match(await replaced, { status: 409, body: { code: 'FST_BOTAS_STATE_REPLACED' } })
+  t.strictSame(Object.values(await direct.read([CONVERSATION_KEY, 'test/bot/users/user-1'])), [{ second: true }, { second: true }])
+  t.equal(first.app.botasState.stats.replacedTurns, 1)
 })
 
 t.test('a turn that lost its place to another one is merged, or refused before anything of it is written', async (t) => {

@@ -49,6 +49,17 @@ t.test('of one process only the first turn in line asks: an earlier one has left
   t.strictSame(enter(`a-3:${LATER}:1`, 'a-2', 'replace').outcome, 'replaced')
 })
 
+t.test('one that asks often is written again when a quarter of its lease has passed, or when it cannot be replaced any more', async (t) => {
+  const renewed = (left: number, isReplaceable = true) => {
+    const line = new Line(`a-1:${NOW + left}:1`, 'a-1', NOW)
+    line.renew({ holder: 'a-1', lease: 1000, isReplaceable })
+    return line.toString()
+  }
+  t.equal(renewed(751), `a-1:${NOW + 751}:1`)
+  t.equal(renewed(750), `a-1:${NOW + 1000}:1`)
+  t.equal(renewed(999, false), `a-1:${NOW + 1000}:0`)
+})
+
 t.test('who leaves is forgotten, and an empty line takes no text', async (t) => {
   const line = new Line(`a-1:${LATER}:0;b-1:${LATER}:0`, 'a-1', NOW)
   line.leave('a-1')

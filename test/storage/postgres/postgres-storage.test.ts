@@ -3,8 +3,10 @@ import { setTimeout as wait } from 'node:timers/promises'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import type { TurnState } from '../../../lib/index.js'
-import { cleaned, failureOf } from '../../../lib/storage/postgres/errors.js'
+import { OutageGate } from '../../../lib/storage/outage-gate.js'
+import { PostgresDriver } from '../../../lib/storage/postgres/postgres-driver.js'
 import { PostgresStorage } from '../../../lib/storage/postgres/postgres-storage.js'
+import { tableOf } from '../../../lib/storage/postgres/table.js'
 import { CONVERSATION_KEY, message } from '../../helpers/activities.js'
 import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
 import { poolOf, startPgBouncer, startPostgres } from '../../helpers/postgres-server.js'
@@ -142,19 +144,36 @@ t.test('of a turn both documents are saved or none, in one statement', async (t)
   const statements = t.capture(pg.Client.prototype, 'query', pg.Client.prototype.query)
   await count()
   t.equal(statements().length, 2, 'one to load, one to save')
-  for (const stored of ['{"n":7}', null]) {
+  for (const meanwhile of ['UPDATE TABLE_ SET text = \'{"n":7}\'', 'UPDATE TABLE_ SET text = NULL', 'DELETE FROM TABLE_']) {
     const refused = app.botasState.run(IDENTITY, async ({ conversation, user }) => {
       conversation.set('n', 100)
       user.update<number>('n', (n) => {
         if (n !== 2) throw new Error('not for what somebody else has stored')
         return 100
       })
-      await sql('UPDATE TABLE_ SET text = $1 WHERE key = $2', [stored, USER])
+      await sql(`${meanwhile} WHERE key = $1`, [USER])
     })
     await t.rejects(refused, { code: 'FST_BOTAS_STATE_SAVE_FAILED', message: /saved: none;/ })
     t.strictSame(await storage.read([CONVERSATION]), { [CONVERSATION]: { n: 2 } })
     await storage.write({ [USER]: { n: 2 } })
   }
+})
+
+t.test('the reply of an activity is stored together with the documents, whatever becomes of its claim meanwhile', async (t) => {
+  const { storage, sql } = await open(t)
+  let runs = 0
+  const { url } = await buildFastify(t, { storage, once: true, flush: 'onSend' }, (app) => {
+    app.post('/', async ({ state }) => {
+      countBoth(state)
+      return { run: ++runs }
+    })
+  })
+  await post(url, message({ id: 'first' }))
+  // As prune would, where the claim of a turn that hung has expired.
+  await sql('CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM TABLE_ WHERE key LIKE \' activity %\' AND text NOT LIKE \'=%\'; RETURN NULL; END $$')
+  await sql('CREATE TRIGGER lose BEFORE UPDATE ON TABLE_ FOR EACH STATEMENT EXECUTE FUNCTION lose()')
+  for (let delivery = 0; delivery < 2; delivery++) t.strictSame((await post(url, message({ id: 'second' }))).body, { run: 2 })
+  t.strictSame(await storage.read([CONVERSATION_KEY]), { [CONVERSATION_KEY]: { n: 2 } })
 })
 
 t.test('a place, and an activity that is handled once, cost three statements more', async (t) => {
@@ -231,28 +250,61 @@ t.test('a lock that the server does not wait for is tried again', async (t) => {
   t.equal(app.botasState.stats.outage, null)
 })
 
-t.test('why none of the addresses of a host can be reached is told', async (t) => {
-  const refuse = (message: string) => Object.assign(new Error(message), { code: 'ECONNREFUSED', syscall: 'connect' })
-  const error = Object.assign(new AggregateError([refuse('connect ECONNREFUSED ::1:1'), refuse('connect ECONNREFUSED 127.0.0.1:1')]), { code: 'ECONNREFUSED' })
-  t.equal(failureOf(error), 'refused')
-  t.equal(cleaned(error).message, 'Postgres: connect ECONNREFUSED ::1:1, connect ECONNREFUSED 127.0.0.1:1')
+t.test('a pool may read types in its own way, and a read may be about any number of documents', async (t) => {
+  const { table, storage } = await open(t)
+  const pool = poolOf(t, server.url, { types: { getTypeParser: () => () => 'of the pool' } as unknown as pg.PoolConfig['types'] & {} })
+  const theirs = new PostgresStorage(pool, { table })
+  await theirs.write({ a: { n: 1 } })
+  await theirs.update('a', (document) => ({ ...document, m: 2 }))
+  const keys = Array.from({ length: 70_000 }, (_, n) => String(n))
+  t.strictSame(await theirs.read(['a', ...keys]), { a: { n: 1, m: 2 } })
+  t.strictSame(await storage.read(['a']), { a: { n: 1, m: 2 } })
 })
 
-t.test('a server that became read-only is waited for, on new connections', async (t) => {
+t.test('updates at once are all done where the database isolates strictly', async (t) => {
   const { storage, sql } = await open(t)
-  const { app } = await buildFastify(t, { storage, loadTimeout: 500 }, () => {})
-  await storage.write({ [CONVERSATION]: { n: 1 } })
-  await sql('ALTER DATABASE postgres SET default_transaction_read_only = on')
-  // Connections that are there already do not notice.
-  await sql('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = \'client backend\'')
-  const own = new PostgresStorage(server.url, { table: `t${tables - 1}` })
-  t.teardown(() => own.close())
-  const { app: other } = await buildFastify(t, { storage: own }, () => {})
-  const saved = other.botasState.run(IDENTITY, ({ conversation }) => conversation.update<number>('n', (n = 0) => n + 1))
-  await settled(() => /read-only/.test(other.botasState.stats.outage?.reason ?? ''))
-  await sql('SET default_transaction_read_only = off; ALTER DATABASE postgres RESET default_transaction_read_only')
-  t.equal(await saved, 2)
-  t.equal(app.botasState.stats.outage, null)
+  await storage.write({ key: { n: 0 } })
+  for (const level of ['repeatable read', 'serializable']) {
+    await sql(`CREATE ROLE "${level}" LOGIN; ALTER ROLE "${level}" SET default_transaction_isolation = '${level}'; GRANT ALL ON TABLE_ TO "${level}"`)
+    const before = (await storage.read(['key'])) as { key: { n: number } }
+    const strict = await Promise.all([1, 2, 3].map(async () => new PostgresStorage(poolOf(t, server.url.replace('bot@', `${encodeURIComponent(level)}@`)), { table: (await sql('SELECT \'TABLE_\' AS name'))[0].name })))
+    await Promise.all(strict.flatMap((one) => Array.from({ length: 30 }, () => one.update('key', (document) => ({ n: (document?.n as number) + 1 })))))
+    t.strictSame(await storage.read(['key']), { key: { n: before.key.n + 90 } }, level)
+  }
+})
+
+t.test('a turn that may be replaced does not write each time it asks whether it was', async (t) => {
+  const { storage } = await open(t)
+  const { url } = await buildFastify(t, { storage, concurrency: 'replace', once: true, flush: 'onSend' }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text } }) => { await wait(Number(text)) })
+  })
+  const turn = (id: string, milliseconds: number) => post(url, message({ id, text: String(milliseconds) }))
+  await turn('first', 0)
+  const statements = t.capture(pg.Client.prototype, 'query', pg.Client.prototype.query)
+  await turn('second', 1500)
+  const sent = statements()
+  const writes = sent.filter(({ args: [config] }) => /UPDATE|INSERT/.test((config as { text: string }).text))
+  t.ok(sent.length > 10, `it asks, ${sent.length} times`)
+  t.ok(writes.length < sent.length / 2, `${writes.length} writes`)
+})
+
+t.test('a prune that takes long, or waits for a lock, is no outage', async (t) => {
+  const { storage, pool, table } = await open(t)
+  const { app, log } = await buildFastify(t, { storage }, () => {})
+  await app.botasState.run(IDENTITY, countBoth)
+  const client = await pool.connect()
+  await client.query(`BEGIN; LOCK TABLE ${table} IN EXCLUSIVE MODE`)
+  const pruned = storage.prune()
+  await wait(2500)
+  await client.query('COMMIT')
+  await pruned
+  t.strictSame(log, [])
+
+  await client.query(`BEGIN; LOCK TABLE ${table} IN EXCLUSIVE MODE`)
+  const driver = new PostgresDriver(pool, tableOf(table))
+  await t.rejects(new OutageGate(driver).sendInBackground((patience) => driver.prune(patience), 300), { message: 'Postgres: the server does not answer' })
+  await client.query('COMMIT')
+  client.release()
 })
 
 t.test('what has expired is removed by prune, which uses an index; what was deleted is, too, some time later', async (t) => {
@@ -263,8 +315,9 @@ t.test('what has expired is removed by prune, which uses an index; what was dele
   await storage.prune()
   t.strictSame((await sql('SELECT key FROM TABLE_ ORDER BY key')).map(({ key }) => key), ['0', 'fresh'])
   t.match(await sql('SELECT text, expires > now() + interval \'9 minutes\' AS later FROM TABLE_ WHERE key = \'0\''), [{ text: null, later: true }])
-  const indexes = await sql('SELECT indexdef FROM pg_indexes WHERE tablename = \'TABLE_\'')
-  t.ok(indexes.some(({ indexdef }) => /\(expires\)/.test(indexdef)))
+  await sql('INSERT INTO TABLE_ SELECT sha256(n::text::bytea), n, \'{}\', \'\', now() + interval \'1 hour\' FROM generate_series(10000, 30000) AS n; ANALYZE TABLE_')
+  const plan = await sql(`EXPLAIN ${tableOf('TABLE_').prune.replaceAll('"', '').replace('$1', '1000')}`)
+  t.match(plan.map((row) => row['QUERY PLAN']).join('\n'), /Index Scan.* TABLE__expires|Index Scan.*_expires/i)
   const short = await open(t, { ttl: 1 })
   await short.storage.write({ key: { n: 1 } })
   await settled(async () => (await short.sql('SELECT FROM TABLE_')).length === 0)

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util'
+import pg from 'pg'
 import t, { type Test } from 'tap'
 import { PostgresStorage } from '../../../lib/storage/postgres/postgres-storage.js'
 import { message } from '../../helpers/activities.js'
@@ -16,7 +17,7 @@ server.authenticate('host all bot 127.0.0.1/32 trust\nhost all careful 127.0.0.1
 const urlOf = (password: string, database = 'postgres') => `postgres://careful:${encodeURIComponent(password)}@127.0.0.1:${server.port}/${database}`
 
 /** Posts a message to a bot, and gives all that anybody is told. */
-async function converse (t: Test, storage: string) {
+async function converse (t: Test, storage: string | PostgresStorage) {
   const errors: Error[] = []
   const { app, url, log } = await buildFastify(t, { storage, flush: 'onSend', loadTimeout: 500 }, (app) => {
     app.addHook('onError', async (_request, _reply, error) => { errors.push(error) })
@@ -64,4 +65,11 @@ t.test('a server without TLS is not talked to in the clear where that is asked f
   const { reply, app } = await converse(t, `${urlOf(PASSWORD)}?sslmode=verify-full`)
   t.equal(reply.status, 500)
   t.match(app.botasState.stats.lastError, { message: /Postgres: The server does not support SSL connections/ })
+})
+
+t.test('what a function throws that gives a pool its password is not passed on', async (t) => {
+  const pool = new pg.Pool({ host: '127.0.0.1', port: server.port, user: 'careful', database: 'postgres', password: async () => { throw new Error(PASSWORD) } })
+  t.teardown(() => pool.end())
+  const { app } = await converse(t, new PostgresStorage(pool))
+  t.match(app.botasState.stats.outage, { reason: 'Postgres: the connection failed (Error)' })
 })

@@ -104,7 +104,7 @@ onEachStorage(t, 'a turn that works on after its reply, and is replaced, is not 
 onEachStorage(t, 'a turn that waitUntil keeps open keeps its place for longer than its lease', async (t, open) => {
   const [first, second] = await servers(t, open, { concurrency: { strategy: 'queue', lease: 800 } }, (app) => {
     app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state }) => {
-      if (text === 'first') state.waitUntil(wait(1600).then(() => state.conversation.set('late', true)))
+      if (text === 'first') state.waitUntil(wait(2400).then(() => state.conversation.set('late', true)))
       return { late: state.conversation.get('late') ?? false }
     })
   })

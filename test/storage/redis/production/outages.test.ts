@@ -8,7 +8,7 @@ import { outageSuite, startBot } from '../../../helpers/outage-suite.js'
 import { restartableRedis } from '../../../helpers/redis-server.js'
 import { testedServers } from '../../../helpers/tested-servers.js'
 
-outageSuite(t, 'Redis', testedServers.Redis)
+outageSuite(t, 'Redis', testedServers.Redis, 1000)
 
 t.test('a server that joins while a client is down is told of it, too, and one that has left is not', async (t) => {
   const redis = await restartableRedis(t)
