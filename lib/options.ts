@@ -40,8 +40,8 @@ export interface OnceOptions {
 /** The options of the plugin. A bare `Storage` in their place stands for `{ storage }`. */
 export interface BotasStateOptions {
   /**
-   * Where state is kept: a `Storage`, or a URL: `memory:`, `file:./bot-state`, `redis://…`, `rediss://…`. For a Redis
-   * URL the package `ioredis` has to be installed. Default `'memory:'`. The plugin closes it with the server.
+   * Where state is kept: a `Storage`, or a URL: `memory:`, `file:./bot-state`, `redis://…`, `rediss://…`, `postgres://…`. For a URL
+   * of Redis the package `ioredis` has to be installed, for one of Postgres `pg`. Default `'memory:'`. The plugin closes it with the server.
    */
   storage?: Storage | string | undefined
   /**
@@ -108,7 +108,7 @@ export function checkOptions (options: BotasStateOptions | Storage): CheckedOpti
   assertMilliseconds('loadTimeout', loadTimeout)
   assertMilliseconds('flushTimeout', flushTimeout)
   if (typeof storage !== 'string' && !isStorage(storage)) {
-    throw invalid('storage', 'a URL, or an object with the methods read, write and delete', storage)
+    throw invalid('storage', 'a URL, or an object with the methods read, write and delete, such as a PostgresStorage', storage)
   }
   return {
     storage: typeof storage === 'string' ? openStorage(storage) : storage,

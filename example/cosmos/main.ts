@@ -4,7 +4,7 @@ import { buildCounterBot } from '../counter-bot/counter-bot.js'
 import { firstMessage } from '../first-message.js'
 import { serve } from '../serve.js'
 
-// By default an emulator on this machine: npx cosmosdb-server -p 8081 --no-ssl
+// By default an emulator on this machine: npx -y -p @vercel/cosmosdb-server cosmosdb-server -p 8081 --no-ssl
 const { COSMOS_ENDPOINT: endpoint = 'http://localhost:8081', COSMOS_KEY: key = 'any key for an emulator' } = process.env
 const client = new CosmosClient({
   endpoint,

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { describeUrl, invalidOption, schemeOf } from './option-checks.js'
 import { FileStorage } from './file/file-storage.js'
 import { MemoryStorage } from './memory/memory-storage.js'
-import { isPostgresUrl, requirePg } from './postgres/pool.js'
+import { POSTGRES_URL_RULES, isPostgresUrl, requirePg } from './postgres/pool.js'
 import { PostgresStorage } from './postgres/postgres-storage.js'
 import { requireIoredis } from './redis/client.js'
 import { RedisStorage } from './redis/redis-storage.js'
@@ -45,6 +45,7 @@ function directoryOf (url: string, path: string): string {
 }
 
 function invalid (url: string): Error {
+  if (/^postgres/.test(url)) return invalidOption('storage', POSTGRES_URL_RULES, describeUrl(url))
   return invalidOption('storage',
     `a URL like memory:, file:./bot-state, postgres://host/database, redis://host:6379 or rediss://host:6379, ${REDIS_URL_RULES}`, describeUrl(url))
 }

@@ -269,6 +269,6 @@ function heldBy (inside: Inside | undefined): Inside | undefined {
 function cannotRemember (storage: Storage): Error {
   const { name = 'a storage' } = (storage.constructor ?? {}) as { name?: string }
   return new FST_BOTAS_STATE_INVALID_OPTION('the option "once" needs a storage that stores documents and the mark of an activity in ' +
-    'one step: MemoryStorage, FileStorage or RedisStorage, but no class that overrides their methods, or one that has "commit" and ' +
+    'one step: MemoryStorage, FileStorage, RedisStorage or PostgresStorage, but no class that overrides their methods, or one that has "commit" and ' +
     `"recall"; ${name} has not`)
 }

@@ -1,13 +1,14 @@
 import { Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { type Storage, FileStorage, MemoryStorage } from '../../lib/index.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { message } from '../helpers/activities.js'
 import { buildFastify, settled } from '../helpers/build-fastify.js'
 import { protocols } from '../helpers/client.js'
 import { RecordingStorage } from '../helpers/recording-storage.js'
+import { drivenStorages } from '../helpers/overlap-storages.js'
 import { startRedis } from '../helpers/redis-server.js'
 import { slowStorage } from '../helpers/slow-storage.js'
 
@@ -101,11 +102,12 @@ const ways: Record<string, Handler> = {
 const redis = await startRedis(t)
 let prefixes = 0
 
-const storages: Record<string, (directory: string) => Storage> = {
+const storages: Record<string, (t: Test) => Storage | Promise<Storage>> = {
   memory: () => new MemoryStorage(),
-  files: (directory) => new FileStorage(directory),
+  files: (t) => new FileStorage(t.testdir()),
   'a slow storage': () => slowStorage(3),
-  Redis: () => new RedisStorage(redis.url, { keyPrefix: `${prefixes++}:` })
+  Redis: () => new RedisStorage(redis.url, { keyPrefix: `${prefixes++}:` }),
+  ...Object.fromEntries(Object.entries(drivenStorages).map(([name, prepare]) => [name, async (t: Test) => (await prepare(t))()]))
 }
 
 for (const [protocol, { serverOptions, connect }] of Object.entries(protocols)) {
@@ -114,7 +116,7 @@ for (const [protocol, { serverOptions, connect }] of Object.entries(protocols)) 
       t.jobs = 4
       for (const [way, handler] of Object.entries(ways)) {
         t.test(way, async (t) => {
-          const storage = open(t.testdir())
+          const storage = await open(t)
           const { app, port } = await buildFastify(t, { storage }, (app) => app.post('/', handler), serverOptions)
           const client = await connect(t, port)
           for (let turn = 0; turn < TURNS; turn++) await client.say(message({ user: `user-${turn % 3}` }))

@@ -12,8 +12,11 @@ const plus = (by: number) => (n = 0) => n + by
  * What saves promise on connections that break.
  *
  * @param remembersRemovals whether a document that was removed meanwhile is known to have been saved
+ * @param runs how many saves of each of two processes are tried; EXACT_SAVES_RUNS sets it otherwise
  */
-export function exactSavesSuite (t: Test, newServer: (t: Test) => Promise<TestedServer>, { remembersRemovals }: { remembersRemovals: boolean }): void {
+export function exactSavesSuite (
+  t: Test, newServer: (t: Test) => Promise<TestedServer>, { remembersRemovals, runs = 100 }: { remembersRemovals: boolean, runs?: number }
+): void {
   t.test('a save whose answer was lost is known to be done, also when somebody has saved the document since', async (t) => {
     const server = await newServer(t)
     await server.start()
@@ -64,7 +67,7 @@ export function exactSavesSuite (t: Test, newServer: (t: Test) => Promise<Tested
   t.test('on connections that break all the time, with others who bring documents back, every save is done once and none is in doubt', async (t) => {
     const server = await newServer(t)
     await server.start()
-    const runs = Number(process.env.EXACT_SAVES_RUNS ?? 300)
+    const times = Number(process.env.EXACT_SAVES_RUNS ?? runs)
     const ways = await Promise.all([1, 2].map(() => wayTo(t, server.port, () => Math.random() < 0.05)))
     const apps = await Promise.all(ways.map(({ port }) => buildFastify(t, { storage: server.storageAt(port), loadTimeout: 20_000 }, () => {})))
     const somebody = server.storageAt(server.port)
@@ -78,7 +81,7 @@ export function exactSavesSuite (t: Test, newServer: (t: Test) => Promise<Tested
       }
     })
     await Promise.all(apps.map(async ({ app }) => {
-      for (let run = 0; run < runs; run++) {
+      for (let run = 0; run < times; run++) {
         await app.botasState.run(IDENTITY, ({ conversation, user }) => {
           conversation.update('n', plus(1))
           if (run % 2 === 0) user.update('n', plus(1))
@@ -87,7 +90,7 @@ export function exactSavesSuite (t: Test, newServer: (t: Test) => Promise<Tested
     }))
     others.abort()
     await Promise.all(bringingBack)
-    t.strictSame(await somebody.read([CONVERSATION, USER]), { [CONVERSATION]: { n: 2 * runs }, [USER]: { n: runs } })
+    t.strictSame(await somebody.read([CONVERSATION, USER]), { [CONVERSATION]: { n: 2 * times }, [USER]: { n: times } })
     t.comment(`${apps.map(({ app }) => app.botasState.stats.loadRetries + app.botasState.stats.flushRetries).join(' and ')} retries`)
   })
 }

@@ -50,8 +50,11 @@ const driven: Record<string, (t: Test) => Promise<Open>> = {
   }
 }
 
+/** Where these are asked for. */
+export const drivenStorages = process.env.TEST_STORAGES === undefined ? {} : driven
+
 /** The storages on which turns that overlap are tested. */
-export const overlapStorages = { ...(process.env.TEST_STORAGES === 'driven' ? {} : everyday), ...(process.env.TEST_STORAGES === undefined ? {} : driven) }
+export const overlapStorages = { ...(process.env.TEST_STORAGES === 'driven' ? {} : everyday), ...drivenStorages }
 
 /** Those by which an activity can be handled once. */
 const NEVER = ['a storage of somebody\'s that takes its time', 'a storage of somebody\'s with leases', 'Azure Blob Storage', 'Azure Cosmos DB']

@@ -226,7 +226,7 @@ t.test('the health route tells how the storage is', async (t) => {
       class Down extends MemoryStorage { watch (observer) { observer.down(new Error('no answer')); return () => {} } }`,
     routes: `await app.register(botasState, { storage: new Down() })\n${snippet('health')}`,
     after: 'const { statusCode, body } = await app.inject("/health"); console.log(statusCode, body)'
-  })), '503 {"redis":false,"openTurns":0,"pendingFlushes":0,"flushFailures":0}\n')
+  })), '503 {"storage":false,"openTurns":0,"pendingFlushes":0,"flushFailures":0}\n')
   t.equal(await output(t, bot({ routes: `await register()\n${snippet('health')}`, after: 'console.log((await app.inject("/health")).body)' })),
-    '{"redis":true,"openTurns":0,"pendingFlushes":0,"flushFailures":0}\n')
+    '{"storage":true,"openTurns":0,"pendingFlushes":0,"flushFailures":0}\n')
 })

@@ -5,6 +5,7 @@ import { type StateScope, type Storage, FileStorage, MemoryStorage } from '../..
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { CONVERSATION_KEY, USER_KEY, message } from '../helpers/activities.js'
 import { buildFastify, post, settled } from '../helpers/build-fastify.js'
+import { drivenStorages } from '../helpers/overlap-storages.js'
 import { RecordingStorage } from '../helpers/recording-storage.js'
 import { startRedis } from '../helpers/redis-server.js'
 
@@ -17,7 +18,8 @@ const storages: Record<string, (t: Test) => Storage | Promise<Storage>> = {
     const storage = new RedisStorage(redis.url, { keyPrefix: `${t.fullname}:` })
     t.teardown(() => storage.close())
     return storage
-  }
+  },
+  ...Object.fromEntries(Object.entries(drivenStorages).map(([name, prepare]) => [name, async (t: Test) => (await prepare(t))()]))
 }
 
 const TURNS = 50

@@ -75,6 +75,9 @@ export function openPool (url: string): OwnPool {
   return { pool, close }
 }
 
+/** For errors. */
+export const POSTGRES_URL_RULES = 'a URL, postgres://user:password@host:5432/database, user and password percent-encoded'
+
 /** A password that is not percent-encoded would end up in the path, the query or the hash. */
 const URL_OF_POSTGRES = /^postgres(?:ql)?:\/\/(?:[^@/?#]*@)?[^@/?#]*(?:\/[^@/?#]*)?(?:\?[^@#]*)?$/
 
@@ -115,7 +118,7 @@ export function requirePg (option: string): Pg {
 }
 
 function invalidConnection (got: string): Error {
-  return invalidOption('connection', 'a URL, postgres://user:password@host:5432/database, user and password percent-encoded, or a Pool of pg', got)
+  return invalidOption('connection', `${POSTGRES_URL_RULES}, or a Pool of pg`, got)
 }
 
 /**

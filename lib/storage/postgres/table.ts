@@ -139,7 +139,7 @@ function updateSome (table: string, positions: number[]): string {
       UPDATE ${table} SET text = ${each(2)}, marks = ${each(3)}, expires = ${end(each(4, '::float8'))}
       WHERE id IN (${parameters(positions, 6)}) AND ${isAsRead(each(5), each(6, '::boolean'))} RETURNING 1
     )
-    SELECT 1 / (count(*) = ${positions.length})::int FROM updated`
+    SELECT 1 / (count(*) = ${positions.length})::int /* somebody else was faster: it is sent again */ FROM updated`
 }
 
 /** xmin tells versions apart, and notices also what others write: https://www.postgresql.org/docs/current/ddl-system-columns.html */

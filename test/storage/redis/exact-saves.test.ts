@@ -20,7 +20,7 @@ for (const whose of ['ours', 'a user\'s'] as const) {
   t.test(`with a client that is ${whose}`, async (t) => exactSavesSuite(t, async (t) => {
     const server = await testedServers.Redis(t)
     return whose === 'ours' ? server : { ...server, storageAt: (port) => new RedisStorage(clientAt(t, server.urlAt(port))) }
-  }, { remembersRemovals: true }))
+  }, { remembersRemovals: true, runs: 300 }))
 }
 
 t.test('of a turn both documents are saved or none, whatever comes between', async (t) => {
