@@ -7,7 +7,7 @@ import botasState, { FileStorage, MemoryStorage, activityIdentity } from 'fastif
 import { RedisStorage } from 'fastify-botas-state/redis'
 import { Redis } from 'ioredis'
 import pg from 'pg'
-import { openStorage } from '../processes/open-storage.js'
+import { blobContainer, cosmosContainer, openStorage } from '../processes/open-storage.js'
 
 const countUp = (count = 0) => count + 1
 
@@ -171,15 +171,26 @@ function postgresByHand (url) {
   })
 }
 
-/** The counter turn by hand on a storage of the package: the last write wins. */
-function storageByHand (url) {
-  const storage = openStorage(url)
+/** The last write wins. */
+function blobByHand (url) {
+  const container = blobContainer(url)
+  const clientOf = (key) => container.getBlockBlobClient(encodeURIComponent(key))
   return byHand({
-    load: async (keys) => {
-      const found = await storage.read(keys)
-      return keys.map((key) => found[key] && JSON.stringify(found[key]))
-    },
-    save: (changed) => storage.write(Object.fromEntries(changed.map(([key, text]) => [key, JSON.parse(text)]))),
+    load: (keys) => Promise.all(keys.map((key) => clientOf(key).downloadToBuffer().then(String, ({ statusCode }) => {
+      if (statusCode !== 404) throw new Error(`status ${statusCode}`)
+    }))),
+    save: (changed) => Promise.all(changed.map(([key, text]) => clientOf(key).upload(text, Buffer.byteLength(text)))),
+    flush: 'onResponse'
+  })
+}
+
+/** The last write wins. */
+function cosmosByHand (url) {
+  const container = cosmosContainer(url)
+  const idOf = (key) => `by hand ${key.replaceAll('/', '|')}`
+  return byHand({
+    load: (keys) => Promise.all(keys.map(async (key) => (await container.item(idOf(key), idOf(key)).read()).resource?.text)),
+    save: (changed) => Promise.all(changed.map(([key, text]) => container.items.upsert({ id: idOf(key), text }))),
     flush: 'onResponse'
   })
 }
@@ -263,9 +274,9 @@ export const variants = {
   'postgres counter': ({ POSTGRES }) => withPlugin({ storage: POSTGRES }, counter),
   'postgres counter by hand': ({ POSTGRES }) => postgresByHand(POSTGRES),
   'blob counter': ({ BLOB }) => withPlugin({ storage: openStorage(BLOB) }, counter),
-  'blob counter by hand': ({ BLOB }) => storageByHand(BLOB),
+  'blob counter by hand': ({ BLOB }) => blobByHand(BLOB),
   'cosmos counter': ({ COSMOS }) => withPlugin({ storage: openStorage(COSMOS) }, counter),
-  'cosmos counter by hand': ({ COSMOS }) => storageByHand(COSMOS),
+  'cosmos counter by hand': ({ COSMOS }) => cosmosByHand(COSMOS),
   'redis conversation counter': async (env) => withPlugin({ storage: await withLargeDocument(env) }, conversationCounter),
   'redis GETs by hand': async (env) => {
     await withLargeDocument(env)

@@ -12,18 +12,23 @@ const ACCOUNT = 'devstoreaccount1'
 const KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
 
 export function openStorage (url) {
-  const [, kind, host, path] = /^(\w+)(?:\+http)?:\/\/([^/]*)\/?(.*)$/.exec(url) ?? []
-  switch (kind) {
+  switch (/^(\w+)(?:\+http)?:/.exec(url)?.[1]) {
     case 'redis': return new RedisStorage(url)
     case 'postgres': return new PostgresStorage(url)
-    case 'blob': return new BlobStorage(new BlobServiceClient(`http://${host}/${ACCOUNT}`, new StorageSharedKeyCredential(ACCOUNT, KEY)).getContainerClient(path))
-    case 'cosmos': return new CosmosDbStorage(cosmosContainer(host, path))
+    case 'blob': return new BlobStorage(blobContainer(url))
+    case 'cosmos': return new CosmosDbStorage(cosmosContainer(url))
     default: return url === 'memory' ? new MemoryStorage() : new FileStorage(url)
   }
 }
 
-function cosmosContainer (host, path) {
-  const [database, container] = path.split('/')
+export function blobContainer (url) {
+  const { host, pathname } = new URL(url)
+  return new BlobServiceClient(`http://${host}/${ACCOUNT}`, new StorageSharedKeyCredential(ACCOUNT, KEY)).getContainerClient(pathname.slice(1))
+}
+
+export function cosmosContainer (url) {
+  const { host, pathname } = new URL(url)
+  const [, database, container] = pathname.split('/')
   const client = new CosmosClient({
     endpoint: `http://${host}`,
     key: Buffer.from('any').toString('base64'),
