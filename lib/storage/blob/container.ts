@@ -11,6 +11,7 @@ export interface BlobContainer {
   }>
   /** All blobs whose names begin with a prefix, page by page. */
   listBlobsFlat(options: BlobCall & { readonly includeMetadata: true, readonly prefix: string }): {
+    /** Resolves to one page after the other. */
     byPage(settings: {
       /** Where the page before has ended. */
       readonly continuationToken?: string
@@ -20,10 +21,15 @@ export interface BlobContainer {
 
 /** Some of the blobs of a container. */
 export interface BlobPage {
+  /** What is on it. */
   readonly segment: {
+    /** The blobs, in the order of their names. */
     readonly blobItems: ReadonlyArray<{
+      /** With its prefix. */
       readonly name: string
+      /** As of `download`. */
       readonly metadata?: Record<string, string>
+      /** Its version, without quotes. */
       readonly properties: { readonly etag: string }
     }>
   }
@@ -52,16 +58,25 @@ export interface BlobConditions {
 export interface BlobClient {
   /** Its content, and what stands beside it. */
   download(offset: number, count: undefined, options: BlobCall): Promise<{
+    /** Its content, in Node. */
     readonly readableStreamBody?: NodeJS.ReadableStream
+    /** Which version of it that is. */
     readonly etag?: string
+    /** When the server answered. */
     readonly date?: Date
+    /** What was put beside it, by names in lower case. */
     readonly metadata?: Record<string, string>
   }>
   /** Replaces it. */
   upload(body: Buffer, length: number, options: BlobCall & BlobConditions & {
+    /** What is put beside it. */
     readonly metadata: Record<string, string>
+    /** What readers of the blob are told that it is. */
     readonly blobHTTPHeaders: { readonly blobContentType: string }
-  }): Promise<{ readonly etag?: string }>
-  /** Removes it. */
+  }): Promise<{
+    /** Of the new version. */
+    readonly etag?: string
+  }>
+  /** Removes it, and its snapshots. */
   delete(options: BlobCall & BlobConditions & { readonly deleteSnapshots: 'include' }): Promise<unknown>
 }

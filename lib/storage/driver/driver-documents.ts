@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
-import { type Replacement, type Save, compareAndSet } from '../compare-and-set.js'
+import { type Comparing, type Replacement, type Save, compareAndSet } from '../compare-and-set.js'
 import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
 import { assertWellFormed } from '../file-name.js'
@@ -129,30 +129,36 @@ export class DriverDocuments implements DocumentStore {
   async #replace (saves: Save[], call: StorageCall | undefined, end?: TurnEnd): Promise<SaveOutcome> {
     const keys = saves.map(({ key }) => key)
     keys.forEach(assertWellFormed)
-    const mark = { origin: this.#origin, number: this.#saveCount++ }
-    let ending: Ending = { outcome: 'saved', writes: [] }
     return this.#saves.run(keys, async (turn) => {
       if (turn !== undefined) {
         await turn
         call?.signal.throwIfAborted()
       }
-      return compareAndSet<StoredDocument, SaveOutcome>(saves, saves.map(storedAsLoaded), {
-        documentOf: ({ document }) => document,
-        load: () => this.#load(keys, 0, call),
-        set: async (replacements) => {
-          // Where nothing may be to be removed, that has to be looked at.
-          if (replacements.some(({ stored, next }) => stored.row === UNREAD && next === undefined)) return { stored: await this.#load(keys, 0, call) }
-          const { outcome } = ending
-          if (end !== undefined) ending = await this.#holds.ending(end, mark, outcome, call as StorageCall)
-          if (ending.writes === undefined) return ending
-          const writes = [...replacements.flatMap((replacement) => this.#writesOf(replacement, mark)), ...ending.writes]
-          if (writes.length === 0 || await this.#gate.send((patience) => this.#driver.write(writes, patience), call)) return ending
-          const stored = await this.#load(keys, 0, call)
-          // All or none: one that has been removed since says nothing.
-          return stored.some(({ row }) => hasMark(row.marks, mark)) ? ending : { stored }
-        }
-      }, call)
+      return compareAndSet(saves, saves.map(storedAsLoaded), this.#comparing(keys, call, end), call)
     })
+  }
+
+  /** How one save compares and sets, in all its attempts by one mark. */
+  #comparing (keys: string[], call: StorageCall | undefined, end: TurnEnd | undefined): Comparing<StoredDocument, SaveOutcome> {
+    const mark = { origin: this.#origin, number: this.#saveCount++ }
+    const load = (): Promise<StoredDocument[]> => this.#load(keys, 0, call)
+    let ending: Ending = { outcome: 'saved', writes: [] }
+    return {
+      documentOf: ({ document }) => document,
+      load,
+      set: async (replacements) => {
+        // Where nothing may be to be removed, that has to be looked at.
+        if (replacements.some(({ stored, next }) => stored.row === UNREAD && next === undefined)) return { stored: await load() }
+        const { outcome } = ending
+        if (end !== undefined) ending = await this.#holds.ending(end, mark, outcome, call as StorageCall)
+        if (ending.writes === undefined) return ending
+        const writes = [...replacements.flatMap((replacement) => this.#writesOf(replacement, mark)), ...ending.writes]
+        if (writes.length === 0 || await this.#gate.send((patience) => this.#driver.write(writes, patience), call)) return ending
+        const stored = await load()
+        // All or none: one that has been removed since says nothing.
+        return stored.some(({ row }) => hasMark(row.marks, mark)) ? ending : { stored }
+      }
+    }
   }
 
   #writesOf ({ key, stored: { row }, next }: Replacement<StoredDocument>, mark: Mark): RowWrite[] {
