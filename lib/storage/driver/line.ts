@@ -70,7 +70,7 @@ export class Line {
     const position = this.#positionOf(holder) ?? this.#turns.length
     if (strategy === 'reject' && position > 0) return 'taken'
     const lifetime = position === 0 ? lease : waiterLifetime(lease)
-    this.#put(position, { holder, expires: this.#now + lifetime, isReplaceable }, position === 0 ? lifetime : lifetime / 2)
+    this.#put(position, { holder, expires: this.#now + lifetime, isReplaceable }, position === 0 ? Infinity : lifetime / 2)
     if (position > 0) return 'waiting'
     if (this.#expired !== undefined) this.#lost.set(this.#expired.holder, this.#now + LOST_LIFETIME)
     this.#expired = undefined
