@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { withDeadline } from '../waiting/deadline.js'
+import { Outage } from './outage.js'
 import { Patience } from './patience.js'
 import { Probe } from './probe.js'
 import type { OutageObserver, StorageCall } from './storage.js'
@@ -11,8 +12,6 @@ const MAX_PAUSE = 100
 const MAX_RETRY_AFTER = 3_600_000
 /** How often the time of an attempt is doubled. */
 const MAX_DOUBLINGS = 3
-/** How many reasons of one outage are told. */
-const MAX_REASONS = 3
 
 /**
  * What the error of a command says: `'refused'`, no connection could be made; `'busy'`, the server does not execute it for now;
@@ -62,7 +61,7 @@ const ENDLESS = new Patience()
 export class OutageGate {
   readonly #link: Link
   readonly #waiting = new Set<Waiting>()
-  readonly #observers = new Set<OutageObserver>()
+  readonly #outage = new Outage()
   #unanswered = 0
   /** since when commands have been sent and nothing has been heard, as `performance.now` has it */
   #silentSince: number | undefined
@@ -73,21 +72,18 @@ export class OutageGate {
   readonly #probe: Probe
   #pinging: Patience | undefined
   #isClosed = false
-  /** why the server is out of reach, since it last was not; empty where it is not, or might not be in a moment */
-  #reasons: Error[] = []
 
   constructor (link: Link) {
     this.#link = link
     // Also where no command waits, so that the end of an outage is told.
-    this.#probe = new Probe(() => !this.#isClosed && link.status() !== 'closed' && (this.#waiting.size > 0 || (this.#isDown && this.#observers.size > 0)), () => this.#ping())
+    this.#probe = new Probe(() => !this.#isClosed && link.status() !== 'closed' && (this.#waiting.size > 0 || (this.#isDown && this.#outage.isWatched)), () => this.#ping())
   }
 
   /** Tells of every outage, also of the one that is going on. */
   watch (observer: OutageObserver): () => void {
-    this.#observers.add(observer)
-    for (const reason of this.#reasons) observer.down(reason)
+    const unwatch = this.#outage.watch(observer)
     if (this.#isDown) this.#probe.begin()
-    return () => this.#observers.delete(observer)
+    return unwatch
   }
 
   /** Nothing is sent from now on. */
@@ -130,20 +126,14 @@ export class OutageGate {
 
   /** The server is out of reach. A connection that breaks and is there again at once is no outage: it takes an attempt that failed. */
   begin (reason: Error): void {
-    if (this.#isClosed || this.#reasons.length >= MAX_REASONS) return
-    if (this.#reasons.some(({ message }) => withoutNumbers(message) === withoutNumbers(reason.message))) return
-    this.#reasons.push(reason)
-    for (const observer of this.#observers) observer.down(reason)
+    if (!this.#isClosed) this.#outage.begin(reason)
   }
 
   /** The server can be reached. */
   end (): void {
     this.#silentSince = undefined
     this.#isDown = false
-    if (this.#reasons.length > 0) {
-      this.#reasons = []
-      for (const observer of this.#observers) observer.up()
-    }
+    this.#outage.end()
     for (const waiting of this.#waiting) waiting.send()
   }
 
@@ -183,7 +173,7 @@ export class OutageGate {
       }
       const giveUp = (): void => {
         // Report an outage as soon as a caller gives up, even if the client emitted no error.
-        if (this.#reasons.length === 0) this.begin(this.#unreachable())
+        if (!this.#outage.isGoingOn) this.begin(this.#unreachable())
         waiting.fail()
       }
       this.#waiting.add(waiting)
@@ -253,7 +243,7 @@ export class OutageGate {
     const now = performance.now()
     this.#heard = now
     this.#silentSince = this.#unanswered > 0 ? now : undefined
-    if ((this.#reasons.length > 0 || this.#isDown) && this.#link.status() === 'open') this.end()
+    if ((this.#outage.isGoingOn || this.#isDown) && this.#link.status() === 'open') this.end()
   }
 
   /** Where the client does not tell of connections, two attempts that fail, or one to connect, are an outage. */
@@ -285,7 +275,7 @@ export class OutageGate {
     const { server } = this.#link
     const status = this.#link.status()
     if (this.#isClosed || status === 'closed') return new Error(`${server}: the client was closed`)
-    if (this.#isDown) return new Error(this.#reasons[0]?.message)
+    if (this.#isDown) return new Error(this.#outage.reason)
     return status === 'open' ? this.#silent() : new Error(`${server}: there is no connection`)
   }
 
@@ -295,8 +285,3 @@ export class OutageGate {
 }
 
 class Unanswered extends Error {}
-
-/** Messages that differ only in numbers, such as attempts and ports, are one reason. */
-function withoutNumbers (message: string): string {
-  return message.replace(/\d+/g, '')
-}

@@ -7,7 +7,7 @@ import { RedisStorage } from '../../../lib/storage/redis/redis-storage.js'
 import { startPostgres } from '../../helpers/postgres-server.js'
 import { startRedis } from '../../helpers/redis-server.js'
 
-const PROGRAMS = Number(process.env.PROPERTY_RUNS ?? 60)
+const PROGRAMS = Number(process.env.PROPERTY_RUNS ?? 40)
 const STRATEGIES = ['queue', 'reject', 'replace'] as const
 const call = { signal: new AbortController().signal, retrying () {} }
 
