@@ -9,6 +9,8 @@ const SERVER = 'Azure Blob Storage'
 const ATTEMPT_TIMEOUT = 2000
 /** See https://learn.microsoft.com/rest/api/storageservices/naming-and-referencing-containers--blobs--and-metadata */
 const MAX_NAME_LENGTH = 1024
+/** A header may not be empty. */
+const NO_MARKS = '-'
 const CONTENT_TYPE = 'application/json; charset=utf-8'
 
 /** That a blob is not what it was: https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes */
@@ -52,7 +54,7 @@ export function blobLink (container: BlobContainer, prefix: string): ObjectLink 
     async put (key, { text, marks, expires }, etag, abortSignal) {
       const body = Buffer.from(text)
       const { etag: next } = await unlessChanged(clientOf(key).upload(body, body.length, {
-        ...matching(etag), abortSignal, metadata: { marks, expires: String(expires) }, blobHTTPHeaders: { blobContentType: CONTENT_TYPE }
+        ...matching(etag), abortSignal, metadata: { marks: marks === '' ? NO_MARKS : marks, expires: String(expires) }, blobHTTPHeaders: { blobContentType: CONTENT_TYPE }
       })) ?? {}
       return next
     },
@@ -61,9 +63,9 @@ export function blobLink (container: BlobContainer, prefix: string): ObjectLink 
   }
 }
 
-/** What stands beside a blob. Where there are no marks, none of it is ours. */
-export function besideOf ({ marks = '', expires = '0' }: Record<string, string> = {}): { marks: string, expires: number } {
-  return { marks, expires: marks === '' ? 0 : Number(expires) }
+/** What stands beside a blob. Where nothing is said of marks, none of it is ours. */
+export function besideOf ({ marks, expires }: Record<string, string> = {}): { marks: string, expires: number } {
+  return marks === undefined ? { marks: '', expires: 0 } : { marks: marks === NO_MARKS ? '' : marks, expires: Number(expires) }
 }
 
 /** @returns whether it was as it was read, and is removed */

@@ -73,8 +73,9 @@ export function cosmosLink (container: CosmosContainer): ObjectLink {
       const date = Date.parse(String(headers.date)) || undefined
       if (statusCode === 404) return { result: undefined, date }
       // What another program stored there is no document, and not nothing either.
-      const { text = '', mark = '', expires = 0 } = resource as StateItem
-      return { result: { text, etag, marks: mark, expires }, date }
+      const { text, mark, expires = 0 } = resource as StateItem
+      const isOurs = typeof text === 'string' && typeof mark === 'string'
+      return { result: isOurs ? { text, etag, marks: mark, expires } : { text: '', etag, marks: '', expires: 0 }, date }
     },
 
     async put (key, object, etag, abortSignal) {

@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { type BlobContainer, BlobStorage } from '../../../lib/storage/blob/blob-storage.js'
 import { blobName } from '../../../lib/storage/blob/blob-link.js'
+import { documentStoreOf } from '../../../lib/storage/document-store.js'
 import { CONVERSATION_KEY, message } from '../../helpers/activities.js'
 import { blobContainer } from '../../helpers/azure-servers.js'
 import { type Asked, azureWay } from '../../helpers/azure-way.js'
@@ -213,6 +214,19 @@ t.test('prune removes what has expired, and nothing else, also of what stands be
   await storage.prune()
   t.strictSame(await namesIn(container), ['another.json', 'for%20ever.json', 'fresh.json', 'others.json', 'somebody\'s.txt'])
   t.strictSame(await storage.read(['old', 'fresh', 'for ever']), { fresh: {}, 'for ever': {} })
+})
+
+t.test('prune also removes the place of a process that died, long after', async (t) => {
+  const { way, container, storage } = await open(t)
+  const { holds } = documentStoreOf(storage)
+  const hold = { key: CONVERSATION, holder: 'a-1', origin: 'a-', arrived: 1, lease: 300, place: { strategy: 'queue', isReplaceable: false }, activity: undefined } as const
+  await holds?.enter(hold, [], { signal: new AbortController().signal, retrying () {} })
+  t.equal((await namesIn(container)).length, 1)
+  await storage.prune()
+  t.equal((await namesIn(container)).length, 1)
+  way.shiftTime(2 * 3_600_000)
+  await storage.prune()
+  t.strictSame(await namesIn(container), [])
 })
 
 t.test('prune goes through all pages, and tells in its own words what the service refuses', async (t) => {

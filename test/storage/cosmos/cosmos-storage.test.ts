@@ -171,7 +171,7 @@ t.test('a load that renews a document which somebody saves at the same time load
 t.test('an item that is no document fails the turn that touches it, and can be cleared', async (t) => {
   const container = await freshCosmosContainer()
   const storage = new CosmosDbStorage(container)
-  await container.items.create({ id: itemId(CONVERSATION), somebody: 'else\'s' })
+  await container.items.create({ id: itemId(CONVERSATION), somebody: 'else\'s', expires: 1 })
   const { app } = await buildFastify(t, { storage }, () => {})
   for (const one of [app, (await buildFastify(t, { storage: new CosmosDbStorage(container, { ttl: 60, renew: 'load' }) }, () => {})).app]) {
     await t.rejects(one.botasState.run(IDENTITY, ({ conversation }) => conversation.set('n', 1)), { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT' })
