@@ -31,7 +31,8 @@ export interface Comparing<Stored, Outcome> {
 
 /**
  * Saves documents in one step: all or none. Compares with what was loaded, and where something else is stored, again with that.
- * Goes on until it succeeds or a change throws.
+ * Goes on until it succeeds, a change throws,
+ * or nobody waits any more.
  *
  * @param loaded in the order of the saves
  */

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { setTimeout as wait } from 'node:timers/promises'
 import { withDeadline } from '../waiting/deadline.js'
 import { Outage } from './outage.js'
@@ -52,6 +53,16 @@ interface Waiting {
   call: StorageCall | undefined
 }
 
+/** Which attempt at a command it is. */
+interface Attempt {
+  readonly index: number
+  /** Whether its caller has waited before, and may give up while it is under way. */
+  readonly hasWaited: boolean
+  /** Why the one before has failed, without anything private. */
+  readonly error?: Error
+}
+
+const FIRST: Attempt = { index: 0, hasWaited: false }
 const ENDLESS = new Patience()
 
 /**
@@ -70,7 +81,8 @@ export class OutageGate {
   /** whether an attempt has failed, and none has succeeded since, where the client does not tell of connections */
   #isDown = false
   readonly #probe: Probe
-  #pinging: Patience | undefined
+  /** what is sent that is no command of a caller */
+  readonly #ofOurs = new Set<Patience>()
   #isClosed = false
 
   constructor (link: Link) {
@@ -89,8 +101,13 @@ export class OutageGate {
   /** Nothing is sent from now on. */
   close (): void {
     this.#isClosed = true
-    this.#pinging?.end(this.#unreachable())
+    this.endBackground()
     this.fail(() => true)
+  }
+
+  /** What was sent in the background is given up. */
+  endBackground (): void {
+    for (const patience of this.#ofOurs) patience.end(this.#silent())
   }
 
   /**
@@ -101,11 +118,19 @@ export class OutageGate {
    */
   async sendInBackground<Result> (command: Command<Result>, timeout: number): Promise<Result> {
     if (this.#isClosed) throw this.#unreachable()
+    return this.#inTime(command, timeout).catch((error) => { throw this.#cleaned(error) })
+  }
+
+  /** For what is no command of a caller. */
+  async #inTime<Result> (command: Command<Result>, timeout: number): Promise<Result> {
     const patience = new Patience()
+    this.#ofOurs.add(patience)
     try {
       return await withDeadline(command(patience), timeout, () => patience.end(this.#silent()))
     } catch (error) {
-      throw patience.ended ?? this.#cleaned(error as Error)
+      throw patience.ended ?? error
+    } finally {
+      this.#ofOurs.delete(patience)
     }
   }
 
@@ -116,12 +141,12 @@ export class OutageGate {
    * @throws an error without anything private
    */
   send<Result> (command: Command<Result>, call?: StorageCall): Promise<Result> {
-    return this.#send(command, call, 0)
+    return this.#send(command, call, FIRST)
   }
 
-  #send<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number): Promise<Result> {
+  #send<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: Attempt): Promise<Result> {
     if (this.#isClosed) return Promise.reject(this.#unreachable())
-    return this.#isOpen(call) ? this.#sendNow(command, call, attempt) : this.#opened(call).then(() => this.#sendNow(command, call, attempt, true))
+    return this.#isOpen(call) ? this.#sendNow(command, call, attempt) : this.#opened(call).then(() => this.#sendNow(command, call, { ...attempt, hasWaited: true }))
   }
 
   /** The server is out of reach. A connection that breaks and is there again at once is no outage: it takes an attempt that failed. */
@@ -178,46 +203,47 @@ export class OutageGate {
       }
       this.#waiting.add(waiting)
       if (call === undefined ? this.#link.status() === 'open' : call.signal.aborted) giveUp()
-      else call?.signal.addEventListener('abort', giveUp)
-      if (this.#isDown) this.#probe.begin()
+      else if (call !== undefined) listen(call.signal, giveUp)
+      if (this.#link.status() === 'open') this.#probe.begin()
     })
   }
 
-  #sendNow<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: number, hasWaited = attempt > 0): Promise<Result> {
+  #sendNow<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: Attempt): Promise<Result> {
     const sent = performance.now()
     this.#unanswered++
     this.#silentSince ??= sent
-    return this.#attempt(command, call, { attempt, sent, hasWaited }).then((result) => {
+    return this.#attempt(command, call, attempt, sent).then((result) => {
       this.#unanswered--
       this.#onAnswer()
       return result
     }, (error: Error) => {
       this.#unanswered--
+      if (error instanceof GivenUp) {
+        if (this.#unanswered === 0) this.#silentSince = undefined
+        throw error.reason
+      }
       const failure = this.#failureOf(error)
       if (failure === 'busy' || failure === 'final') this.#onAnswer()
       else this.#onFailure(failure, error, attempt, sent)
-      return this.#sendAgain(command, call, { error, failure, attempt })
+      return this.#sendAgain(command, call, attempt, { error, failure })
     })
   }
 
   /** One attempt, which is given up in time. */
-  #attempt<Result> (
-    command: Command<Result>, call: StorageCall | undefined, { attempt, sent, hasWaited }: { attempt: number, sent: number, hasWaited: boolean }
-  ): Promise<Result> {
+  #attempt<Result> (command: Command<Result>, call: StorageCall | undefined, { index, hasWaited, error }: Attempt, sent: number): Promise<Result> {
     const { attemptTimeout } = this.#link
     if (attemptTimeout === undefined) return command(ENDLESS)
     const patience = new Patience()
-    const giveUp = (): void => {
+    const limit = Math.min(attemptTimeout * 2 ** Math.min(index, MAX_DOUBLINGS), call?.timeout ?? Infinity)
+    const answer = withDeadline(command(patience), limit, () => {
       if (this.#heard < sent) this.#shut(this.#silent())
       patience.end(this.#silent())
-    }
-    const limit = attemptTimeout * 2 ** Math.min(attempt, MAX_DOUBLINGS)
-    // By its timeout the caller gives up what is sent at once; of what has waited its signal tells sooner.
-    const signal = hasWaited ? call?.signal : undefined
-    signal?.addEventListener('abort', giveUp)
-    return withDeadline(command(patience), Math.min(limit, call?.timeout ?? Infinity), giveUp)
-      .catch((error) => { throw patience.ended ?? error })
-      .finally(() => signal?.removeEventListener('abort', giveUp))
+    }).catch((error) => { throw patience.ended ?? error })
+    // By its timeout the caller gives up what is sent at once; of what has waited its signal tells, and that says nothing of the server.
+    if (!hasWaited || call === undefined) return answer
+    const giveUp = (): void => patience.end(new GivenUp(error ?? this.#silent()))
+    listen(call.signal, giveUp)
+    return answer.finally(() => call.signal.removeEventListener('abort', giveUp))
   }
 
   #failureOf (error: Error): Failure {
@@ -229,14 +255,15 @@ export class OutageGate {
   }
 
   async #sendAgain<Result> (
-    command: Command<Result>, call: StorageCall | undefined, { error, failure, attempt }: { error: Error, failure: Failure, attempt: number }
+    command: Command<Result>, call: StorageCall | undefined, { index }: Attempt, { error, failure }: { error: Error, failure: Failure }
   ): Promise<Result> {
     const cleaned = this.#cleaned(error)
     if (call === undefined || call.signal.aborted || failure === 'final' || this.#link.status() === 'closed') throw cleaned
     call.retrying()
-    const pause = Math.max(Math.min(MIN_PAUSE * 2 ** attempt, MAX_PAUSE), Math.min(this.#link.retryAfter?.(error) ?? 0, MAX_RETRY_AFTER))
+    setMaxListeners(0, call.signal)
+    const pause = Math.max(Math.min(MIN_PAUSE * 2 ** index, MAX_PAUSE), Math.min(this.#link.retryAfter?.(error) ?? 0, MAX_RETRY_AFTER))
     await wait(pause * (1 + Math.random()), undefined, { signal: call.signal }).catch(() => { throw cleaned })
-    return this.#send(command, call, attempt + 1)
+    return this.#send(command, call, { index: index + 1, hasWaited: true, error: cleaned })
   }
 
   #onAnswer (): void {
@@ -247,9 +274,9 @@ export class OutageGate {
   }
 
   /** Where the client does not tell of connections, two attempts that fail, or one to connect, are an outage. */
-  #onFailure (failure: Failure, error: Error, attempt: number, sent: number): void {
+  #onFailure (failure: Failure, error: Error, { index }: Attempt, sent: number): void {
     if (this.#link.attemptTimeout === undefined || this.#heard >= sent) return
-    if (failure === 'refused' || attempt > 0) this.#shut(this.#cleaned(error))
+    if (failure === 'refused' || index > 0) this.#shut(this.#cleaned(error))
   }
 
   #shut (reason: Error): void {
@@ -260,12 +287,10 @@ export class OutageGate {
 
   async #ping (): Promise<void> {
     if (this.#link.status() !== 'open') return
-    const patience = new Patience()
-    this.#pinging = patience
     try {
-      await withDeadline(this.#link.ping(patience), this.#link.maxSilence, () => patience.end(this.#silent()))
+      await this.#inTime((patience) => this.#link.ping(patience), this.#link.maxSilence)
     } catch (error) {
-      const failure = patience.ended !== undefined ? 'lost' : this.#link.failureOf(error as Error)
+      const failure = this.#failureOf(error as Error)
       if (failure === 'refused' || failure === 'lost') return
     }
     this.#onAnswer()
@@ -285,3 +310,19 @@ export class OutageGate {
 }
 
 class Unanswered extends Error {}
+
+/** Nobody waits for a command any more. */
+class GivenUp extends Error {
+  readonly reason: Error
+
+  constructor (reason: Error) {
+    super()
+    this.reason = reason
+  }
+}
+
+/** A caller may wait for many commands at once. */
+function listen (signal: AbortSignal, listener: () => void): void {
+  setMaxListeners(0, signal)
+  signal.addEventListener('abort', listener)
+}

@@ -17,7 +17,7 @@ export class Probe {
   begin (interval = MIN_INTERVAL): void {
     if (!this.#isWanted()) return
     this.#timer ??= setTimeout(async () => {
-      await this.#ask()
+      if (this.#isWanted()) await this.#ask()
       this.#timer = undefined
       this.begin(Math.min(interval * 2, MAX_INTERVAL))
     }, interval).unref()

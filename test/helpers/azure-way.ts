@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { type IncomingMessage, type ServerResponse, createServer, request as ask } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as wait } from 'node:timers/promises'
 import type { Test } from 'tap'
 
 /** An answer that comes in place of the emulator's, after the emulator has done what was asked, or before. */
@@ -9,6 +10,8 @@ export interface Fault {
   headers?: Record<string, string>
   body?: string
   isDone?: boolean
+  /** After so many milliseconds. */
+  delay?: number
 }
 
 /** What befalls the emulator's own answer: it breaks off within its body, or never comes. */
@@ -65,6 +68,7 @@ export async function azureWay (t: Test, to: number) {
   }
 }
 
-function answer (reply: ServerResponse, { status, headers = {}, body = '' }: Fault): void {
+async function answer (reply: ServerResponse, { status, headers = {}, body = '', delay = 0 }: Fault): Promise<void> {
+  if (delay > 0) await wait(delay)
   reply.writeHead(status, { 'content-length': Buffer.byteLength(body), ...headers }).end(body)
 }

@@ -56,15 +56,17 @@ export class BlobStorage extends DriverStorage {
       const page = await this.sweep(({ signal }) => this.#pageFrom(continuationToken, signal))
       for (const { name, metadata, properties: { etag } } of page.segment.blobItems) {
         const { expires } = besideOf(metadata)
-        if (!isDocumentName(name.slice(this.#prefix.length)) || expires === 0 || expires > date.getTime()) continue
+        if (!isDocumentName(name.slice(this.#prefix.length)) || !(expires > 0 && expires <= date.getTime())) continue
         await this.sweep(({ signal }) => removeBlob(this.#container.getBlockBlobClient(name), quoted(etag), signal))
       }
       ({ continuationToken } = page)
     } while (continuationToken !== undefined && continuationToken !== '')
   }
 
-  /** The client is the caller's. */
-  async close (): Promise<void> {}
+  /** Gives up a `prune` that is under way. The client is the caller's. */
+  async close (): Promise<void> {
+    this.endSweeps()
+  }
 
   async #pageFrom (continuationToken: string | undefined, abortSignal: AbortSignal): Promise<BlobPage> {
     const blobs = this.#container.listBlobsFlat({ includeMetadata: true, prefix: this.#prefix, abortSignal })
@@ -74,5 +76,5 @@ export class BlobStorage extends DriverStorage {
 
 /** As a condition has it: https://www.rfc-editor.org/rfc/rfc9110#name-etag */
 function quoted (etag: string): string {
-  return etag.startsWith('"') ? etag : `"${etag}"`
+  return `"${etag.replaceAll('"', '')}"`
 }

@@ -11,6 +11,7 @@ const ATTEMPT_TIMEOUT = 2000
 /** See https://learn.microsoft.com/azure/cosmos-db/concepts-limits#per-item-limits */
 const MAX_ID_LENGTH = 255
 
+/** In seconds: https://learn.microsoft.com/azure/cosmos-db/nosql/time-to-live */
 const MAX_TTL = 2_147_483_647
 
 /** Of a 404: no such container or database; the session that was asked for is not there yet. See

@@ -59,6 +59,11 @@ export class DriverDocuments implements DocumentStore {
     this.#gate.close()
   }
 
+  /** What is about all documents is given up. */
+  endSweeps (): void {
+    this.#gate.endBackground()
+  }
+
   /** Sends what is about all documents and may take long, once. */
   sweep<Result> (command: (patience: Patience) => Promise<Result>): Promise<Result> {
     return this.#gate.sendInBackground(command, SWEEP_TIMEOUT)
@@ -125,7 +130,7 @@ export class DriverDocuments implements DocumentStore {
     }
   }
 
-  /** Saves documents in one step, with what the turn holds. */
+  /** Saves documents in one step, with what the turn holds where the driver is atomic, and otherwise as long as it holds that. */
   async #replace (saves: Save[], call: StorageCall | undefined, end?: TurnEnd): Promise<SaveOutcome> {
     const keys = saves.map(({ key }) => key)
     keys.forEach(assertWellFormed)

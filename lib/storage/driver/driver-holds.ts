@@ -12,8 +12,8 @@ const HANDLED = '='
 
 /** How rows are read and written, behind the gate. */
 interface Rows {
-  read(keys: string[], call: StorageCall | undefined): Promise<{ rows: Row[], now: number }>
-  write(writes: RowWrite[], call: StorageCall | undefined): Promise<boolean>
+  read(keys: string[], call: StorageCall): Promise<{ rows: Row[], now: number }>
+  write(writes: RowWrite[], call: StorageCall): Promise<boolean>
   load(keys: string[], call: StorageCall): Promise<Array<Document | undefined>>
 }
 
@@ -90,7 +90,8 @@ export class DriverHolds implements Holds {
   }
 
   /**
-   * What is written at the end of a turn, as long as nothing comes between.
+   * What is written at the end of a turn together with its documents, as long as nothing comes between; where that cannot be, it is
+   * written now.
    *
    * @param mark of the save
    * @param before what became of it, if it was written already
@@ -111,7 +112,7 @@ export class DriverHolds implements Holds {
     }
   }
 
-  /** Where it cannot be written together: from now on a later turn waits until this one is saved, instead of replacing it. */
+  /** From now on a later turn waits until this one is saved, instead of replacing it. */
   async #endingBefore (hold: Hold, call: StorageCall): Promise<Ending> {
     const isHeld = await this.renew({ ...hold, place: hold.place && { ...hold.place, isReplaceable: false } }, call)
     if (!isHeld && hold.place?.isReplaceable === true) return { outcome: 'replaced' }
@@ -139,7 +140,7 @@ export class DriverHolds implements Holds {
     }
   }
 
-  async #read (hold: Hold, call: StorageCall | undefined): Promise<Held> {
+  async #read (hold: Hold, call: StorageCall): Promise<Held> {
     const keys = [...(hold.activity === undefined ? [] : [activityKey(hold)]), ...(hold.place === undefined ? [] : [placeKey(hold)])]
     const { rows, now } = keys.length === 0 ? { rows: [], now: 0 } : await this.#rows.read(keys, call)
     const activity = hold.activity === undefined ? undefined : rows.shift()

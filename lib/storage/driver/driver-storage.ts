@@ -38,8 +38,8 @@ export abstract class DriverStorage implements Storage {
   }
 
   /**
-   * Compare-and-set against what was loaded; where something else is stored, again against that. Goes on until it succeeds or
-   * `change` throws.
+   * Compare-and-set against what was loaded; where something else is stored, again against that. Goes on until it succeeds,
+   * `change` throws, or the call is given up.
    *
    * @throws what `change` throws, and FST_BOTAS_STATE_CORRUPT_DOCUMENT or FST_BOTAS_STATE_NOT_SERIALIZABLE
    */
@@ -50,6 +50,11 @@ export abstract class DriverStorage implements Storage {
   /** Tells when the server cannot be reached, and when it can again. */
   watch (observer: OutageObserver): () => void {
     return this.#documents.watch(observer)
+  }
+
+  /** What is about all documents is given up. */
+  protected endSweeps (): void {
+    this.#documents.endSweeps()
   }
 
   /** Sends what is about all documents and may take long, once. */

@@ -14,7 +14,7 @@ const INSUFFICIENT_PRIVILEGE = '42501'
 export const CHANGED = new Set(['22012', '23505', '40001', '40P01'])
 
 /** A connection that ended, with the server for instance, or of which a proxy says so. */
-const LOST = /^(?:57P01|57P02|57P05|08)/
+const LOST = /^(?:57P0[1235]|08)/
 /** A deadlock, a lock that was not to be had, a server short of something, connections for instance, a cancelled statement. */
 const BUSY = /^(?:40|55P03|53|57014)/
 /** A replica, which can be read: another connection may lead to the one that took its place. */
@@ -39,12 +39,13 @@ export function codeOf (error: Error): string {
 }
 
 export function failureOf (error: Error): Failure {
-  const code = codeOf(error instanceof NotConnected ? error.error : error)
+  const { error: cause } = error instanceof NotConnected ? error : { error }
+  const code = codeOf(cause)
   if (BUSY.test(code) || code === READ_ONLY) return 'busy'
+  if (cause instanceof MissingTable || cause instanceof TypeError) return 'final'
   if (error instanceof NotConnected) return 'refused'
-  if (code !== '') return LOST.test(code) ? 'lost' : 'final'
   // Whatever the server did not say happened to the connection.
-  return error instanceof MissingTable || error instanceof TypeError ? 'final' : 'lost'
+  return code === '' || LOST.test(code) ? 'lost' : 'final'
 }
 
 /** Whether the connection is of no more use. */
@@ -70,7 +71,7 @@ const ADVICE: Array<[code: RegExp, advice: string]> = [
 const OF_A_CONNECTION = new RegExp([
   'timeout exceeded when trying to connect', 'Cannot use a pool after calling end', 'Connection terminated', 'Query read timeout', 'The server does not support SSL connections',
   'There was an error establishing an SSL connection', 'Client network socket disconnected', 'client password must be a string',
-  'self-signed certificate', 'unable to verify the first certificate', 'certificate has expired'
+  'self-signed certificate', 'unable to get local issuer certificate', 'unable to verify the first certificate', 'certificate has expired'
 ].join('|'))
 
 /** The message and the details of an error of the server may quote values, and names: its code does not. */
@@ -79,7 +80,8 @@ export function cleaned (error: Error): Error {
   const code = codeOf(error)
   if (code === '') {
     const message = error instanceof MissingTable ? error.message : messageOfSystem(error) ?? OF_A_CONNECTION.exec(error.message)?.[0]
-    return new Error(`Postgres: ${message ?? `the connection failed (${error.name})`}`)
+    const { code: kind = '' } = error as PostgresError
+    return new Error(`Postgres: ${message ?? `the client failed (${/^[A-Z_]+$/.test(kind) ? kind : error.name})`}`)
   }
   const [, advice = 'the server refuses the statement'] = ADVICE.find(([codes]) => codes.test(code)) ?? []
   return new Error(`Postgres: ${advice} (SQLSTATE ${code})`)

@@ -20,7 +20,7 @@ export interface PostgresPool {
 /** A connection of such a pool. */
 export interface PostgresClient {
   /** Runs a statement. */
-  query(config: { text: string, values?: unknown[], types?: { getTypeParser(): (text: string) => string } }): Promise<{ rows: unknown[] }>
+  query(config: { text: string, values?: unknown[], types?: { getTypeParser(): (value: unknown) => string } }): Promise<{ rows: unknown[] }>
   /** Gives it back; with `true` it is closed. */
   release(destroy?: boolean): void
   /** Told when the connection dies. */
@@ -137,7 +137,7 @@ export function surviveDeaths (pool: PostgresPool): void {
 }
 
 /** A pool may read types in a way of its own. */
-const TEXTS = { getTypeParser: () => (text: string) => text }
+const TEXTS = { getTypeParser: () => String }
 
 const survived = new WeakSet<PostgresPool | PostgresClient>()
 

@@ -21,6 +21,7 @@ export class PostgresStorage extends DriverStorage {
   readonly #own: OwnPool | undefined
   readonly #driver: PostgresDriver
   readonly #pruning: NodeJS.Timeout
+  #current: Promise<void> | undefined
   #closed = false
 
   /**
@@ -41,7 +42,7 @@ export class PostgresStorage extends DriverStorage {
     super(driver, lifetime)
     this.#own = own
     this.#driver = driver
-    this.#pruning = pruneRegularly(() => this.prune().catch(() => {}), lifetime.seconds || PRUNE_INTERVAL)
+    this.#pruning = pruneRegularly(() => this.#pruneAlone(), lifetime.seconds || PRUNE_INTERVAL)
   }
 
   /**
@@ -53,11 +54,17 @@ export class PostgresStorage extends DriverStorage {
     while (!this.#closed && await this.sweep((patience) => this.#driver.prune(patience)));
   }
 
-  /** Closes the pool if the storage made it. */
+  /** Where one takes longer than its interval, no other one is begun. */
+  #pruneAlone (): void {
+    this.#current ??= this.prune().catch(() => {}).finally(() => { this.#current = undefined })
+  }
+
+  /** Closes the pool if the storage made it, and gives up a `prune` that is under way. */
   async close (): Promise<void> {
     if (this.#closed) return
     this.#closed = true
     clearInterval(this.#pruning)
+    this.endSweeps()
     if (this.#own === undefined) return
     this.stop()
     await this.#own.close()

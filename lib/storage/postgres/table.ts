@@ -88,10 +88,10 @@ type Statements = Omit<Table, 'name' | 'create'>
 function statements (table: string): Statements {
   return {
     read: byCount((positions) => `
-      SELECT ${positionOf(positions, 1)} AS position, xmin::text AS version, ${TEXT}, marks FROM ${table} WHERE id IN (${parameters(positions, 1)})`),
+      SELECT (${positionOf(positions, 1)})::text AS position, xmin::text AS version, ${TEXT}, marks FROM ${table} WHERE id IN (${parameters(positions, 1)})`),
 
     readAndTellTime: `
-      SELECT version, ${TEXT}, marks, extract(epoch FROM clock_timestamp()) * 1000 AS now
+      SELECT version, ${TEXT}, marks, (extract(epoch FROM clock_timestamp()) * 1000)::text AS now
       FROM unnest($1::bytea[]) WITH ORDINALITY AS asked (id, position) LEFT JOIN (SELECT *, xmin::text AS version FROM ${table} WHERE id = ANY ($1)) AS found
       USING (id) ORDER BY position`,
 
@@ -99,7 +99,7 @@ function statements (table: string): Statements {
     readAndRenew: `
       WITH locked AS MATERIALIZED (SELECT id FROM ${table} WHERE id = ANY ($1) ORDER BY id FOR UPDATE)
       UPDATE ${table} AS stored SET expires = ${end('$2::float8')} FROM locked WHERE stored.id = locked.id AND ${IS_THERE}
-      RETURNING array_position($1::bytea[], stored.id) - 1 AS position, stored.xmin::text AS version, text, marks`,
+      RETURNING (array_position($1::bytea[], stored.id) - 1)::text AS position, stored.xmin::text AS version, text, marks`,
 
     update: byCount((positions) => positions.length === 1
       ? `UPDATE ${table} SET text = $2, marks = $3, expires = ${end('$4::float8')} WHERE id = $1 AND ${isAsRead('$5', '$6')} RETURNING 1`

@@ -100,6 +100,18 @@ t.test('a service that wants to be left alone for long is not asked again and ag
   t.equal(way.asked.length, 2, 'once for each document')
 })
 
+t.test('a turn that is throttled for longer than it waits fails with the reason, and is no outage', async (t) => {
+  const { way, storage } = await open(t)
+  const { app, log } = await buildFastify(t, { storage, loadTimeout: 500 }, () => {})
+  // Slow, so that the caller gives up while it is asked again.
+  way.fail(() => ({ status: 429, delay: 150 }))
+  await Promise.all(Array.from({ length: 10 }, async (_, n) => {
+    await t.rejects(app.botasState.run({ ...IDENTITY, conversationId: String(n) }, () => {}), { code: 'FST_BOTAS_STATE_LOAD_FAILED', cause: { message: /status 429/ } })
+  }))
+  t.match(app.botasState.stats, { outage: null, loadFailures: 10 })
+  t.strictSame(log, [])
+})
+
 t.test('an answer that breaks off is asked for again', async (t) => {
   const { way, storage } = await open(t)
   await storage.write({ [CONVERSATION]: { text: 'x'.repeat(10_000) } })
@@ -110,14 +122,16 @@ t.test('an answer that breaks off is asked for again', async (t) => {
   t.equal(app.botasState.stats.outage, null)
 })
 
-t.test('a read may be about many documents', async (t) => {
-  const { storage } = await open(t)
+t.test('a read or write may be about many documents', async (t) => {
+  const { way, storage } = await open(t)
   const warnings: Error[] = []
   const listener = (warning: Error) => { warnings.push(warning) }
   process.on('warning', listener)
   t.teardown(() => process.off('warning', listener))
   const documents = Object.fromEntries(Array.from({ length: 40 }, (_, n) => [String(n), { n }]))
-  await storage.write(documents)
+  let refused = 0
+  way.fail(() => refused++ < 60 ? { status: 503 } : undefined)
+  await storage.write(documents, { signal: new AbortController().signal, retrying () {} })
   t.strictSame(await storage.read(Object.keys(documents)), documents)
   await wait(10)
   t.strictSame(warnings, [])

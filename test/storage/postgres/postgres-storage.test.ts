@@ -252,12 +252,15 @@ t.test('a lock that the server does not wait for is tried again', async (t) => {
 
 t.test('a pool may read types in its own way, and a read may be about any number of documents', async (t) => {
   const { table, storage } = await open(t)
-  const pool = poolOf(t, server.url, { types: { getTypeParser: () => () => 'of the pool' } as unknown as pg.PoolConfig['types'] & {} })
+  const pool = poolOf(t, server.url, { binary: true, types: { getTypeParser: () => () => 'of the pool' } } as pg.PoolConfig)
   const theirs = new PostgresStorage(pool, { table })
   await theirs.write({ a: { n: 1 } })
   await theirs.update('a', (document) => ({ ...document, m: 2 }))
   const keys = Array.from({ length: 70_000 }, (_, n) => String(n))
   t.strictSame(await theirs.read(['a', ...keys]), { a: { n: 1, m: 2 } })
+  const { app } = await buildFastify(t, { storage: theirs, concurrency: 'queue', once: true }, () => {})
+  await app.botasState.run(IDENTITY, countBoth)
+  t.strictSame(await new PostgresStorage(pool, { table, ttl: 60, renew: 'load' }).read([CONVERSATION]), { [CONVERSATION]: { n: 1 } })
   t.strictSame(await storage.read(['a']), { a: { n: 1, m: 2 } })
 })
 
@@ -303,6 +306,18 @@ t.test('a prune that takes long, or waits for a lock, is no outage', async (t) =
   await client.query(`BEGIN; LOCK TABLE ${table} IN EXCLUSIVE MODE`)
   const driver = new PostgresDriver(pool, tableOf(table))
   await t.rejects(new OutageGate(driver).sendInBackground((patience) => driver.prune(patience), 300), { message: 'Postgres: the server does not answer' })
+  await client.query('COMMIT')
+
+  const hasty = new PostgresStorage(pool, { table, ttl: 1 })
+  await client.query(`BEGIN; LOCK TABLE ${table} IN EXCLUSIVE MODE`)
+  await wait(2500)
+  const waiting = async () => (await client.query('SELECT count(*)::int FROM pg_locks WHERE NOT granted')).rows[0].count
+  t.equal(await waiting(), 1, 'one at a time')
+  const begun = performance.now()
+  const given = hasty.prune().then(() => t.fail('pruned'), (error) => error)
+  await hasty.close()
+  t.match(await given, { message: /^Postgres: / })
+  t.ok(performance.now() - begun < 1000, 'it is given up when the storage is closed')
   await client.query('COMMIT')
   client.release()
 })

@@ -71,5 +71,5 @@ t.test('what a function throws that gives a pool its password is not passed on',
   const pool = new pg.Pool({ host: '127.0.0.1', port: server.port, user: 'careful', database: 'postgres', password: async () => { throw new Error(PASSWORD) } })
   t.teardown(() => pool.end())
   const { app } = await converse(t, new PostgresStorage(pool))
-  t.match(app.botasState.stats.outage, { reason: 'Postgres: the connection failed (Error)' })
+  t.match(app.botasState.stats.outage, { reason: 'Postgres: the client failed (Error)' })
 })

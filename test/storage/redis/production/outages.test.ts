@@ -46,6 +46,22 @@ t.test('with a client of a user\'s a server that hangs is like one that is down,
   t.equal(log.filter(({ msg }) => msg.includes('cannot be reached')).length, 1)
 })
 
+t.test('a single turn finds that a server answers again which had hung, though the client gave up waiting', async (t) => {
+  const redis = await restartableRedis(t)
+  await redis.start()
+  const theirs = new Redis(redis.url, { commandTimeout: 300 })
+  t.teardown(() => theirs.disconnect())
+  const { url } = await startBot(t, { storage: new RedisStorage(theirs), loadTimeout: 500 })
+  t.equal((await post(url, message({ id: 'before' }))).status, 200)
+  redis.signal('SIGSTOP')
+  t.equal((await post(url, message())).status, 500)
+  await wait(3000)
+  redis.signal('SIGCONT')
+  // Answered late, and to nobody: what was sent to it has to be forgotten.
+  await wait(100)
+  await settled(async () => (await post(url, message({ id: 'after' }))).status === 200, 3000)
+})
+
 t.test('a server that hangs is noticed though the client itself gives up waiting, and gets no burst afterwards', { jobs: 2 }, async (t) => {
   for (const commandTimeout of [300, 2000]) {
     t.test(`after ${commandTimeout} ms`, { buffered: true }, async (t) => {
