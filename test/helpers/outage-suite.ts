@@ -71,7 +71,9 @@ export function outageSuite (t: Test, name: string, newServer: (t: Test) => Prom
     for (const { status, body } of replies) t.match({ status, body }, { status: 500, body: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
     const health = await fetch(`${url}/health`)
     t.match({ status: health.status, body: await health.json() }, { status: 503, body: { storage: false, openTurns: 0 } })
-    t.equal(log.filter((line) => JSON.stringify(line).includes('ECONNREFUSED') && isOutageLine(line)).length, 1, 'the cause is logged once')
+    // On a busy machine a server that is down may first be one that does not answer.
+    const refusals = () => log.filter((line) => JSON.stringify(line).includes('ECONNREFUSED') && isOutageLine(line)).length
+    t.equal(refusals(), 1, 'the cause is logged once')
     t.match(log.find(isOutageLine), { level: 50, err: { message: new RegExp(`^${name}: connect ECONNREFUSED`) } })
     t.match(app.botasState.stats, { outage: { reason: /ECONNREFUSED/ }, loadFailures: 50, lastError: { code: 'FST_BOTAS_STATE_LOAD_FAILED' } })
 
@@ -89,9 +91,9 @@ export function outageSuite (t: Test, name: string, newServer: (t: Test) => Prom
     // A turn finds out, where no connection is kept.
     await settled(async () => {
       await post(url, message())
-      return app.botasState.stats.outage !== null
+      return refusals() > 1
     })
-    t.equal(log.filter(isOutageLine).length, 2, 'another outage is logged once more')
+    t.equal(refusals(), 2, 'another outage is logged once more')
     await server.start()
     await settled(async () => (await fetch(`${url}/health`)).status === 200)
     t.pass('the end of an outage is noticed without a turn')
