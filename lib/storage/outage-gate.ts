@@ -36,7 +36,7 @@ export interface Link {
   /** Asks the server for anything. */
   ping(patience: Patience): Promise<unknown>
   failureOf(error: Error): Failure
-  /** When a busy server wants to be asked again, in milliseconds. */
+  /** When a busy server wants to be asked again, in milliseconds from now; NaN where it does not say. */
   retryAfter?(error: Error): number | undefined
   /** The same without anything private. */
   cleaned(error: Error): Error
@@ -56,13 +56,11 @@ interface Waiting {
 /** Which attempt at a command it is. */
 interface Attempt {
   readonly index: number
-  /** Whether its caller has waited before, and may give up while it is under way. */
-  readonly hasWaited: boolean
-  /** Why the one before has failed, without anything private. */
+  /** Why its caller has waited before, and may give up while it is under way; without anything private. */
   readonly error?: Error
 }
 
-const FIRST: Attempt = { index: 0, hasWaited: false }
+const FIRST: Attempt = { index: 0 }
 const ENDLESS = new Patience()
 
 /**
@@ -146,7 +144,7 @@ export class OutageGate {
 
   #send<Result> (command: Command<Result>, call: StorageCall | undefined, attempt: Attempt): Promise<Result> {
     if (this.#isClosed) return Promise.reject(this.#unreachable())
-    return this.#isOpen(call) ? this.#sendNow(command, call, attempt) : this.#opened(call).then(() => this.#sendNow(command, call, { ...attempt, hasWaited: true }))
+    return this.#isOpen(call) ? this.#sendNow(command, call, attempt) : this.#opened(call).then(() => this.#sendNow(command, call, { error: this.#silent(), ...attempt }))
   }
 
   /** The server is out of reach. A connection that breaks and is there again at once is no outage: it takes an attempt that failed. */
@@ -230,7 +228,7 @@ export class OutageGate {
   }
 
   /** One attempt, which is given up in time. */
-  #attempt<Result> (command: Command<Result>, call: StorageCall | undefined, { index, hasWaited, error }: Attempt, sent: number): Promise<Result> {
+  #attempt<Result> (command: Command<Result>, call: StorageCall | undefined, { index, error }: Attempt, sent: number): Promise<Result> {
     const { attemptTimeout } = this.#link
     if (attemptTimeout === undefined) return command(ENDLESS)
     const patience = new Patience()
@@ -240,8 +238,8 @@ export class OutageGate {
       patience.end(this.#silent())
     }).catch((error) => { throw patience.ended ?? error })
     // By its timeout the caller gives up what is sent at once; of what has waited its signal tells, and that says nothing of the server.
-    if (!hasWaited || call === undefined) return answer
-    const giveUp = (): void => patience.end(new GivenUp(error ?? this.#silent()))
+    if (error === undefined || call === undefined) return answer
+    const giveUp = (): void => patience.end(new GivenUp(error))
     listen(call.signal, giveUp)
     return answer.finally(() => call.signal.removeEventListener('abort', giveUp))
   }
@@ -261,9 +259,10 @@ export class OutageGate {
     if (call === undefined || call.signal.aborted || failure === 'final' || this.#link.status() === 'closed') throw cleaned
     call.retrying()
     setMaxListeners(0, call.signal)
-    const pause = Math.max(Math.min(MIN_PAUSE * 2 ** index, MAX_PAUSE), Math.min(this.#link.retryAfter?.(error) ?? 0, MAX_RETRY_AFTER))
-    await wait(pause * (1 + Math.random()), undefined, { signal: call.signal }).catch(() => { throw cleaned })
-    return this.#send(command, call, { index: index + 1, hasWaited: true, error: cleaned })
+    const asked = Math.min(this.#link.retryAfter?.(error) ?? 0, MAX_RETRY_AFTER)
+    const pause = Math.min(MIN_PAUSE * 2 ** index, MAX_PAUSE)
+    await wait((asked > pause ? asked : pause) * (1 + Math.random()), undefined, { signal: call.signal }).catch(() => { throw cleaned })
+    return this.#send(command, call, { index: index + 1, error: cleaned })
   }
 
   #onAnswer (): void {

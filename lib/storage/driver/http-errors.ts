@@ -26,10 +26,10 @@ export function failureOf (error: HttpError): Failure {
   return REFUSED.test(error.code) ? 'refused' : 'lost'
 }
 
-/** How long to wait, in milliseconds: https://www.rfc-editor.org/rfc/rfc9110#name-retry-after */
-export function retryAfter (value: string | undefined): number | undefined {
-  if (value === undefined) return undefined
-  return /^\d+$/.test(value) ? Number(value) * 1000 : Math.max(Date.parse(value) - Date.now(), 0) || undefined
+/** How long to wait, in milliseconds, NaN where that is not said: https://www.rfc-editor.org/rfc/rfc9110#name-retry-after */
+export function retryAfter (value: string | undefined): number {
+  const seconds = Number(value)
+  return Number.isNaN(seconds) ? Date.parse(String(value)) - Date.now() : seconds * 1000
 }
 
 /**
