@@ -2,4 +2,4 @@ import t from 'tap'
 import { exactSavesSuite } from '../../helpers/exact-saves-suite.js'
 import { testedServers } from '../../helpers/tested-servers.js'
 
-exactSavesSuite(t, testedServers['Azure Blob Storage'], { remembersRemovals: false })
+exactSavesSuite(t, testedServers['Azure Blob Storage'], { remembersRemovals: false, runs: 50 })
