@@ -114,8 +114,7 @@ export class OutageGate {
    * @param timeout in milliseconds
    * @throws an error without anything private
    */
-  async sendInBackground<Result> (command: Command<Result>, timeout: number): Promise<Result> {
-    if (this.#isClosed) throw this.#unreachable()
+  sendInBackground<Result> (command: Command<Result>, timeout: number): Promise<Result> {
     return this.#inTime(command, timeout).catch((error) => { throw this.#cleaned(error) })
   }
 
