@@ -112,11 +112,13 @@ t.test('a turn that is throttled for longer than it waits fails with the reason,
   t.strictSame(log, [])
 })
 
-t.test('an answer that breaks off is asked for again', async (t) => {
+t.test('an answer that breaks off is asked for again, also where the blob is another one by then', async (t) => {
   const { way, storage } = await open(t)
   await storage.write({ [CONVERSATION]: { text: 'x'.repeat(10_000) } })
   let cut = 0
-  way.fail(({ method }) => method === 'GET' && cut++ < 5 ? 'cut' : undefined)
+  const body = '<?xml version="1.0"?><Error><Code>ConditionNotMet</Code><Message>It has changed</Message></Error>'
+  const changed = { status: 412, headers: { 'content-type': 'application/xml', 'x-ms-error-code': 'ConditionNotMet' }, body }
+  way.fail(({ method }) => method === 'GET' && cut++ < 5 ? (cut % 2 === 0 ? changed : 'cut') : undefined)
   const { app } = await buildFastify(t, { storage }, () => {})
   t.equal((await app.botasState.run(IDENTITY, ({ conversation }) => conversation.get<string>('text')))?.length, 10_000)
   t.equal(app.botasState.stats.outage, null)
