@@ -86,7 +86,7 @@ export class OutageGate {
   constructor (link: Link) {
     this.#link = link
     // Also where no command waits, so that the end of an outage is told.
-    this.#probe = new Probe(() => !this.#isClosed && link.status() !== 'closed' && (this.#waiting.size > 0 || (this.#isDown && this.#outage.isWatched)), () => this.#ping())
+    this.#probe = new Probe(() => !this.#isClosed && link.status() === 'open' && (this.#waiting.size > 0 || (this.#isDown && this.#outage.isWatched)), () => this.#ping())
   }
 
   /** Tells of every outage, also of the one that is going on. */
@@ -201,7 +201,7 @@ export class OutageGate {
       this.#waiting.add(waiting)
       if (call === undefined ? this.#link.status() === 'open' : call.signal.aborted) giveUp()
       else if (call !== undefined) listen(call.signal, giveUp)
-      if (this.#link.status() === 'open') this.#probe.begin()
+      this.#probe.begin()
     })
   }
 
@@ -284,7 +284,6 @@ export class OutageGate {
   }
 
   async #ping (): Promise<void> {
-    if (this.#link.status() !== 'open') return
     try {
       await this.#inTime((patience) => this.#link.ping(patience), this.#link.maxSilence)
     } catch (error) {

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
+import { RedisStorage } from '../../../lib/storage/redis/redis-storage.js'
 import { message } from '../../helpers/activities.js'
 import { buildFastify, post, settled } from '../../helpers/build-fastify.js'
 import { losingWay, lossyWay } from '../../helpers/lossy-way.js'
@@ -62,6 +63,22 @@ t.test('a place costs no command where nothing else is asked for: it is taken wi
     t.equal(app.botasState.stats.openTurns, 0)
     t.strictSame(await client.keys('botas:~place*'), [])
   }
+})
+
+t.test('with renew: \'load\' a turn that takes its place makes what it loads live on, too', async (t) => {
+  const { url } = await startRedis(t)
+  const { client } = await clientOf(t, url)
+  const storage = new RedisStorage(url, { ttl: 100, renew: 'load' })
+  const { app } = await buildFastify(t, { storage, concurrency: 'queue' }, () => {})
+  const identity = { channelId: 'test', botId: 'bot', conversationId: 'c', userId: 'u' }
+  await app.botasState.run(identity, ({ conversation, user }) => {
+    conversation.set('n', 1)
+    user.set('n', 1)
+  })
+  const keys = ['botas:test/bot/conversations/c', 'botas:test/bot/users/u']
+  for (const key of keys) await client.expire(key, 10)
+  t.equal(await app.botasState.run(identity, ({ conversation }) => conversation.get('n')), 1)
+  for (const key of keys) t.ok(await client.ttl(key) > 90, key)
 })
 
 t.test('who has the reply finds the place free at every replica, whether the turn was saved or not', async (t) => {
