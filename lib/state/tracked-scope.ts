@@ -46,6 +46,11 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     return this.#unavailable === undefined
   }
 
+  /** Whether nothing is to be left of what was stored. */
+  get isCleared (): boolean {
+    return this.#cleared
+  }
+
   /** From now on every change throws. The first refusal stays. */
   seal (refusal: (scope: Name) => Error): void {
     this.#refusal ??= refusal

@@ -5,7 +5,12 @@ import { busy } from './overlap/busy.js'
 import type { Operation } from './telemetry.js'
 
 /** What one turn makes of one document that it was loaded with. */
-export type DocumentEdit = Pick<DocumentChange, 'key' | 'loaded' | 'edit'>
+export interface DocumentEdit extends Pick<DocumentChange, 'key' | 'loaded' | 'edit'> {
+  /** whether nothing is to be left of what was stored, beside the document either */
+  readonly forgets: boolean
+}
+
+type SavedChange = DocumentEdit & DocumentChange
 
 /**
  * Saves what a turn changed, after every earlier save of the same keys.
@@ -44,18 +49,22 @@ function refusalOf (outcome: SaveOutcome): Error | undefined {
 }
 
 async function saveInTurn (
-  store: DocumentStore, changes: DocumentChange[], operation: Operation, turn: Promise<void> | undefined, end: TurnEnd | undefined
+  store: DocumentStore, changes: SavedChange[], operation: Operation, turn: Promise<void> | undefined, end: TurnEnd | undefined
 ): Promise<SaveOutcome> {
   if (turn !== undefined) await turn
   operation.assertPending()
-  return store.save(changes, operation, end)
+  const outcome = await store.save(changes, operation, end)
+  const forgotten = changes.filter(({ forgets, isSaved }) => forgets && isSaved).map(({ key }) => key)
+  if (forgotten.length > 0) await store.forget?.(forgotten, operation, end?.hold)
+  return outcome
 }
 
 /** A storage may ask for an edit late, and more than once. */
-function inTime ({ key, loaded, edit }: DocumentEdit, operation: Operation): DocumentChange {
+function inTime ({ key, loaded, edit, forgets }: DocumentEdit, operation: Operation): SavedChange {
   return {
     key,
     loaded,
+    forgets,
     edit: (current) => {
       operation.assertPending()
       return edit(current)

@@ -389,7 +389,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     if (this.#replacement !== undefined) return edits
     for (const { key, scope, loaded } of this.#documents) {
       const edit = scope.changes()
-      if (edit !== undefined) edits.push({ key, loaded, edit })
+      if (edit !== undefined) edits.push({ key, loaded, edit, forgets: scope.isCleared })
     }
     return edits
   }
