@@ -46,6 +46,24 @@ export const FST_BOTAS_STATE_LOAD_FAILED = createError<[keys: string, options: {
 export const FST_BOTAS_STATE_CORRUPT_DOCUMENT = createError<[key: string, reason: string]>(
   'FST_BOTAS_STATE_CORRUPT_DOCUMENT', 'the stored document "%s" is %s; it was not modified', 500)
 
+/**
+ * A document does not fit the schema in the option `documents`, or could not be upgraded: the message names the paths and no value. What
+ * is stored is not modified: fix the document, the schema or the upgrade. 500.
+ */
+export const FST_BOTAS_STATE_INVALID_DOCUMENT = createError<[key: string, problem: string]>(
+  'FST_BOTAS_STATE_INVALID_DOCUMENT', 'the document "%s" %s; what is stored was not modified', 500)
+
+/** A stored document is of a later version than this code knows. It is not modified: deploy the code that knows it. 500. */
+export const FST_BOTAS_STATE_NEWER_DOCUMENT = createError<[key: string, version: number, known: number]>(
+  'FST_BOTAS_STATE_NEWER_DOCUMENT', 'the stored document "%s" has version %s, and this code knows version %s at most; it was not modified: deploy newer code', 500)
+
+/**
+ * A stored value is not encrypted with any of the keys of `encrypted`, was changed, or was moved from elsewhere. It is not modified: add
+ * the key that is missing, or restore the value. 500.
+ */
+export const FST_BOTAS_STATE_CANNOT_DECRYPT = createError<[place: string, reason: string]>(
+  'FST_BOTAS_STATE_CANNOT_DECRYPT', '%s cannot be decrypted: %s; it was not modified', 500)
+
 /** The storage failed or was too slow while a turn was saved: `cause` is its error, the message tells which keys were saved. 500. */
 export const FST_BOTAS_STATE_SAVE_FAILED = createError<[saved: string, unsaved: string, options: { cause: unknown }]>(
   'FST_BOTAS_STATE_SAVE_FAILED', 'the state could not be saved; saved: %s; not known to be saved: %s', 500)

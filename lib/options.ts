@@ -1,4 +1,5 @@
 import { isObject } from './document/describe-type.js'
+import { type DocumentsOptions, type ScopeRules, checkDocumentsOption } from './document-options.js'
 import type { Identify, StrategyOf } from './fastify/request-turns.js'
 import { assertKnownOptions, assertWholeNumber, describeValue, invalidOption } from './storage/option-checks.js'
 import { openStorage } from './storage/open-storage.js'
@@ -70,6 +71,13 @@ export interface BotasStateOptions {
    * is `activityId` of `identify` or `run`, by default `body.id`. Default `false`.
    */
   once?: boolean | OnceOptions | undefined
+  /**
+   * What the documents of conversations and users have to be like: schemas, and versions with their upgrades. Default: anything.
+   *
+   * @example
+   * documents: { user: { schema: z.object({ name: z.string().optional() }), version: { key: 'schemaVersion', upgrades: { 2: rename } } } }
+   */
+  documents?: DocumentsOptions | undefined
   /** Milliseconds after which a load fails the turn. Default 5000. */
   loadTimeout?: number | undefined
   /** Milliseconds after which a save is given up and reported. It also bounds the other waits at the end of a turn, and of the
@@ -85,6 +93,8 @@ export interface CheckedOptions {
   flush: 'onResponse' | 'onSend'
   concurrency: { strategy: Strategy | StrategyOf, limits: PlaceLimits }
   once: OnceLimits | undefined
+  /** `undefined` where documents may be anything */
+  rules: ScopeRules | undefined
   loadTimeout: number
   flushTimeout: number
 }
@@ -102,6 +112,7 @@ export function checkOptions (options: BotasStateOptions | Storage): CheckedOpti
   assertKnownOptions(given, OWN_OPTIONS, FASTIFY_OPTIONS)
   const concurrency = checkConcurrency(given.concurrency)
   const once = checkOnce(given.once)
+  const rules = checkDocumentsOption(given.documents)
   const { storage = 'memory:', identify, flush = once === undefined ? 'onResponse' : 'onSend', loadTimeout = 5000, flushTimeout = 30000 } = given
   if (identify !== undefined && typeof identify !== 'function') throw invalid('identify', 'a function', identify)
   if (flush !== 'onResponse' && flush !== 'onSend') throw invalid('flush', '"onResponse" or "onSend"', flush)
@@ -116,12 +127,13 @@ export function checkOptions (options: BotasStateOptions | Storage): CheckedOpti
     flush,
     concurrency,
     once,
+    rules,
     loadTimeout,
     flushTimeout
   }
 }
 
-const OWN_OPTIONS = ['storage', 'identify', 'flush', 'concurrency', 'once', 'loadTimeout', 'flushTimeout']
+const OWN_OPTIONS = ['storage', 'identify', 'flush', 'concurrency', 'once', 'documents', 'loadTimeout', 'flushTimeout']
 /** Options that Fastify's `register` itself reads. */
 const FASTIFY_OPTIONS = ['prefix', 'logLevel', 'logSerializers']
 

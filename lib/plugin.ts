@@ -49,7 +49,7 @@ declare module 'fastify' {
 }
 
 const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, options) => {
-  const { storage, identify, flush, concurrency, once, loadTimeout, flushTimeout } = checkOptions(options)
+  const { storage, identify, flush, concurrency, once, rules, loadTimeout, flushTimeout } = checkOptions(options)
   // Decorate first: it may throw, and the storage must then be untouched.
   decorate(fastify, {
     get [kTurns] () { return turns },
@@ -63,6 +63,7 @@ const plugin: FastifyPluginAsync<BotasStateOptions | Storage> = async (fastify, 
     // A reminder never aborts a user's turn, nor is it lost because one is at work.
     terms: { strategy: strategy === 'parallel' ? 'parallel' : 'queue', limits },
     once,
+    rules,
     loadTimeout,
     saveTimeout: flushTimeout,
     closeTimeout: flushTimeout

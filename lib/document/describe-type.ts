@@ -9,3 +9,8 @@ export function describeType (value: unknown): string {
   if (Array.isArray(value)) return 'an array'
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`
 }
+
+/** What an error says of what somebody's function threw: its message may quote values. */
+export function describeThrown (error: unknown): string {
+  return error instanceof Error ? `a ${error.name}` : describeType(error)
+}

@@ -1,5 +1,6 @@
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../errors.js'
 import { describeType, isObject } from './describe-type.js'
+import { setMember } from './json-value.js'
 
 /** What is stored under one key: a JSON object, from the name of a member to its value. */
 export type StateDocument = Record<string, unknown>
@@ -29,6 +30,13 @@ export interface Edit {
 
 /** From a stored document to what a turn makes of it. A storage may call it more than once. */
 export type EditDocument = (current: Document | undefined) => Edit
+
+/** All of a document, as a new object. */
+export function objectOf (document: Document): StateDocument {
+  const object: StateDocument = {}
+  for (const name of document.names()) setMember(object, name, document.valueOf(name))
+  return object
+}
 
 /**
  * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where `value` is anything but an object

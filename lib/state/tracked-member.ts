@@ -1,4 +1,4 @@
-import { describeType } from '../document/describe-type.js'
+import { describeThrown } from '../document/describe-type.js'
 import type { Document, StateDocument } from '../document/document.js'
 import { encodePlain, encodeValue, setMember } from '../document/json-value.js'
 import { type Snapshot, isAs, isEncoded, snapshotOf, snapshotOfStored, valueOf } from '../document/snapshot.js'
@@ -105,7 +105,7 @@ export class TrackedMember {
       for (const change of this.#updates) value = change(value)
     } catch (error) {
       // The engine's own messages quote values, and this error reaches the log.
-      throw new Error(`an update of "${this.name}" in the ${this.#scope} state threw ${nameOf(error)} when it was applied again, ` +
+      throw new Error(`an update of "${this.name}" in the ${this.#scope} state threw ${describeThrown(error)} when it was applied again, ` +
         'to what another turn stored: it must accept every value that the key can have')
     }
     return encodeValue(value, this.name, this.#scope)
@@ -148,9 +148,4 @@ function replaceMembers (value: Record<string, unknown> | unknown[], members: ob
 
 function isPlainContainer (value: unknown): value is Record<string, unknown> | unknown[] {
   return typeof value === 'object' && value !== null && (Array.isArray(value) || Object.getPrototypeOf(value) === Object.prototype)
-}
-
-/** The name of an error's kind, which says nothing of values. */
-function nameOf (error: unknown): string {
-  return error instanceof Error ? `a ${error.name}` : describeType(error)
 }

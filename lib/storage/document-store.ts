@@ -108,13 +108,24 @@ const kProvided = Symbol('fastify-botas-state.document-store')
 interface Provided<S extends Storage = Storage> {
   prototype: S
   open: (storage: S) => DocumentStore
+  name: string | undefined
 }
 
 const METHODS = ['read', 'write', 'delete', 'update', 'lease', 'commit', 'recall'] as const
 
-/** Says how turns ask the storages of a class of this package. */
-export function provideDocumentStore<S extends Storage> (prototype: S, open: (storage: S) => DocumentStore): void {
-  Object.defineProperty(prototype, kProvided, { value: { prototype, open } satisfies Provided<S> })
+/**
+ * Says how turns ask the storages of a class of this package.
+ *
+ * @param name of a storage that has no class
+ */
+export function provideDocumentStore<S extends Storage> (prototype: S, open: (storage: S) => DocumentStore, name?: string): void {
+  Object.defineProperty(prototype, kProvided, { value: { prototype, open, name } satisfies Provided<S> })
+}
+
+/** What an error calls a storage. */
+export function nameOfStorage (storage: Storage): string {
+  const { name } = (storage as { [kProvided]?: Provided })[kProvided] ?? {}
+  return name ?? (storage.constructor as { name?: string } | undefined)?.name ?? 'a storage'
 }
 
 /** How turns ask a storage. One that overrides a method, such as a subclass or a wrapper, is asked by its public methods. */

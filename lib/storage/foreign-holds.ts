@@ -108,6 +108,7 @@ function placeName ({ key }: Hold): string {
   return `place:${key}`
 }
 
-function activityName ({ key, activity }: Hold): string {
+/** Names what is kept of an activity. */
+export function activityName ({ key, activity }: Hold): string {
   return `activity:${key}:${encodeURIComponent(String(activity?.id))}`
 }

@@ -6,6 +6,8 @@ export interface StorageCall {
   readonly signal: AbortSignal
   /** How long the caller waits, from the beginning, in milliseconds. */
   readonly timeout?: number
+  /** `false` where a load must leave alone how long documents live. */
+  readonly renews?: boolean
   /** To be called whenever the storage tries again. Counted in `fastify.botasState.stats`. */
   retrying(): void
 }

@@ -1,6 +1,7 @@
 import { FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_SAVE_FAILED } from '../errors.js'
 import type { DocumentChange, DocumentStore, SaveOutcome, TurnEnd } from '../storage/document-store.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
+import { isAboutDocument } from './about-document.js'
 import { busy } from './overlap/busy.js'
 import type { Operation } from './telemetry.js'
 
@@ -29,8 +30,7 @@ export async function save (
   try {
     outcome = await queue.run(operation.keys, (turn) => operation.inTime(saveInTurn(store, changes, operation, turn, end)))
   } catch (cause) {
-    const error = new FST_BOTAS_STATE_SAVE_FAILED(
-      list(changes.filter(({ isSaved }) => isSaved)), list(changes.filter(({ isSaved }) => !isSaved)), { cause })
+    const error = errorOf(cause, changes)
     operation.failed(error)
     throw error
   }
@@ -41,6 +41,12 @@ export async function save (
     throw refusal
   }
   return { isOverlapped: outcome === 'overlapped' }
+}
+
+function errorOf (cause: unknown, changes: SavedChange[]): Error {
+  const saved = changes.filter(({ isSaved }) => isSaved)
+  if (saved.length === 0 && isAboutDocument(cause)) return cause
+  return new FST_BOTAS_STATE_SAVE_FAILED(list(saved), list(changes.filter(({ isSaved }) => !isSaved)), { cause })
 }
 
 function refusalOf (outcome: SaveOutcome): Error | undefined {

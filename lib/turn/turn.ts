@@ -1,4 +1,5 @@
 import type { Document } from '../document/document.js'
+import type { DocumentRules, OpenedDocument } from '../document/document-rules.js'
 import { Admission, type AdmissionContext, type AdmittedTurn } from './admission.js'
 import type { AnswerableTurn, AnsweredTurns } from './answered-turns.js'
 import {
@@ -11,6 +12,7 @@ import { KeptOpen } from './kept-open.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import { withDeadline } from '../waiting/deadline.js'
 import { abortError } from './abort-error.js'
+import { isAboutDocument } from './about-document.js'
 import type { OpenTurns } from './open-turns.js'
 import type { Operation, Operations } from './telemetry.js'
 import { type Kept, REPLACED_REPLY, keptIn } from './kept.js'
@@ -23,6 +25,8 @@ import { type TurnControl, TurnScopes } from '../state/turn-state.js'
 /** What the turns of one server share. */
 export interface TurnContext extends AdmissionContext {
   store: DocumentStore
+  /** what the documents of a scope have to be like */
+  rules: { readonly [Scope in PersistedScope]?: DocumentRules | undefined } | undefined
   /** the saves of this storage that are queued or running */
   saves: KeyedQueue
   /** the turns of this storage that are open though their client may have the reply */
@@ -152,12 +156,12 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
    * @throws FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_BUSY or FST_BOTAS_STATE_REPLACED
    */
   async load (identity: TurnIdentity, terms: Terms, outer?: Admission): Promise<Kept | undefined> {
-    const { answered, operations } = this.#context
+    const { answered, operations, rules } = this.#context
     const keys = this.#keys
     for (const name of SCOPES) {
       const key = keyOf(name, identity)
       if (key === undefined) continue
-      this.#documents.push({ key, scope: this.state[name], loaded: undefined })
+      this.#documents.push({ key, scope: this.state[name], rules: rules?.[name], loaded: undefined, opened: undefined })
       keys.push(key)
     }
     const [first] = keys
@@ -387,9 +391,10 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   #edits (): DocumentEdit[] {
     const edits: DocumentEdit[] = []
     if (this.#replacement !== undefined) return edits
-    for (const { key, scope, loaded } of this.#documents) {
+    for (const { key, scope, rules, loaded, opened } of this.#documents) {
       const edit = scope.changes()
-      if (edit !== undefined) edits.push({ key, loaded, edit, forgets: scope.isCleared })
+      if (edit === undefined) continue
+      edits.push({ key, loaded, edit: rules === undefined ? edit : rules.edit(edit, loaded, opened, key), forgets: scope.isCleared })
     }
     return edits
   }
@@ -412,12 +417,13 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     for (let index = 0; index < found.length; index++) {
       const document = this.#documents[index] as TurnDocument
       document.loaded = found[index]
-      document.scope.load(document.loaded, corrupted)
+      document.opened = document.rules?.open(document.loaded, document.key)
+      document.scope.load(document.opened ?? document.loaded, corrupted)
     }
   }
 
   #loadFailed (cause: unknown, operation: Operation | undefined): Error {
-    const error = new FST_BOTAS_STATE_LOAD_FAILED(this.#keys.map((key) => `"${key}"`).join(', '), { cause })
+    const error = isAboutDocument(cause) ? cause : new FST_BOTAS_STATE_LOAD_FAILED(this.#keys.map((key) => `"${key}"`).join(', '), { cause })
     this.#refuseAccess(() => error)
     operation?.failed(error)
     return error
@@ -428,7 +434,10 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
 interface TurnDocument {
   key: string
   scope: TrackedScope<PersistedScope>
+  rules: DocumentRules | undefined
   loaded: Document | undefined
+  /** the same as the code knows it; left out where there are no rules */
+  opened: OpenedDocument | undefined
 }
 
 /** The turn was not admitted, which is no failure of the storage. */

@@ -14,7 +14,7 @@ import type { OnceLimits, Terms } from './overlap/terms.js'
 import { WaitingTurns } from './overlap/waiting.js'
 import { type Kept, keptResult, resultOf } from './kept.js'
 import { type BotasStateStats, Operations, Overlaps } from './telemetry.js'
-import { type DocumentStore, documentStoreOf } from '../storage/document-store.js'
+import { type DocumentStore, documentStoreOf, nameOfStorage } from '../storage/document-store.js'
 import type { OutageObserver, Storage } from '../storage/storage.js'
 import { Turn, type TurnContext, type TurnOwner } from './turn.js'
 import type { TurnState } from '../state/turn-state.js'
@@ -65,6 +65,7 @@ export interface TurnsOptions {
   /** on which `run` begins its turns */
   terms: Omit<Terms, 'activity'>
   once: OnceLimits | undefined
+  rules: TurnContext['rules']
   loadTimeout: number
   saveTimeout: number
   /** how long closing waits for open turns, and then for the storage */
@@ -88,7 +89,7 @@ export class Turns {
 
   /** @param observer is told when the storage cannot be reached and when it can again */
   constructor (options: TurnsOptions, observer: TurnsObserver) {
-    const { storage, terms, loadTimeout, saveTimeout, closeTimeout } = options
+    const { storage, terms, rules, loadTimeout, saveTimeout, closeTimeout } = options
     this.#options = options
     const store = documentStoreOf(storage)
     if (options.once !== undefined && store.holds?.remembers !== true) throw cannotRemember(storage)
@@ -101,6 +102,7 @@ export class Turns {
     this.#closeTimeout = closeTimeout
     this.#context = {
       store,
+      rules,
       saves: this.#shared.saves,
       answered: this.#shared.answered,
       patience: loadTimeout / 2,
@@ -267,8 +269,7 @@ function heldBy (inside: Inside | undefined): Inside | undefined {
 }
 
 function cannotRemember (storage: Storage): Error {
-  const { name = 'a storage' } = (storage.constructor ?? {}) as { name?: string }
   return new FST_BOTAS_STATE_INVALID_OPTION('the option "once" needs a storage that stores documents and the mark of an activity in ' +
     'one step: MemoryStorage, FileStorage, RedisStorage or PostgresStorage, but no class that overrides their methods, or one that has "commit" and ' +
-    `"recall"; ${name} has not`)
+    `"recall"; ${nameOfStorage(storage)} has not`)
 }

@@ -92,7 +92,7 @@ export class DriverDocuments implements DocumentStore {
   }
 
   async load (keys: string[], call?: StorageCall): Promise<Array<TextDocument | undefined>> {
-    const stored = await this.#load(keys, this.#lifetime.isRenewedByLoads ? this.#milliseconds : 0, call)
+    const stored = await this.#load(keys, this.#lifetime.isRenewedByLoads && call?.renews !== false ? this.#milliseconds : 0, call)
     return stored.map(({ document }) => document)
   }
 

@@ -143,7 +143,7 @@ export class FileStorage implements Storage {
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
-      load: (keys) => storage.#readDocuments(keys),
+      load: (keys, call) => storage.#readDocuments(keys, call.renews !== false && storage.#isRenewedByLoads),
       save: (changes, _call, end) => storage.#save(changes, end),
       holds: storage.#holds
     }))
@@ -207,14 +207,14 @@ export class FileStorage implements Storage {
     return [relative(directory, aside), name]
   }
 
-  async #readDocuments (keys: string[]): Promise<Array<TextDocument | undefined>> {
+  async #readDocuments (keys: string[], isRenewed = this.#isRenewedByLoads): Promise<Array<TextDocument | undefined>> {
     const directory = await this.#use()
     const paths = keys.map((key) => join(directory, fileName(key)))
     if (files.isBusy(paths)) await files.settled(paths)
     return Promise.all(keys.map(async (key, index) => {
       const path = paths[index] as string
       await this.#removeExpired(path)
-      if (this.#isRenewedByLoads) await ifThere(utimes(path, new Date(), new Date()))
+      if (isRenewed) await ifThere(utimes(path, new Date(), new Date()))
       return readDocument(path, key)
     }))
   }

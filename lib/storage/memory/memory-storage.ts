@@ -84,7 +84,7 @@ export class MemoryStorage implements Storage {
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
-      load: async (keys) => storage.#load(keys),
+      load: async (keys, call) => call.renews === false ? storage.#peek(keys) : storage.#load(keys),
       save: async (changes, _call, end) => storage.#save(changes, end),
       holds: storage.#holds
     }))
@@ -92,6 +92,12 @@ export class MemoryStorage implements Storage {
 
   #load (keys: string[]): Array<TextDocument | undefined> {
     return keys.map((key) => this.#documents.get(key))
+  }
+
+  /** As `#load`, but no document lives longer for it. */
+  #peek (keys: string[]): Array<TextDocument | undefined> {
+    const documents = this.#documents
+    return keys.map((key) => documents instanceof LRUCache ? documents.peek(key) : documents.get(key))
   }
 
   /** Nothing comes between, and nothing is kept if one of the edits fails. */

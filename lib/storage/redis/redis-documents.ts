@@ -50,13 +50,13 @@ export class RedisDocuments implements DocumentStore {
   /** As `load`, but fails for a key of another type. */
   async read (keys: string[], call?: StorageCall): Promise<Array<TextDocument | undefined>> {
     const values = await this.#connection.send(() =>
-      Promise.all(keys.map((key) => this.#get(this.#prefix + key))), call)
+      Promise.all(keys.map((key) => this.#get(this.#prefix + key, call))), call)
     return documentsOf(values, keys)
   }
 
-  #get (key: string): Promise<Buffer | null> {
+  #get (key: string, call: StorageCall | undefined): Promise<Buffer | null> {
     const { seconds, isRenewedByLoads } = this.#lifetime
-    return isRenewedByLoads ? this.#client.getexBuffer(key, 'EX', seconds) : this.#client.getBuffer(key)
+    return isRenewedByLoads && call?.renews !== false ? this.#client.getexBuffer(key, 'EX', seconds) : this.#client.getBuffer(key)
   }
 
   async save (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {

@@ -1,0 +1,92 @@
+import { types } from 'node:util'
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { isObject } from './document/describe-type.js'
+import { DocumentRules } from './document/document-rules.js'
+import { type DocumentSchema, assertSynchronous } from './document/schema.js'
+import type { Upgrade, Versions } from './document/versions.js'
+import { assertKnownOptions, describeValue, invalidOption } from './storage/option-checks.js'
+
+/** The option `documents`. */
+export interface DocumentsOptions {
+  /** The documents of conversations. Default: anything. */
+  conversation?: DocumentOptions | undefined
+  /** The documents of users. Default: anything. */
+  user?: DocumentOptions | undefined
+}
+
+/** What the documents of one scope have to be like. */
+export interface DocumentOptions {
+  /**
+   * A synchronous Standard Schema (https://standardschema.dev): zod, valibot, arktype. A document is checked when a turn first touches
+   * it, and before it is saved. It stays as it is: defaults and transforms of the schema are not applied. Default: no check.
+   */
+  schema?: StandardSchemaV1 | undefined
+  /** How old documents become new ones. Default: documents have no version. */
+  version?: VersionOptions | undefined
+}
+
+/** The versions of the documents of one scope. */
+export interface VersionOptions {
+  /** The member that says how old a document is; one without it has version 1. */
+  key: string
+  /** By the version that each leads to, from 2 on, without a gap. Default: none, all documents have version 1. */
+  upgrades?: Readonly<Record<number, Upgrade>> | undefined
+}
+
+/** What was checked, for each scope that has any rules. */
+export interface ScopeRules {
+  readonly conversation: DocumentRules | undefined
+  readonly user: DocumentRules | undefined
+}
+
+/**
+ * Checks the option `documents`.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_OPTION, also for a schema that is known to be asynchronous
+ */
+export function checkDocumentsOption (given: unknown): ScopeRules | undefined {
+  if (given === undefined) return undefined
+  if (!isObject(given)) throw invalidOption('documents', 'an object', describeValue(given))
+  assertKnownOptions(given, ['conversation', 'user'], [], 'documents.')
+  return { conversation: rulesOf(given.conversation, 'documents.conversation'), user: rulesOf(given.user, 'documents.user') }
+}
+
+function rulesOf (given: unknown, option: string): DocumentRules | undefined {
+  if (given === undefined) return undefined
+  if (!isObject(given)) throw invalidOption(option, 'an object', describeValue(given))
+  assertKnownOptions(given, ['schema', 'version'], [], `${option}.`)
+  return new DocumentRules(schemaOf(given.schema, `${option}.schema`), versionsOf(given.version, `${option}.version`))
+}
+
+function schemaOf (given: unknown, option: string): DocumentSchema | undefined {
+  if (given === undefined) return undefined
+  // Some schemas are functions.
+  const { '~standard': standard } = Object(given) as { '~standard'?: { validate?: unknown } }
+  if (typeof standard?.validate !== 'function') {
+    throw invalidOption(option, 'a Standard Schema, such as one of zod, valibot or arktype (https://standardschema.dev)', describeValue(given))
+  }
+  const schema = { schema: given as StandardSchemaV1, option }
+  assertSynchronous(schema)
+  return schema
+}
+
+function versionsOf (given: unknown, option: string): Versions | undefined {
+  if (given === undefined) return undefined
+  if (!isObject(given)) throw invalidOption(option, 'an object', describeValue(given))
+  assertKnownOptions(given, ['key', 'upgrades'], [], `${option}.`)
+  const { key, upgrades = {} } = given
+  if (typeof key !== 'string' || key === '') throw invalidOption(`${option}.key`, 'the name of a member', describeValue(key))
+  if (!isObject(upgrades)) throw invalidOption(`${option}.upgrades`, 'an object', describeValue(upgrades))
+  const steps = new Map(Object.entries(upgrades).map(([version, upgrade]) => [Number(version), checkedUpgrade(upgrade, `${option}.upgrades.${version}`)]))
+  const current = steps.size + 1
+  for (let version = 2; version <= current; version++) {
+    if (!steps.has(version)) throw invalidOption(`${option}.upgrades`, 'one for each version from 2 on, without a gap', `none for version ${version}`)
+  }
+  return { key, current, upgrades: steps }
+}
+
+function checkedUpgrade (upgrade: unknown, option: string): Upgrade {
+  if (typeof upgrade !== 'function') throw invalidOption(option, 'a function', describeValue(upgrade))
+  if (types.isAsyncFunction(upgrade)) throw invalidOption(option, 'a synchronous function', 'an async one')
+  return upgrade as Upgrade
+}
