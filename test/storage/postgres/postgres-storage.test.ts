@@ -234,6 +234,24 @@ t.test('a row that somebody has locked is waited for, and saved once', async (t)
   t.strictSame(await storage.read([CONVERSATION]), { [CONVERSATION]: { n: 2 } })
 })
 
+t.test('a document that somebody else is storing for the first time is waited for, and merged', async (t) => {
+  const { storage, pool, table } = await open(t)
+  const { app } = await buildFastify(t, { storage }, () => {})
+  const client = await pool.connect()
+  await storage.write({ [CONVERSATION]: { n: 1 } })
+  const [row] = (await client.query(`DELETE FROM ${table} RETURNING *`)).rows
+  const saved = app.botasState.run(IDENTITY, async ({ conversation }) => {
+    await client.query('BEGIN')
+    await client.query(`INSERT INTO ${table} (id, key, text, marks) VALUES ($1, $2, $3, $4)`, [row.id, row.key, row.text, row.marks])
+    return conversation.update<number>('n', (n = 0) => n + 1)
+  })
+  await settled(async () => (await pool.query("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'")).rows.length > 0)
+  await client.query('COMMIT')
+  client.release()
+  await saved
+  t.strictSame(await storage.read([CONVERSATION]), { [CONVERSATION]: { n: 2 } })
+})
+
 t.test('a lock that the server does not wait for is tried again', async (t) => {
   const { storage, pool, table, sql } = await open(t)
   await storage.write({ [CONVERSATION]: { n: 1 } })
