@@ -43,11 +43,12 @@ export class Cipher {
   /** @throws FST_BOTAS_STATE_CANNOT_DECRYPT */
   open (sealed: string, place: SealedPlace): string {
     const [, id, content] = SEALED.exec(sealed) ?? []
-    if (id === undefined || content === undefined) throw cannotDecrypt(place, 'it was truncated, or changed')
+    const bytes = Buffer.from(content ?? '', 'base64url')
+    if (id === undefined || !isWritten(bytes, content as string)) throw cannotDecrypt(place, 'it was truncated, or changed')
     const key = this.#keys.get(id)
     if (key === undefined) throw cannotDecrypt(place, `there is no key "${id.slice(0, MAX_ID_LENGTH)}" in the option "keys"`)
     try {
-      return opened(Buffer.from(content, 'base64url'), key, place)
+      return opened(bytes, key, place)
     } catch {
       throw cannotDecrypt(place, `the key "${id}" does not open it; it was changed, truncated, moved from elsewhere, or encrypted with another key of that id`)
     }
@@ -64,6 +65,11 @@ export function isSealed (value: unknown): value is string {
 
 export function cannotDecrypt ({ kind, key, name }: SealedPlace, reason: string): Error {
   return new FST_BOTAS_STATE_CANNOT_DECRYPT(kind === 'member' ? `the member "${name}" of the document "${key}"` : `the kept reply "${key}"`, reason)
+}
+
+/** Whether this is how the bytes are written: the last character has bits that count for nothing, and are to be 0. */
+function isWritten (bytes: Buffer, content: string): boolean {
+  return bytes.length >= NONCE_BYTES + TAG_BYTES && content.endsWith(bytes.subarray(-(bytes.length % 3) || bytes.length).toString('base64url'))
 }
 
 function opened (bytes: Buffer, key: KeyObject, place: SealedPlace): string {

@@ -7,6 +7,7 @@ import { BlobStorage } from '../../lib/storage/blob/blob-storage.js'
 import { CosmosDbStorage } from '../../lib/storage/cosmos/cosmos-storage.js'
 import { PostgresStorage } from '../../lib/storage/postgres/postgres-storage.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
+import { encryptedAs } from './encryption.js'
 import { LeasesOnly, LeasingStorage, newServer } from './leasing-storage.js'
 import { startRedis } from './redis-server.js'
 import { freshBlobContainer, freshCosmosContainer, freshTable } from './shared-servers.js'
@@ -31,6 +32,15 @@ const everyday: Record<string, (t: Test) => Promise<Open>> = {
   Redis: async (t) => {
     const { url } = await startRedis(t)
     return () => new RedisStorage(url)
+  },
+  'memory, encrypted': async () => once(encryptedAs(new MemoryStorage())),
+  'a storage of somebody\'s with leases and commits, encrypted': async () => {
+    const server = newServer()
+    return () => encryptedAs(new LeasingStorage(server))
+  },
+  'Redis, encrypted': async (t) => {
+    const { url } = await startRedis(t)
+    return () => encryptedAs(new RedisStorage(url))
   }
 }
 
@@ -39,6 +49,10 @@ const driven: Record<string, (t: Test) => Promise<Open>> = {
   Postgres: async () => {
     const { url, table } = await freshTable()
     return () => new PostgresStorage(url, { table })
+  },
+  'Postgres, encrypted': async () => {
+    const { url, table } = await freshTable()
+    return () => encryptedAs(new PostgresStorage(url, { table }))
   },
   'Azure Blob Storage': async () => {
     const container = await freshBlobContainer()

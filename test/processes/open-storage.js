@@ -1,7 +1,8 @@
-// A storage by what a test passes to a process: a URL of the package, one of an emulator, or a directory.
+// A storage by what a test passes to a process: a URL of the package, one of an emulator, or a directory; encrypted with a key after
+// `encrypted-<key id>+`.
 import { BlobServiceClient, StorageSharedKeyCredential } from '@azure/storage-blob'
 import { CosmosClient } from '@azure/cosmos'
-import { FileStorage, MemoryStorage } from 'fastify-botas-state'
+import { FileStorage, MemoryStorage, encrypted } from 'fastify-botas-state'
 import { BlobStorage } from 'fastify-botas-state/blob'
 import { CosmosDbStorage } from 'fastify-botas-state/cosmos'
 import { PostgresStorage } from 'fastify-botas-state/postgres'
@@ -11,7 +12,12 @@ import { RedisStorage } from 'fastify-botas-state/redis'
 const ACCOUNT = 'devstoreaccount1'
 const KEY = 'Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
 
+/** The same in `test/helpers/encryption.ts`. */
+const KEYS = { '2026-05': Buffer.alloc(32, 5), '2026-11': Buffer.alloc(32, 11) }
+
 export function openStorage (url) {
+  const [, current, inner] = /^encrypted-([\w-]+)\+(.*)$/.exec(url) ?? []
+  if (inner !== undefined) return encrypted(openStorage(inner), { keys: { current, ...KEYS } })
   switch (/^(\w+)(?:\+http)?:/.exec(url)?.[1]) {
     case 'redis': return new RedisStorage(url)
     case 'postgres': return new PostgresStorage(url)

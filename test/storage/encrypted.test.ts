@@ -1,0 +1,286 @@
+import { createSecretKey, generateKeyPairSync } from 'node:crypto'
+import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import t, { type Test } from 'tap'
+import { conformance } from '../../lib/conformance/conformance.js'
+import { Cipher } from '../../lib/document/cipher.js'
+import { sealedText } from '../../lib/document/sealed-document.js'
+import { type EncryptionOptions, FileStorage, MemoryStorage, type StateDocument, type StateScope, type Storage, type TurnState, conversationKey, encrypted } from '../../lib/index.js'
+import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
+import { CONVERSATION_KEY, USER_KEY, message } from '../helpers/activities.js'
+import { buildFastify, post } from '../helpers/build-fastify.js'
+import { ENCRYPTION, KEYS, encryptedAs } from '../helpers/encryption.js'
+import { LeasesOnly, LeasingStorage, newServer } from '../helpers/leasing-storage.js'
+import { onceStorages } from '../helpers/overlap-storages.js'
+import { published } from '../helpers/published.js'
+import { startRedis } from '../helpers/redis-server.js'
+import { slowStorage } from '../helpers/slow-storage.js'
+import { storageSuite } from '../helpers/storage-suite.js'
+
+const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'conversation-1', userId: 'user-1' }
+const OLD: EncryptionOptions = { keys: { current: '2026-05', '2026-05': KEYS['2026-05'] } }
+const SECRET = 'hunter2'
+
+/** A bot that keeps what it is told. */
+async function startBot (t: Test, storage: Storage, options = {}) {
+  const bot = await buildFastify(t, { storage, flush: 'onSend', ...options }, (app) => {
+    app.post<{ Body: { text: string } }>('/', async ({ body: { text }, state }) => {
+      for (const scope of [state.conversation, state.user] as StateScope[]) {
+        scope.set('last', text)
+        scope.update<string[]>('all', (all = []) => [...all, text])
+      }
+      return { text }
+    })
+  })
+  return { ...bot, run: <Result>(work: (state: TurnState) => Result) => bot.app.botasState.run(IDENTITY, work) }
+}
+
+/** A document, as a storage has it that is not encrypted. */
+async function storedIn (storage: Storage, key = USER_KEY): Promise<Record<string, string>> {
+  return (await storage.read([key]))[key] as Record<string, string>
+}
+
+t.test('every storage keeps its promises when it is encrypted', async (t) => {
+  t.test('memory', async (t) => storageSuite(t, (_t, options) => encryptedAs(new MemoryStorage(options))))
+  t.test('files', async (t) => storageSuite(t, (t, options) => encryptedAs(new FileStorage(t.testdir(), options))))
+  const { url } = await startRedis(t)
+  t.test('Redis', async (t) => storageSuite(t, (t, options) => encryptedAs(new RedisStorage(url, { ...options, keyPrefix: `${t.fullname}:` }))))
+  const declare = (title: string, work: () => Promise<void>) => t.test(title, async (t) => { await t.resolves(work()) })
+  conformance(declare, () => encrypted(new LeasingStorage(newServer(), 0), ENCRYPTION), { lease: true, once: true })
+})
+
+t.test('of what the bot is told nothing is on disk in clear, nor are kept replies', async (t) => {
+  const directory = t.testdir()
+  const { url } = await startBot(t, encrypted(new FileStorage(directory), ENCRYPTION), { once: true, concurrency: 'queue' })
+  t.equal((await post(url, message({ text: SECRET }))).text, `{"text":"${SECRET}"}`)
+  t.equal((await post(url, message({ text: SECRET }))).text, `{"text":"${SECRET}"}`, 'a second delivery gets the same')
+  const names = (await readdir(directory, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile())
+  t.equal(names.length, 3, 'two documents, and a mark')
+  for (const { parentPath, name } of names) {
+    const bytes = await readFile(join(parentPath, name))
+    t.notOk(bytes.includes(SECRET), name)
+    t.ok(bytes.includes('~encrypted:1:2026-11:'), name)
+  }
+})
+
+t.test('of what the bot is told nothing is in Redis in clear, whatever key it is in', async (t) => {
+  const redis = await startRedis(t)
+  const { url } = await startBot(t, encrypted(new RedisStorage(redis.url), ENCRYPTION), { once: true, concurrency: 'queue' })
+  for (const id of ['a', 'a', 'b']) await post(url, message({ id, text: SECRET }))
+  const client = new Redis(redis.url)
+  t.teardown(() => client.disconnect())
+  const keys = await client.keys('*')
+  t.ok(keys.length >= 4, keys.join())
+  for (const key of keys) {
+    const value = await client.dump(key) as unknown as string
+    t.notOk(value.includes(SECRET) || key.includes(SECRET), key)
+  }
+  t.match(await client.get(`botas:${USER_KEY}`), /^\{"last":"~encrypted:1:2026-11:[\w-]+","all":"~encrypted:1:2026-11:[\w-]+"\}$/)
+})
+
+t.test('nothing of a value is in logs, errors, figures and events when it cannot be decrypted', async (t) => {
+  const storage = new MemoryStorage()
+  const events = ['load', 'flush', 'place'].map((channel) => published(t, `botas-state:${channel}`))
+  const { url } = await startBot(t, encrypted(storage, ENCRYPTION))
+  await post(url, message({ text: SECRET }))
+  const stored = await storedIn(storage)
+  const stranger = await startBot(t, encrypted(storage, { keys: { current: '2026-11', '2026-11': Buffer.alloc(32, 1) } }), { concurrency: 'queue' })
+  const reply = await post(stranger.url, message({ text: SECRET }))
+  t.match(reply, { status: 500, body: { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /the member "last" of the document "test\/bot\/conversations\/conversation-1" cannot be decrypted: the key "2026-11" does not open it/ } })
+  const told = JSON.stringify([reply.text, stranger.log, stranger.app.botasState.stats, events])
+  t.match(told, 'CANNOT_DECRYPT')
+  for (const secret of [SECRET, stored.last, ...Object.values(KEYS).map((key) => key.toString('base64'))]) t.notOk(told.includes(String(secret)))
+  t.strictSame(await storedIn(storage), stored)
+})
+
+const forged: Record<string, (user: Record<string, string>, conversation: Record<string, string>, stranger: Record<string, string>) => Record<string, string>> = {
+  'a value that was changed': ({ last = '', all = '' }) => ({ last: `${last.slice(0, -6)}AAAAAA`, all }),
+  'a value that was truncated': ({ last = '', all = '' }) => ({ last: last.slice(0, -5), all }),
+  'a value of which only the beginning is left': ({ all = '' }) => ({ last: '~encrypted:1:2026-11:', all }),
+  'values of two members that were swapped': ({ last = '', all = '' }) => ({ last: all, all: last }),
+  'a value of another user': ({ all = '' }, _conversation, { last = '' }) => ({ last, all }),
+  'a value of the conversation': ({ all = '' }, { last = '' }) => ({ last, all }),
+  'a value of which the key is said to be another one': ({ last = '', all = '' }) => ({ last: last.replace('2026-11', '2026-05'), all }),
+  'a value of a key that there is not': ({ last = '', all = '' }) => ({ last: last.replace('2026-11', '2025-01'), all }),
+  'a value of a format that is not known': ({ last = '', all = '' }) => ({ last: last.replace('~encrypted:1:', '~encrypted:9:'), all }),
+  'a value that is not encrypted': ({ all = '' }) => ({ last: 'forged', all })
+}
+
+for (const [title, forge] of Object.entries(forged)) {
+  t.test(`${title} fails the turn that touches it, by its code, and is left as it is`, async (t) => {
+    for (const storage of [new MemoryStorage(), slowStorage(2), new LeasingStorage()]) {
+      const { url, app, run } = await startBot(t, encrypted(storage, ENCRYPTION))
+      await post(url, message({ text: SECRET }))
+      await post(url, message({ text: 'of somebody else', conversation: 'conversation-2', user: 'user-2' }))
+      const forgery = forge(await storedIn(storage), await storedIn(storage, CONVERSATION_KEY), await storedIn(storage, 'test/bot/users/user-2'))
+      await storage.write({ [USER_KEY]: forgery })
+      const before = await storedIn(storage, CONVERSATION_KEY)
+      t.match(await post(url, message({ text: 'again' })), { status: 500, body: { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /^the member "\w+" of the document "test\/bot\/users\/user-1" cannot be decrypted: / } })
+      await t.rejects(run(({ user }) => user.set('last', 1)), { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT' }, 'it is not overwritten either')
+      await t.rejects(run(({ user }) => user.toJSON()), { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT' })
+      await t.rejects(app.botasState.storage.read([USER_KEY]), { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT' })
+      t.strictSame([await storedIn(storage), await storedIn(storage, CONVERSATION_KEY)], [forgery, before], 'nothing of the turn is stored')
+      t.equal(await run(({ conversation }) => conversation.get('last')), SECRET, 'the other scope works')
+      await run((state) => state.deleteUserState())
+      t.equal(await storedIn(storage), undefined, 'it can be deleted')
+    }
+  })
+}
+
+t.test('a value that was forged while a turn was at work is not overwritten by what is computed from it', async (t) => {
+  for (const storage of [new MemoryStorage(), slowStorage(2), new LeasingStorage()]) {
+    const { run } = await startBot(t, encrypted(storage, ENCRYPTION))
+    const forgery = { n: '~encrypted:1:2026-11:forged' }
+    await t.rejects(run(async ({ user, conversation }) => {
+      conversation.set('n', 1)
+      user.update<number>('n', (n = 0) => n + 1)
+      await storage.write({ [USER_KEY]: forgery })
+    }), { code: /^FST_BOTAS_STATE_(?:CANNOT_DECRYPT|SAVE_FAILED)$/ })
+    t.strictSame(await storedIn(storage), forgery)
+  }
+})
+
+t.test('a value is encrypted anew when it changes, and only then: until that an old key opens it', async (t) => {
+  const storage = new MemoryStorage()
+  const old = await startBot(t, encrypted(storage, OLD))
+  await old.run(({ user }) => {
+    user.set('name', 'Ada')
+    user.set('visits', 1)
+  })
+  const before = await storedIn(storage)
+  const { run } = await startBot(t, encrypted(storage, ENCRYPTION))
+  await run(({ user }) => {
+    t.equal(user.get('name'), 'Ada')
+    user.update<number>('visits', (n = 0) => n + 1)
+  })
+  const after = await storedIn(storage)
+  t.equal(after.name, before.name)
+  t.match(after.visits, /^~encrypted:1:2026-11:/)
+  await t.rejects(old.run(({ user }) => user.get('visits')), { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /there is no key "2026-11" in the option "keys"/ })
+  t.equal(await old.run(({ user }) => user.get('name')), 'Ada')
+})
+
+t.test('values that are not encrypted are taken with plaintext: \'accept\', and encrypted when they change', async (t) => {
+  for (const storage of [new MemoryStorage(), slowStorage(2), new LeasingStorage()]) {
+    await storage.write({ [USER_KEY]: { name: 'Ada', visits: 1, list: [1.5], nothing: null } })
+    const refusing = await startBot(t, encrypted(storage, ENCRYPTION))
+    await t.rejects(refusing.run(({ user }) => user.get('name')), { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /not encrypted, and the option "plaintext" is "refuse"/ })
+    const { run } = await startBot(t, encrypted(storage, { ...ENCRYPTION, plaintext: 'accept' }))
+    t.strictSame(await run(({ user }) => user.toJSON()), { name: 'Ada', visits: 1, list: [1.5], nothing: null })
+    await run(({ user }) => user.update<number>('visits', (n = 0) => n + 1))
+    t.match(await storedIn(storage), { name: 'Ada', visits: /^~encrypted:1:2026-11:/, list: [1.5], nothing: null })
+    t.equal(await run(({ user }) => user.get('visits')), 2)
+  }
+})
+
+t.test('a text keeps its very characters, and a value that another language wrote its type', async (t) => {
+  const directory = t.testdir()
+  const storage = new FileStorage(directory)
+  const file = join(directory, `${encodeURIComponent(USER_KEY)}.json`)
+  await storage.write({ [USER_KEY]: {} })
+  const { run } = await startBot(t, encrypted(storage, { ...ENCRYPTION, plaintext: 'accept' }))
+  await writeFile(file, '{"float":1.0,"long":9007199254740993,"n":1}')
+  await run(({ user }) => user.update<number>('n', (n = 0) => n + 1))
+  t.match(await readFile(file, 'utf8'), /^\{"float":1\.0,"long":9007199254740993,"n":"~encrypted/)
+})
+
+t.test('an update by the storage itself leaves members as they are that it does not change', async (t) => {
+  for (const plain of [new MemoryStorage(), slowStorage(2), new LeasingStorage()]) {
+    const storage = encryptedAs(plain)
+    await storage.write({ key: { a: 1, b: { c: [1] }, __proto__x: null } })
+    const before = await storedIn(plain, 'key')
+    await storage.update('key', (current) => ({ ...current, a: 2, d: 3 }))
+    const after = await storedIn(plain, 'key')
+    t.equal(after.b, before.b)
+    t.not(after.a, before.a)
+    t.strictSame(await storage.read(['key', 'nothing']), { key: { a: 2, b: { c: [1] }, __proto__x: null, d: 3 } })
+    await storage.update('key', () => undefined)
+    await storage.delete(['key'])
+    t.strictSame(await storage.read(['key']), {})
+  }
+})
+
+for (const [name, make] of Object.entries(onceStorages)) {
+  t.test(`a kept reply opens for its own activity only, and not at all without its key: ${name}`, async (t) => {
+    const open = await make(t)
+    const storage = open()
+    const bot = await startBot(t, encryptedAs(storage), { once: true })
+    t.equal((await post(bot.url, message({ id: 'a', text: SECRET }))).status, 200)
+    const keyless = await startBot(t, encryptedAs(storage, { keys: { current: 'new', new: Buffer.alloc(32, 3) } }), { once: true })
+    const reply = await post(keyless.url, message({ id: 'a', text: SECRET }))
+    t.match(reply, { status: 500, body: { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT' } })
+    t.notMatch(JSON.stringify([reply.body, keyless.log]), SECRET)
+    t.equal((await post(bot.url, message({ id: 'a', text: 'other' }))).text, `{"text":"${SECRET}"}`, 'it is there for who has the key')
+  })
+}
+
+t.test('a kept reply that is not encrypted is refused, or accepted, as values are', async (t) => {
+  const server = newServer()
+  const storage = new LeasingStorage(server)
+  const plain = await startBot(t, storage, { once: true })
+  await post(plain.url, message({ text: 'before' }))
+  const refusing = await startBot(t, encrypted(storage, ENCRYPTION), { once: true })
+  t.match(await post(refusing.url, message({ text: 'again' })), { status: 500, body: { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /^the kept reply/ } })
+  const accepting = await startBot(t, encrypted(storage, { ...ENCRYPTION, plaintext: 'accept' }), { once: true })
+  t.equal((await post(accepting.url, message({ text: 'again' }))).text, '{"text":"before"}')
+  const [name] = server.records.keys()
+  t.match(await encryptedAs(storage, { ...ENCRYPTION, plaintext: 'accept' }).recall(name as string), 'before')
+  t.equal(await encryptedAs(storage).recall('nothing'), undefined)
+})
+
+t.test('a key is 32 bytes, a secret KeyObject of these, or their text in Base64 or hexadecimal digits', async (t) => {
+  const key = KEYS['2026-11']
+  const storage = new MemoryStorage()
+  await encrypted(storage, ENCRYPTION).write({ key: { n: 1 } })
+  for (const same of [new Uint8Array(key), createSecretKey(key), key.toString('hex'), key.toString('base64'), key.toString('base64url')]) {
+    t.strictSame(await encrypted(storage, { keys: { current: '2026-11', '2026-11': same } }).read(['key']), { key: { n: 1 } })
+  }
+})
+
+t.test('wrong options are told, without a word of a key', async (t) => {
+  const { privateKey } = generateKeyPairSync('ed25519')
+  const wrong: Array<[options: unknown, message: RegExp]> = [
+    [undefined, /"options" must be an object/],
+    [{}, /"keys" must be an object with "current" and a key for each id, got undefined/],
+    [{ keys: KEYS }, /"keys\.current" must be the id of one of the keys, got undefined/],
+    [{ keys: { current: SECRET, ...KEYS } }, /"keys\.current" must be the id of one of the keys, got another string/],
+    [{ keys: { current: 'a', a: Buffer.alloc(16) } }, /"keys\.a" must be 32 bytes, .* got an object of another length/],
+    [{ keys: { current: 'a', a: SECRET } }, /"keys\.a" must be 32 bytes, .* got a string of another length/],
+    [{ keys: { current: 'a', a: `${SECRET}!` } }, /"keys\.a" must be 32 bytes, .* got a string$/],
+    [{ keys: { current: 'a', a: 7 } }, /"keys\.a" must be 32 bytes, .* got a number$/],
+    [{ keys: { current: 'a', a: privateKey } }, /"keys\.a" must be 32 bytes, .* got an object$/],
+    [{ keys: { current: 'a', a: KEYS['2026-05'], [`${SECRET}:`]: KEYS['2026-11'] } }, /"keys" must be an object with ids of letters, .* got another id/],
+    [{ ...ENCRYPTION, plaintext: true }, /"plaintext" must be "accept" or "refuse", got a boolean/],
+    [{ ...ENCRYPTION, key: SECRET }, /unknown option "key"; known options: keys, plaintext/]
+  ]
+  for (const [options, message] of wrong) {
+    t.throws(() => encrypted(new MemoryStorage(), options as EncryptionOptions), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message })
+    try {
+      encrypted(new MemoryStorage(), options as EncryptionOptions)
+    } catch (error) {
+      t.notMatch((error as Error).message, SECRET)
+    }
+  }
+  t.throws(() => encrypted('memory:' as unknown as Storage, ENCRYPTION), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"storage" must be an object with the methods/ })
+})
+
+t.test('a storage that cannot remember activities is refused by its own name, encrypted or not', async (t) => {
+  for (const storage of [slowStorage(), new LeasesOnly(newServer())]) {
+    const name = storage.constructor.name
+    for (const given of [storage, encrypted(storage, ENCRYPTION)]) {
+      await t.rejects(buildFastify(t, { storage: given, once: true }, () => {}), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: new RegExp(`; ${name} has not`) })
+    }
+  }
+  const bare = Object.assign(Object.create(null), { read: async () => ({}), write: async () => {}, delete: async () => {} })
+  await t.rejects(buildFastify(t, { storage: bare, once: true }, () => {}), { message: /; a storage has not/ })
+})
+
+t.test('a text that opens and is no JSON is a corrupt document', async (t) => {
+  const storage = new MemoryStorage()
+  const cipher = new Cipher(new Map([['2026-11', createSecretKey(KEYS['2026-11'])]]), '2026-11')
+  const key = conversationKey(IDENTITY)
+  await storage.write({ [key]: { n: JSON.parse(sealedText(SECRET, key, 'n', cipher)) } satisfies StateDocument })
+  const { run } = await startBot(t, encrypted(storage, ENCRYPTION))
+  await t.rejects(run(({ conversation }) => conversation.get('n')), { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: /^(?!.*hunter)/ })
+})
