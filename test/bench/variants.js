@@ -3,10 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import Fastify from 'fastify'
-import botasState, { FileStorage, MemoryStorage, activityIdentity } from 'fastify-botas-state'
+import botasState, { FileStorage, MemoryStorage, activityIdentity, encrypted } from 'fastify-botas-state'
 import { RedisStorage } from 'fastify-botas-state/redis'
 import { Redis } from 'ioredis'
 import pg from 'pg'
+import { z } from 'zod'
 import { blobContainer, cosmosContainer, openStorage } from '../processes/open-storage.js'
 
 const countUp = (count = 0) => count + 1
@@ -40,6 +41,13 @@ const append = (history = HISTORY) => [...history, said(history.length)].slice(-
 
 async function historian ({ state: { conversation } }) {
   return { messages: conversation.update('history', append).length }
+}
+
+const ENCRYPTION = { keys: { current: 'bench', bench: Buffer.alloc(32, 1) } }
+const VERSION = { key: 'schemaVersion' }
+const DOCUMENTS = {
+  conversation: { schema: z.object({ turnCount: z.number() }), version: VERSION },
+  user: { schema: z.object({ messageCount: z.number() }), version: VERSION }
 }
 
 async function withPlugin (options, handler) {
@@ -271,6 +279,9 @@ export const variants = {
   'redis counter by hand, before the reply': ({ REDIS }) => redisByHand(REDIS, 'before'),
   'redis counter, queue': ({ REDIS }) => withPlugin({ storage: REDIS, concurrency: 'queue' }, counter),
   'redis counter, once': ({ REDIS }) => withPlugin({ storage: REDIS, once: true, identify: numbered() }, counter),
+  'redis counter, encrypted': ({ REDIS }) => withPlugin({ storage: encrypted(new RedisStorage(database({ REDIS }, 7)), ENCRYPTION) }, counter),
+  'redis history, encrypted': ({ REDIS }) => withPlugin({ storage: encrypted(new RedisStorage(database({ REDIS }, 8)), ENCRYPTION) }, historian),
+  'memory counter, schema': () => withPlugin({ documents: DOCUMENTS }, counter),
   'postgres counter': ({ POSTGRES }) => withPlugin({ storage: POSTGRES }, counter),
   'postgres counter by hand': ({ POSTGRES }) => postgresByHand(POSTGRES),
   'blob counter': ({ BLOB }) => withPlugin({ storage: openStorage(BLOB) }, counter),

@@ -91,9 +91,7 @@ export function processSuite (t: Test, newServer: (t: Test) => Promise<TestedSer
     const first = await holder('queue', 4 * lease, 'first')
     const second = startProcess(t, 'place-holder.js', url, 'queue', String(lease), '0', 'second')
     t.match(await first.outcome(), { status: 200, leasesLost: 0, warnings: [] })
-    const lines = []
-    for await (const line of second.lines) lines.push(line)
-    t.match(lines, [/./, /"status":200/])
+    t.match([await second.lines.next(), await second.lines.next()], [{ value: 'working' }, { value: /"status":200/ }])
     await second.exited
     t.strictSame((await stored('conversations/c')).names, ['first', 'second'])
   })

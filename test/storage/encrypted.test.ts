@@ -14,6 +14,7 @@ import { ENCRYPTION, KEYS, encryptedAs } from '../helpers/encryption.js'
 import { LeasesOnly, LeasingStorage, newServer } from '../helpers/leasing-storage.js'
 import { onceStorages } from '../helpers/overlap-storages.js'
 import { published } from '../helpers/published.js'
+import { startProcess } from '../helpers/node-process.js'
 import { startRedis } from '../helpers/redis-server.js'
 import { slowStorage } from '../helpers/slow-storage.js'
 import { storageSuite } from '../helpers/storage-suite.js'
@@ -159,6 +160,25 @@ t.test('a value is encrypted anew when it changes, and only then: until that an 
   t.match(after.visits, /^~encrypted:1:2026-11:/)
   await t.rejects(old.run(({ user }) => user.get('visits')), { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /there is no key "2026-11" in the option "keys"/ })
   t.equal(await old.run(({ user }) => user.get('name')), 'Ada')
+})
+
+t.test('while a key is rotated, processes that encrypt with different ones undo nothing of each other', async (t) => {
+  const redis = await startRedis(t)
+  const ids = Object.keys(KEYS)
+  const updating = ids.map((id) => startProcess(t, 'updates.js', `encrypted-${id}+${redis.url}`, id, '300', '4'))
+  const apps = await Promise.all(ids.map((current) => startBot(t, encrypted(new RedisStorage(redis.url), { keys: { current, ...KEYS } }), { once: true, concurrency: 'queue' })))
+  const replies = await Promise.all(Array.from({ length: 60 }, (_, n) => post(apps[n % 2]?.url as string, message({ id: `${n >> 1}`, text: String(n >> 1), conversation: String(n % 5), user: 'one' }))))
+  t.strictSame([...new Set(replies.map(({ status }) => status))], [200])
+  for (const { exited } of updating) t.match(await exited, { code: 0, errors: '' })
+  const { app } = apps[0] as typeof apps[number]
+  t.strictSame(await app.botasState.storage.read(['key']), { key: { n: 600, '2026-05': 300, '2026-11': 300 } })
+  const all = await app.botasState.run({ ...IDENTITY, userId: 'one' }, ({ user }) => user.get<string[]>('all'))
+  // Each message was delivered to both, in two conversations.
+  t.equal(all?.length, 60)
+  const plain = new RedisStorage(redis.url)
+  t.teardown(() => plain.close())
+  const stored = Object.values(await storedIn(plain, 'key')).map((value) => value.split(':')[2])
+  t.ok(stored.every((id) => ids.includes(id as string)), stored.join())
 })
 
 t.test('values that are not encrypted are taken with plaintext: \'accept\', and encrypted when they change', async (t) => {
