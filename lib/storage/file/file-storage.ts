@@ -12,7 +12,7 @@ import {
   isStored, permissionsAt, permissionsOf, readDocument, removeAside, removeLeftovers, savedAt, writeAside, writeDocument, writeDocumentAside
 } from './document-file.js'
 import { fileName, isDocumentName } from '../file-name.js'
-import { HANDLED, forgetHandled, keptReply, markName, markOf } from './handled.js'
+import { HANDLED, forgetHandled, keptReply, markName, markNames, markOf } from './handled.js'
 import { ifThere } from './if-there.js'
 import { realPath } from './real-path.js'
 import { type SaveStep, doLeftSteps, doSteps } from './save-steps.js'
@@ -145,6 +145,7 @@ export class FileStorage implements Storage {
     provideDocumentStore(this.prototype, (storage) => ({
       load: (keys, call) => storage.#readDocuments(keys, call.renews !== false && storage.#isRenewedByLoads),
       save: (changes, _call, end) => storage.#save(changes, end),
+      forget: async (keys, _call, hold) => settledAll(keys.map((key) => storage.#forget(key, hold))),
       holds: storage.#holds
     }))
   }
@@ -188,6 +189,13 @@ export class FileStorage implements Storage {
     })
   }
 
+  async #forget (key: string, hold: Hold | undefined): Promise<void> {
+    const directory = await this.#use()
+    const marks = await markNames(directory, key)
+    const own = hold && markName(hold)
+    await settledAll(marks.filter((mark) => mark !== own).map((mark) => this.#changing(join(directory, mark), (path) => ifThere(unlink(path)))))
+  }
+
   /** Writes what becomes of a document aside. Nothing is to be done where none is stored, nor to be. */
   async #prepare (directory: string, path: string, { key, loaded, edit }: DocumentChange): Promise<SaveStep | undefined> {
     await this.#unlinkExpired(path)
@@ -220,7 +228,11 @@ export class FileStorage implements Storage {
   }
 
   async #inTurn (key: string, work: (path: string) => Promise<void>): Promise<void> {
-    const path = join(await this.#use(), fileName(key))
+    await this.#changing(join(await this.#use(), fileName(key)), work)
+  }
+
+  /** After all changes of the file that are under way. */
+  async #changing (path: string, work: (path: string) => Promise<void>): Promise<void> {
     await files.run([path], async (turn) => {
       await turn
       await work(path)
@@ -229,11 +241,7 @@ export class FileStorage implements Storage {
 
   /** A file that is expired now may be replaced in a moment: it is looked at again when it is its turn. */
   async #removeExpired (path: string): Promise<void> {
-    if (!await this.#isExpired(path)) return
-    await files.run([path], async (turn) => {
-      await turn
-      await this.#unlinkExpired(path)
-    })
+    if (await this.#isExpired(path)) await this.#changing(path, () => this.#unlinkExpired(path))
   }
 
   async #unlinkExpired (path: string): Promise<void> {

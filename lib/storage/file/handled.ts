@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { opendir, readFile, unlink } from 'node:fs/promises'
+import { opendir, readFile, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
 import type { Hold } from '../document-store.js'
@@ -15,9 +15,23 @@ interface Mark {
   readonly reply: string
 }
 
-/** The file of an activity, as a path in the directory of the storage. Ids are not readable in it. */
+/** The file of an activity, as a path in the directory of the storage: neither key nor id are readable in it. */
 export function markName ({ key, activity }: Hold): string {
-  return join(HANDLED, `${createHash('sha256').update(`${key}\n${activity?.id}`).digest('hex')}.json`)
+  return join(HANDLED, `${beginningOf(key)}${digest(String(activity?.id))}.json`)
+}
+
+/** The files of all activities beside a document, as such paths. */
+export async function markNames (directory: string, key: string): Promise<string[]> {
+  const names = await ifThere(readdir(join(directory, HANDLED))) ?? []
+  return names.filter((name) => name.startsWith(beginningOf(key))).map((name) => join(HANDLED, name))
+}
+
+function beginningOf (key: string): string {
+  return `${digest(key)}-`
+}
+
+function digest (text: string): string {
+  return createHash('sha256').update(text).digest('hex')
 }
 
 export function markOf (reply: string, seconds: number): Buffer {

@@ -86,6 +86,7 @@ export class MemoryStorage implements Storage {
     provideDocumentStore(this.prototype, (storage) => ({
       load: async (keys, call) => call.renews === false ? storage.#peek(keys) : storage.#load(keys),
       save: async (changes, _call, end) => storage.#save(changes, end),
+      forget: async (keys, _call, hold) => { keys.forEach((key) => storage.#forget(key, hold)) },
       holds: storage.#holds
     }))
   }
@@ -115,6 +116,14 @@ export class MemoryStorage implements Storage {
     const { ttl } = hold.activity as { ttl: number }
     this.#marks.set(markOf(hold), reply, { ttl: ttl * 1000 })
     this.#pruning ??= pruneRegularly(() => this.prune(), Math.min(ttl, this.#ttl ?? ttl))
+  }
+
+  /** Looks at all marks: documents are forgotten rarely. */
+  #forget (key: string, hold: Hold | undefined): void {
+    const own = hold && markOf(hold)
+    for (const mark of [...this.#marks.keys()]) {
+      if (mark.startsWith(`${key}\n`) && mark !== own) this.#marks.delete(mark)
+    }
   }
 
   readonly #holds: Holds = {

@@ -1,0 +1,15 @@
+import { readFileSync, readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { FileStorage } from '../../../lib/index.js'
+import { forgettingSuite } from '../../helpers/forgetting-suite.js'
+
+forgettingSuite(t, async (t) => {
+  const directory = t.testdir()
+  return { storage: new FileStorage(directory), everything: async () => filesIn(directory) }
+})
+
+function filesIn (directory: string): string[] {
+  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .map((name) => statSync(join(directory, name)).isFile() ? `${name} ${readFileSync(join(directory, name), 'utf8')}` : name)
+}
