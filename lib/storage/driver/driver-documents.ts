@@ -3,7 +3,7 @@ import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { type Comparing, type Replacement, type Save, compareAndSet } from '../compare-and-set.js'
-import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
+import { type DocumentChange, type DocumentStore, type Hold, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
 import { assertWellFormed } from '../file-name.js'
 import { OutageGate } from '../outage-gate.js'
@@ -11,7 +11,7 @@ import type { Patience } from '../patience.js'
 import { ReadDocuments } from '../read-documents.js'
 import type { OutageObserver, StorageCall } from '../storage.js'
 import { type Driver, UNREAD, type Row, type RowWrite } from './driver.js'
-import { type Ending, DriverHolds } from './driver-holds.js'
+import { type Ending, DriverHolds, handledBeside } from './driver-holds.js'
 import { type Mark, hasMark, withMark } from './marks.js'
 
 /** How many documents are written at once. */
@@ -108,6 +108,11 @@ export class DriverDocuments implements DocumentStore {
     const outcome = noteOutcome(first, await this.#replace(savesOf(first), call, end))
     if (outcome !== 'replaced') await saveEach(changes.filter((change) => !isFirst(change)), save)
     return outcome
+  }
+
+  async forget (keys: string[], call: StorageCall, hold?: Hold): Promise<void> {
+    const remove = this.#driver.removeBeginning?.bind(this.#driver)
+    if (remove !== undefined) await this.#gate.send((patience) => remove(...handledBeside(keys, hold), patience), call)
   }
 
   get #milliseconds (): number {

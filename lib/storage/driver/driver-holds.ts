@@ -175,11 +175,20 @@ function textOf (row: Row | undefined): string {
   return row?.text?.toString() ?? ''
 }
 
+/** Which rows `removeBeginning` removes: those of activities that were handled beside these documents, but that of a turn. */
+export function handledBeside (keys: string[], hold: Hold | undefined): [keys: string[], text: string, but: string | undefined] {
+  return [keys.map(activityBeginning), HANDLED, hold?.activity && activityKey(hold)]
+}
+
 /** Control characters are in no id, so that no document has such a key. */
 function placeKey ({ key }: Hold): string {
   return `\0place\0${key}`
 }
 
 function activityKey ({ key, activity }: Hold): string {
-  return `\0activity\0${key}\0${activity?.id}`
+  return `${activityBeginning(key)}${activity?.id}`
+}
+
+function activityBeginning (key: string): string {
+  return `\0activity\0${key}\0`
 }

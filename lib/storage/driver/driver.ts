@@ -42,4 +42,11 @@ export interface Driver extends Link {
   readAndTellTime(keys: string[], patience: Patience): Promise<{ rows: Row[], now: number }>
   /** Writes rows where each is still as it was read: all or none, where that is one step. Resolves to whether they were. */
   write(writes: RowWrite[], patience: Patience): Promise<boolean>
+  /**
+   * Removes all rows whose keys begin like one of these, and whose texts begin so, but one. Left out where nothing but documents stands
+   * longer than a turn.
+   *
+   * @param but the key of a row that stays
+   */
+  removeBeginning?(keys: string[], text: string, but: string | undefined, patience: Patience): Promise<void>
 }

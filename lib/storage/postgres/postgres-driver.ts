@@ -65,7 +65,7 @@ export class PostgresDriver implements Driver {
   /** Some rows, all of which are there already: what nearly every turn writes. */
   async #update (writes: RowWrite[], patience: Patience): Promise<boolean> {
     const values = writes.flatMap(({ key, row, text, marks, lifetime }) =>
-      [idOf(key), text?.toString() ?? null, marks, lifetimeOf(text, lifetime), row.version, row.text !== undefined])
+      [idOf(key), keyIn({ key, text }), text?.toString() ?? null, marks, lifetimeOf(text, lifetime), row.version, row.text !== undefined])
     try {
       return (await this.#run(this.#table.update(writes.length), values, patience)).length > 0
     } catch (error) {
@@ -77,7 +77,7 @@ export class PostgresDriver implements Driver {
   async #insertAndUpdate (writes: RowWrite[], patience: Patience): Promise<boolean> {
     const columns = [
       writes.map(({ key }) => idOf(key)),
-      writes.map(({ key }) => key.replaceAll('\0', ' ')),
+      writes.map(keyIn),
       writes.map(({ text }) => text?.toString() ?? null),
       writes.map(({ marks }) => marks),
       writes.map(({ row }) => row.version ?? null),
@@ -91,6 +91,11 @@ export class PostgresDriver implements Driver {
       if (CHANGED.has(codeOf(error as Error))) return false
       throw error
     }
+  }
+
+  async removeBeginning (keys: string[], text: string, but: string | undefined, patience: Patience): Promise<void> {
+    const kept = but === undefined ? Buffer.alloc(0) : idOf(but)
+    await this.#run(this.#table.removeBeginning, [keys.map((key) => Buffer.from(key)), keys.map(readable), text, kept], patience)
   }
 
   /** Removes rows whose time has passed, and resolves to whether there may be more. */
@@ -123,6 +128,15 @@ export class PostgresDriver implements Driver {
 /** Of a key that may be longer than an index allows. */
 function idOf (key: string): Buffer {
   return hash('sha256', key, 'buffer')
+}
+
+/** What was removed is not named any more. */
+function keyIn ({ key, text }: Pick<RowWrite, 'key' | 'text'>): string {
+  return text === undefined ? '' : readable(key)
+}
+
+function readable (key: string): string {
+  return key.replaceAll('\0', ' ')
 }
 
 function lifetimeOf (text: RowWrite['text'], lifetime: number): number {

@@ -17,8 +17,8 @@ export interface Table {
   /** $1: ids; $2: for how many milliseconds from now they live. As `read`. */
   readonly readAndRenew: string
   /**
-   * $1 to $6, and so on for each row: id, text, marks, lifetime in milliseconds, the version that was read, whether there was a text. Gives
-   * a row where all were as they were read, and are written; otherwise none, or it fails with a division by zero.
+   * $1 to $7, and so on for each row: id, key, text, marks, lifetime in milliseconds, the version that was read, whether there was a text.
+   * Gives a row where all were as they were read, and are written; otherwise none, or it fails with a division by zero.
    */
   update(rows: number): string
   /**
@@ -27,6 +27,11 @@ export interface Table {
    * one of them at once.
    */
   readonly insertAndUpdate: string
+  /**
+   * $1: beginnings of what ids are made of; $2: the same of keys, in their order; $3: the beginning of texts; $4: an id that stays. Removes the
+   * rows that begin so.
+   */
+  readonly removeBeginning: string
   /** $1: how many at most. Gives as many rows as were removed. */
   readonly prune: string
 }
@@ -63,7 +68,7 @@ function indexName (table: string): string {
   return begin + end
 }
 
-/** `id` is the SHA-256 of the key, which may be longer than an index allows. The text of a removed row is NULL for a while. */
+/** `id` is the SHA-256 of the key, which may be longer than an index allows. For a while a removed row stays without text and key. */
 function createStatement (table: string, index: string): string {
   return `CREATE TABLE IF NOT EXISTS ${table} (id bytea PRIMARY KEY, key text NOT NULL, text text, marks text NOT NULL, expires timestamptz); ` +
     `CREATE INDEX IF NOT EXISTS ${index} ON ${table} (expires) WHERE expires IS NOT NULL`
@@ -102,7 +107,7 @@ function statements (table: string): Statements {
       RETURNING (array_position($1::bytea[], stored.id) - 1)::text AS position, stored.xmin::text AS version, text, marks`,
 
     update: byCount((positions) => positions.length === 1
-      ? `UPDATE ${table} SET text = $2, marks = $3, expires = ${end('$4::float8')} WHERE id = $1 AND ${isAsRead('$5', '$6')} RETURNING 1`
+      ? `UPDATE ${table} SET key = $2, text = $3, marks = $4, expires = ${end('$5::float8')} WHERE id = $1 AND ${isAsRead('$6', '$7')} RETURNING 1`
       : updateSome(table, positions)),
 
     insertAndUpdate: `
@@ -118,7 +123,7 @@ function statements (table: string): Statements {
         FROM given LEFT JOIN locked USING (id)
       ),
       updated AS (
-        UPDATE ${table} AS stored SET text = given.text, marks = given.marks, expires = ${end('given.lifetime')}
+        UPDATE ${table} AS stored SET key = given.key, text = given.text, marks = given.marks, expires = ${end('given.lifetime')}
         FROM given, comparison WHERE is_as_read AND stored.id = given.id
       ),
       inserted AS (
@@ -127,17 +132,23 @@ function statements (table: string): Statements {
       )
       SELECT is_as_read::text FROM comparison`,
 
+    // Looks at every row: documents are forgotten rarely. A key in which a space stands for another character is told by its id.
+    removeBeginning: `
+      DELETE FROM ${table} AS stored USING unnest($1::bytea[], $2::text[]) AS given (bytes, key)
+      WHERE starts_with(stored.key, given.key) AND starts_with(stored.text, $3) AND stored.id <> $4
+      AND stored.id = sha256(given.bytes || convert_to(substr(stored.key, char_length(given.key) + 1), 'UTF8'))`,
+
     prune: `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires <= now() LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1`
   }
 }
 
 /** Where one of the rows is not as it was read, a division by zero takes back what was done with the others, in one round trip. */
 function updateSome (table: string, positions: number[]): string {
-  const each = (column: number, type = ''): string => `CASE id ${positions.map((position) => `WHEN $${6 * position + 1} THEN $${6 * position + column}${type}`).join(' ')} END`
+  const each = (column: number, type = ''): string => `CASE id ${positions.map((position) => `WHEN $${7 * position + 1} THEN $${7 * position + column}${type}`).join(' ')} END`
   return `
     WITH updated AS (
-      UPDATE ${table} SET text = ${each(2)}, marks = ${each(3)}, expires = ${end(each(4, '::float8'))}
-      WHERE id IN (${parameters(positions, 6)}) AND ${isAsRead(each(5), each(6, '::boolean'))} RETURNING 1
+      UPDATE ${table} SET key = ${each(2)}, text = ${each(3)}, marks = ${each(4)}, expires = ${end(each(5, '::float8'))}
+      WHERE id IN (${parameters(positions, 7)}) AND ${isAsRead(each(6), each(7, '::boolean'))} RETURNING 1
     )
     SELECT 1 / (count(*) = ${positions.length})::int /* somebody else was faster: it is sent again */ FROM updated`
 }

@@ -1,0 +1,41 @@
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { PostgresStorage } from '../../../lib/storage/postgres/postgres-storage.js'
+import { buildFastify } from '../../helpers/build-fastify.js'
+import { forgettingSuite } from '../../helpers/forgetting-suite.js'
+import { poolOf } from '../../helpers/postgres-server.js'
+import { freshTable } from '../../helpers/shared-servers.js'
+
+const [CONVERSATION, USER] = ['test/bot/conversations/c', 'test/bot/users/u']
+const IDENTITY = { channelId: 'test', botId: 'bot', conversationId: 'c', userId: 'u' }
+
+async function open (t: Test) {
+  const { url, table } = await freshTable()
+  const pool: pg.Pool = poolOf(t, url)
+  const rows = async () => (await pool.query(`SELECT * FROM ${table}`)).rows
+  return { pool, table, rows, storage: new PostgresStorage(pool, { table }), everything: async () => (await rows()).map((row) => JSON.stringify(row)) }
+}
+
+forgettingSuite(t, open)
+
+t.test('a row that was removed has no key until it is brought back', async (t) => {
+  const { storage, rows } = await open(t)
+  const keys = async () => (await rows()).map(({ key }) => key).sort()
+  const { app } = await buildFastify(t, { storage }, () => {})
+  const turn = (work: Parameters<typeof app.botasState.run>[1]) => app.botasState.run(IDENTITY, work)
+  const many = Array.from({ length: 5 }, (_, index) => `key ${index}`)
+  const steps: Array<[what: string, step: () => Promise<unknown>, keys: string[]]> = [
+    ['both are stored', () => turn(({ conversation, user }) => { conversation.set('n', 1); user.set('n', 1) }), [CONVERSATION, USER]],
+    ['one is removed', () => turn((state) => state.deleteUserState()), ['', CONVERSATION]],
+    ['it is brought back', () => turn(({ user }) => user.set('n', 1)), [CONVERSATION, USER]],
+    ['both are removed', () => turn((state) => { state.deleteUserState(); state.deleteConversationState() }), ['', '']],
+    ['both are brought back', () => turn(({ conversation, user }) => { conversation.set('n', 1); user.set('n', 1) }), [CONVERSATION, USER]],
+    ['many are stored', () => storage.write(Object.fromEntries(many.map((key) => [key, {}]))), [...many, CONVERSATION, USER]],
+    ['many are removed', () => storage.delete(many), ['', '', '', '', '', CONVERSATION, USER]],
+    ['many are brought back', () => storage.write(Object.fromEntries(many.map((key) => [key, {}]))), [...many, CONVERSATION, USER]]
+  ]
+  for (const [what, step, expected] of steps) {
+    await step()
+    t.strictSame(await keys(), expected, what)
+  }
+})
