@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import { buildFastify } from './build-fastify.js'
+import { type TestServer, buildFastify } from './build-fastify.js'
 import { type Direction, losingWay, wayTo } from './lossy-way.js'
 import type { TestedServer } from './tested-servers.js'
 
@@ -63,6 +63,27 @@ export function exactSavesSuite (
     await saved
     t.match(await first.read([CONVERSATION]), { [CONVERSATION]: { n: 1, 0: true, 19: true } })
   })
+
+  if (remembersRemovals) {
+    t.test('a user who is deleted by another process while the answer of a save is lost stays deleted', async (t) => {
+      const server = await newServer(t)
+      await server.start()
+      const way = await losingWay(t, server.port)
+      const identity = { ...IDENTITY, conversationId: undefined }
+      const [losing, deleting] = await Promise.all([way.port, server.port].map((port) =>
+        buildFastify(t, { storage: server.storageAt(port) }, () => {}))) as [TestServer, TestServer]
+      const { storage } = deleting.app.botasState
+      await deleting.app.botasState.run(identity, ({ user }) => user.set('n', 1))
+      const saved = losing.app.botasState.run(identity, ({ user }) => {
+        way.lose('answers')
+        return user.update('n', plus(1))
+      })
+      while ((await storage.read([USER]) as Record<string, { n: number }>)[USER]?.n !== 2) { /* not there yet */ }
+      await deleting.app.botasState.run(identity, (state) => state.deleteUserState())
+      t.equal(await saved, 2)
+      t.strictSame(await storage.read([USER]), {})
+    })
+  }
 
   t.test('on connections that break all the time, with others who bring documents back, every save is done once and none is in doubt', async (t) => {
     const server = await newServer(t)

@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { TextDocument } from '../../document/text-document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
+import { KeyedQueue } from '../../waiting/keyed-queue.js'
+import { settledAll } from '../../waiting/settled-all.js'
 import { type Save, compareAndSet } from '../compare-and-set.js'
 import {
   type DocumentChange, type DocumentStore, type Entry, type Hold, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, readApart
@@ -12,15 +14,15 @@ import { clientPrefixOf, companionKey } from './companion-key.js'
 import { type RedisConnection, connectionOf } from './connection.js'
 import { isCrossSlot, isWrongType } from './errors.js'
 import { type HoldKeys, enter, leave, renew } from './hold-scripts.js'
-import { saveTogether } from './save-script.js'
+import { forgetMarks, memberOf } from './marks.js'
+import { type SaveEnd, saveTogether } from './save-script.js'
 import type { ScriptReply } from './script.js'
 
 /** How long a lost answer can be asked for at least, in milliseconds: a client may send a command again by itself. */
 const MIN_TOKEN_LIFETIME = 60_000
 
-/** Begins the tokens of this process. */
-const PROCESS = randomBytes(12).toString('base64url')
-let saveCount = 0
+/** How many marks are forgotten by one command: others wait for it. */
+const FORGOTTEN_AT_ONCE = 1000
 
 /** The documents in a Redis, each a string, and what turns hold beside them. */
 export class RedisDocuments implements DocumentStore {
@@ -30,6 +32,11 @@ export class RedisDocuments implements DocumentStore {
   readonly #lifetime: Lifetime
   /** whether a command is about one slot only: on a Cluster, also behind a proxy that hides it */
   #isSharded: boolean
+  /** by the documents beside which their tokens stand: what follows each other needs one token */
+  readonly #saves = new KeyedQueue()
+  /** names this process and this storage */
+  readonly #origin = randomBytes(12).toString('base64url')
+  #saveCount = 0
 
   /**
    * @param prefix what every key begins with
@@ -72,10 +79,15 @@ export class RedisDocuments implements DocumentStore {
   }
 
   /** Saves documents in one command: all or none, see `compareAndSet`. */
-  async replace (saves: Save[], call: StorageCall | undefined, end?: SaveEnd): Promise<SaveOutcome> {
+  replace (saves: Save[], call: StorageCall | undefined, end?: SaveEnd): Promise<SaveOutcome> {
+    const beside = end?.of.hold.key ?? (saves[0] as Save).key
+    return this.#inTurn(beside, call, () => this.#replaceNow(saves, beside, call, end))
+  }
+
+  #replaceNow (saves: Save[], beside: string, call: StorageCall | undefined, end: SaveEnd | undefined): Promise<SaveOutcome> {
     const keys = saves.map(({ key }) => key)
     const options = {
-      token: this.#companionKey('saved', end?.of.hold.key ?? (keys[0] as string), `:${PROCESS}${(saveCount++).toString(36)}`),
+      token: { key: this.#companionKey('saved', beside), origin: this.#origin, number: this.#saveCount++ },
       tokenLifetime: Math.ceil(Math.max(call?.timeout ?? 0, MIN_TOKEN_LIFETIME)),
       ttl: this.#lifetime.seconds,
       end
@@ -91,10 +103,45 @@ export class RedisDocuments implements DocumentStore {
     }, call)
   }
 
+  /** After every earlier save whose token stands beside the same document. */
+  #inTurn<Result> (beside: string, call: StorageCall | undefined, work: () => Promise<Result>): Promise<Result> {
+    return this.#saves.run([beside], async (turn) => {
+      if (turn !== undefined) {
+        await turn
+        call?.signal.throwIfAborted()
+      }
+      return work()
+    })
+  }
+
+  /** Tokens of other processes stay for a minute: one of them may wait for a lost answer, and a document that is gone is not to come back. */
+  async forget (keys: string[], call: StorageCall, hold?: Hold): Promise<void> {
+    await settledAll(keys.map(async (key) => {
+      const token = this.#companionKey('saved', key)
+      await this.#inTurn(key, call, () => this.#connection.send(() => this.#client.hdel(token, this.#origin), call))
+      await this.#forgetMarks(key, call, hold?.activity && activityIdAt(key, hold, hold.activity))
+    }))
+  }
+
+  async #forgetMarks (key: string, call: StorageCall, own: string | undefined): Promise<void> {
+    const index = this.#companionKey('marks', key)
+    const kept = own && memberOf(own)
+    call.signal.throwIfAborted()
+    const members = (await this.#connection.send(() => this.#client.zrange(index, '0', '-1'), call)).filter((member) => member !== kept)
+    for (let begin = 0; begin < members.length; begin += FORGOTTEN_AT_ONCE) {
+      const some = members.slice(begin, begin + FORGOTTEN_AT_ONCE)
+      const marks = some.map((member) => this.#markKey(key, member))
+      call.signal.throwIfAborted()
+      await this.#connection.send(() => forgetMarks(this.#client, index, some, marks), call)
+    }
+  }
+
   async #saveChanges (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
     const saves = changes.map(({ key, loaded, edit }): Save =>
       ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key) }))
-    return noteOutcome(changes, await this.replace(saves, call, end && { of: end, keys: this.#keysOf(end.hold, end.reply !== undefined) }))
+    return noteOutcome(changes, await this.replace(saves, call, end && {
+      of: end, keys: this.#keysOf(end.hold, end.reply !== undefined), marks: this.#companionKey('marks', end.hold.key)
+    }))
   }
 
   /** The document beside which the turn holds something comes last: then all is saved, and all is let go. */
@@ -144,9 +191,13 @@ export class RedisDocuments implements DocumentStore {
 
   #keysOf ({ key, place, activity }: Hold, isMarked = true): HoldKeys {
     return {
-      mark: activity === undefined || !isMarked ? undefined : this.#companionKey('mark', key, `:${encodeURIComponent(activity.id)}`),
+      mark: activity === undefined || !isMarked ? undefined : this.#markKey(key, memberOf(activity.id)),
       place: place === undefined ? undefined : this.#companionKey('place', key)
     }
+  }
+
+  #markKey (key: string, member: string): string {
+    return this.#companionKey('mark', key, `:${member}`)
   }
 
   #companionKey (kind: string, documentKey: string, rest = ''): string {
@@ -154,17 +205,16 @@ export class RedisDocuments implements DocumentStore {
   }
 }
 
-/** The end of a turn, and where its place and its activity are kept. */
-interface SaveEnd {
-  readonly of: TurnEnd
-  readonly keys: HoldKeys
-}
-
 /** A document that lies elsewhere remembers for itself that the activity was handled. */
 function markOnly ({ hold, reply }: TurnEnd, key: string): TurnEnd | undefined {
   if (reply === undefined) return undefined
   const activity = hold.activity as NonNullable<Hold['activity']>
-  return { hold: { ...hold, key, place: undefined, activity: { ...activity, id: `${hold.key}\n${activity.id}` } }, reply: '', leaves: false }
+  return { hold: { ...hold, key, place: undefined, activity: { ...activity, id: activityIdAt(key, hold, activity) } }, reply: '', leaves: false }
+}
+
+/** By what a document remembers an activity. */
+function activityIdAt (key: string, hold: Hold, { id }: NonNullable<Hold['activity']>): string {
+  return key === hold.key ? id : `${hold.key}\n${id}`
 }
 
 function documentsOf (contents: ScriptReply[], keys: string[]): Array<TextDocument | undefined> {

@@ -1,9 +1,12 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
+import { RedisStorage } from '../../../lib/storage/redis/redis-storage.js'
 import { type TestServer, buildFastify, post, settled } from '../../helpers/build-fastify.js'
 import { message } from '../../helpers/activities.js'
 import { freePort } from '../../helpers/free-port.js'
+import { everythingIn } from '../../helpers/everything-in-redis.js'
+import { forgettingSuite } from '../../helpers/forgetting-suite.js'
 import { startRedis } from '../../helpers/redis-server.js'
 
 const [CONVERSATION, USER] = ['botas:test/bot/conversations/conversation-1', 'botas:test/bot/users/user-1']
@@ -54,4 +57,12 @@ t.test('where a server says so, a turn that was replaced before its first docume
   })
   t.match(await post(bot, message()), { status: 409, body: { code: 'FST_BOTAS_STATE_REPLACED' } })
   t.strictSame([await stored(CONVERSATION), await stored(USER)], [null, null])
+})
+
+t.test('where a server says so, what stands beside each of the documents of a turn', async (t) => {
+  const { client } = await startNode(t)
+  forgettingSuite(t, async () => {
+    await client.flushall()
+    return { storage: new RedisStorage(client), everything: () => everythingIn(client) }
+  })
 })

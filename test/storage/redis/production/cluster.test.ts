@@ -8,6 +8,8 @@ import { message } from '../../../helpers/activities.js'
 import { buildFastify, post, settled } from '../../../helpers/build-fastify.js'
 import { connect, openers } from '../../../helpers/cluster-storages.js'
 import { deliverThreeTimes } from '../../../helpers/deliveries.js'
+import { everythingIn } from '../../../helpers/everything-in-redis.js'
+import { forgettingSuite } from '../../../helpers/forgetting-suite.js'
 import { startProcess } from '../../../helpers/node-process.js'
 import { type ClusterNode, prepareCluster, startCluster } from '../../../helpers/redis-cluster.js'
 import { storageSuite } from '../../../helpers/storage-suite.js'
@@ -42,7 +44,7 @@ t.test('on a Cluster', { jobs: openers.length }, async (t) => {
     }
     // What introduces the clients to the nodes, and the nodes to their replicas, has no keys.
     for (const command of ['client', 'cluster', 'config', 'hello', 'info', 'ping', 'psync', 'quit', 'readonly', 'replconf', 'script']) commands.delete(command)
-    t.strictSame([...commands].sort(), ['eval', 'evalsha', 'get', 'set'], 'the last one within the script')
+    t.strictSame([...commands].sort(), ['eval', 'evalsha', 'get', 'hdel', 'hget', 'hlen', 'hset', 'pexpire', 'pttl', 'set'], 'most within the script')
   })
 })
 
@@ -79,6 +81,15 @@ t.test('activities that are delivered three times are handled once on a Cluster'
   await deliverThreeTimes(t, { storage: cluster.url, processes: 2, activities: 40, kills: 3, concurrency: 'queue' },
     async (key) => JSON.parse(await connect(t, cluster).get(`botas:${key}`) ?? '{}'))
 })
+
+t.test('on a Cluster, what stands beside each of the documents of a turn', async (t) => forgettingSuite(t, async (t) => {
+  await cluster.empty()
+  const client = connect(t, cluster)
+  return {
+    storage: new RedisStorage(client),
+    everything: async () => (await Promise.all(client.nodes('master').map(everythingIn))).flat()
+  }
+}))
 
 function sum (numbers: number[]): number {
   return numbers.reduce((one, other) => one + other, 0)

@@ -15,7 +15,7 @@ import { storageSuite } from '../../../helpers/storage-suite.js'
 
 /** With characters that a URL has to encode. */
 const PASSWORD = 'hunter2@/:?#%'
-const COMMANDS = '+get +set +del +evalsha +eval +info'
+const COMMANDS = '+get +set +del +hget +hset +hdel +hlen +hkeys +pttl +pexpire +zrange +evalsha +eval +info'
 
 /** A server with TLS on one port and without on another, with users that may do this and that, and an admin's client. */
 async function startSecure (t: Test, program?: 'valkey-server', args: string[] = []) {
@@ -25,7 +25,7 @@ async function startSecure (t: Test, program?: 'valkey-server', args: string[] =
     '--tls-ca-cert-file', authorityPath, '--tls-auth-clients', 'no',
     ...user('admin', '~* &* +@all'),
     ...user('botas', `~botas:* ${COMMANDS}`),
-    ...user('queueing', `~botas:* ${COMMANDS} +time`),
+    ...user('queueing', `~botas:* ${COMMANDS} +time +zadd +zrem +zremrangebyscore`),
     ...user('renewing', `~botas:* ${COMMANDS} +getex`),
     ...user('without-scripts', '~botas:* +get +set +del +info'),
     ...user('reader', `%R~botas:* ${COMMANDS}`),
@@ -103,12 +103,14 @@ for (const program of [undefined, 'valkey-server'] as const) {
   })
 }
 
-t.test('with concurrency and once a bot needs one command more', async (t) => {
+t.test('with concurrency and once a bot needs a few commands more', async (t) => {
   const counts = async (user: string) => {
-    const { url } = await buildFastify(t, { storage: urlOf(user), concurrency: 'queue', once: true }, (app) => {
+    const { app, url } = await buildFastify(t, { storage: urlOf(user), concurrency: 'queue', once: true }, (app) => {
       app.post('/', async ({ state: { conversation } }) => ({ n: conversation.update<number>('queued', (n = 0) => n + 1) }))
     })
-    return [await post(url, message({ id: `${user} a` })), await post(url, message({ id: `${user} a` })), await post(url, message({ id: `${user} b` }))]
+    const replies = [await post(url, message({ id: `${user} a` })), await post(url, message({ id: `${user} a` })), await post(url, message({ id: `${user} b` }))]
+    await app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'conversation-1' }, (state) => state.deleteConversationState()).catch(() => {})
+    return replies
   }
   await admin.acl('LOG', 'RESET')
   t.match(await counts('queueing'), [{ body: { n: 1 } }, { body: { n: 1 } }, { body: { n: 2 } }])
