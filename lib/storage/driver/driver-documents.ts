@@ -112,7 +112,9 @@ export class DriverDocuments implements DocumentStore {
 
   async forget (keys: string[], call: StorageCall, hold?: Hold): Promise<void> {
     const remove = this.#driver.removeBeginning?.bind(this.#driver)
-    if (remove !== undefined) await this.#gate.send((patience) => remove(...handledBeside(keys, hold), patience), call)
+    if (remove === undefined) return
+    call.signal.throwIfAborted()
+    await this.#gate.send((patience) => remove(...handledBeside(keys, hold), patience), call)
   }
 
   get #milliseconds (): number {

@@ -118,7 +118,7 @@ export class RedisDocuments implements DocumentStore {
   async forget (keys: string[], call: StorageCall, hold?: Hold): Promise<void> {
     await settledAll(keys.map(async (key) => {
       const token = this.#companionKey('saved', key)
-      await this.#inTurn(key, call, () => this.#connection.send(() => this.#client.hdel(token, this.#origin), call))
+      await this.#inTurn(key, call, () => this.#begin(() => this.#client.hdel(token, this.#origin), call))
       await this.#forgetMarks(key, call, hold?.activity && activityIdAt(key, hold, hold.activity))
     }))
   }
@@ -126,14 +126,18 @@ export class RedisDocuments implements DocumentStore {
   async #forgetMarks (key: string, call: StorageCall, own: string | undefined): Promise<void> {
     const index = this.#companionKey('marks', key)
     const kept = own && memberOf(own)
-    call.signal.throwIfAborted()
-    const members = (await this.#connection.send(() => this.#client.zrange(index, '0', '-1'), call)).filter((member) => member !== kept)
+    const members = (await this.#begin(() => this.#client.zrange(index, '0', '-1'), call)).filter((member) => member !== kept)
     for (let begin = 0; begin < members.length; begin += FORGOTTEN_AT_ONCE) {
       const some = members.slice(begin, begin + FORGOTTEN_AT_ONCE)
       const marks = some.map((member) => this.#markKey(key, member))
-      call.signal.throwIfAborted()
-      await this.#connection.send(() => forgetMarks(this.#client, index, some, marks), call)
+      await this.#begin(() => forgetMarks(this.#client, index, some, marks), call)
     }
+  }
+
+  /** Sends a command as long as somebody waits. */
+  #begin<Result> (command: () => Promise<Result>, call: StorageCall): Promise<Result> {
+    call.signal.throwIfAborted()
+    return this.#connection.send(command, call)
   }
 
   async #saveChanges (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
+import { documentStoreOf } from '../../../lib/storage/document-store.js'
 import { RedisStorage } from '../../../lib/storage/redis/redis-storage.js'
 import { buildFastify } from '../../helpers/build-fastify.js'
 import { forgettingSuite } from '../../helpers/forgetting-suite.js'
@@ -97,4 +98,12 @@ t.test('however many activities are remembered, all are forgotten, but one that 
   await client.mset(...members.flatMap((member) => [mark(member), member === 'a7' ? 'somebody-1' : '=']))
   await app.botasState.run(IDENTITY, (state) => state.deleteUserState())
   t.strictSame(await client.keys('*'), [mark('a7')])
+})
+
+t.test('where nobody waits any more nothing is forgotten', async (t) => {
+  const { client, storage } = await open(t)
+  await storage.update(USER, () => ({ n: 1 }))
+  const call = { signal: AbortSignal.abort(), retrying: () => {} }
+  await t.rejects(documentStoreOf(storage).forget?.([USER], call) as Promise<void>, { name: 'AbortError' })
+  t.equal(await client.hlen(SAVED), 1)
 })
