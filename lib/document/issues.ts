@@ -37,7 +37,7 @@ function valueAt (document: StateDocument, keys: PropertyKey[]): unknown {
   return keys.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | null | undefined)?.[key], document)
 }
 
-/** Whether a message may have a part of the value that it is about, or all of another value. */
+/** Whether a message may have a part of the value that it is about, or all, the beginning or the end of another value. */
 function quotes (message: string, value: unknown, document: StateDocument): boolean {
   const words = wordsOf(message)
   if (leavesOf(value).flatMap(wordsOf).some((quoted) => words.some((word) => isAlike(word, quoted)))) return true
@@ -45,28 +45,29 @@ function quotes (message: string, value: unknown, document: StateDocument): bool
   const letters = words.join('')
   return leavesOf(document).some((leaf) => {
     const quoted = wordsOf(leaf)
-    return quoted.length > 0 && (text.includes(` ${quoted.join(' ')} `) || isIn(quoted.join(''), letters))
+    if (quoted.length === 0) return leaf !== '' && message.includes(leaf)
+    const all = quoted.join('')
+    return text.includes(` ${quoted.join(' ')} `) || isIn(all.slice(0, CUT), letters) || isIn(all.slice(-CUT), letters)
   })
 }
 
 /** Shorter texts are in many words by chance. */
 const MIN_PART = 3
+/** How much of a beginning or an end tells whose it is. */
+const CUT = 5
 
-/** Messages may cut what they quote. */
+/** Messages may cut what they quote, at either end. */
 function isAlike (word: string, quoted: string): boolean {
-  return word === quoted || isBeginning(word, quoted) || isBeginning(quoted, word)
-}
-
-function isBeginning (part: string, word: string): boolean {
-  return part.length >= MIN_PART && word.startsWith(part)
+  return word === quoted || isIn(word, quoted) || isIn(quoted, word)
 }
 
 function isIn (part: string, letters: string): boolean {
   return part.length >= MIN_PART && letters.includes(part)
 }
 
+/** Letters, numbers and pictures, however they are written: `STRASSE` is the upper case of `straße`. */
 function wordsOf (text: string): string[] {
-  return text.toLowerCase().match(/[\p{L}\p{M}\p{N}]+/gu) ?? []
+  return text.normalize('NFKC').toUpperCase().toLowerCase().match(/[\p{L}\p{M}\p{N}\p{So}]+/gu) ?? []
 }
 
 /** The texts and numbers in a value, but for `true`, `false` and `null`, which say nothing of anybody. */
