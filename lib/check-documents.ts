@@ -1,6 +1,6 @@
 import { type Document, objectOf } from './document/document.js'
 import { type DocumentsOptions, type ScopeRules, checkDocumentsOption } from './document-options.js'
-import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_INVALID_OPTION } from './errors.js'
+import { FST_BOTAS_STATE_INVALID_ID } from './errors.js'
 import type { BotasStateOptions } from './options.js'
 import { documentStoreOf } from './storage/document-store.js'
 import type { Storage } from './storage/storage.js'
@@ -64,7 +64,6 @@ function problemOf (key: string, document: Document | undefined, rules: ScopeRul
     return []
   } catch (error) {
     const { code, message } = error as FailingDocument
-    if (error instanceof FST_BOTAS_STATE_INVALID_OPTION || typeof code !== 'string') throw error
     return [{ key, code, message }]
   }
 }

@@ -2,7 +2,7 @@ import { types } from 'node:util'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { isObject } from './document/describe-type.js'
 import { DocumentRules } from './document/document-rules.js'
-import { type DocumentSchema, assertSynchronous } from './document/schema.js'
+import { assertSynchronous } from './document/schema.js'
 import type { Upgrade, Versions } from './document/versions.js'
 import { assertKnownOptions, describeValue, invalidOption } from './storage/option-checks.js'
 
@@ -58,16 +58,15 @@ function rulesOf (given: unknown, option: string): DocumentRules | undefined {
   return new DocumentRules(schemaOf(given.schema, `${option}.schema`), versionsOf(given.version, `${option}.version`))
 }
 
-function schemaOf (given: unknown, option: string): DocumentSchema | undefined {
+function schemaOf (given: unknown, option: string): StandardSchemaV1 | undefined {
   if (given === undefined) return undefined
   // Some schemas are functions.
   const { '~standard': standard } = Object(given) as { '~standard'?: { validate?: unknown } }
   if (typeof standard?.validate !== 'function') {
     throw invalidOption(option, 'a Standard Schema, such as one of zod, valibot or arktype (https://standardschema.dev)', describeValue(given))
   }
-  const schema = { schema: given as StandardSchemaV1, option }
-  assertSynchronous(schema)
-  return schema
+  assertSynchronous(given as StandardSchemaV1, option)
+  return given as StandardSchemaV1
 }
 
 function versionsOf (given: unknown, option: string): Versions | undefined {

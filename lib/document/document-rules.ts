@@ -1,14 +1,15 @@
+import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { Document, Edit, EditDocument } from './document.js'
 import { EditedDocument } from './edited-document.js'
-import { type DocumentSchema, assertFits } from './schema.js'
+import { assertFits } from './schema.js'
 import { type Versions, upgradeOf, withVersion } from './versions.js'
 
 /** What the code of today expects of the documents of a scope. */
 export class DocumentRules {
-  readonly #schema: DocumentSchema | undefined
+  readonly #schema: StandardSchemaV1 | undefined
   readonly #versions: Versions | undefined
 
-  constructor (schema: DocumentSchema | undefined, versions: Versions | undefined) {
+  constructor (schema: StandardSchemaV1 | undefined, versions: Versions | undefined) {
     this.#schema = schema
     this.#versions = versions
   }

@@ -4,54 +4,49 @@ import { describeThrown } from './describe-type.js'
 import { type Document, objectOf } from './document.js'
 import { describeIssues } from './issues.js'
 
-/** A schema by https://standardschema.dev, and the option that it is given by. */
-export interface DocumentSchema {
-  readonly schema: StandardSchemaV1
-  readonly option: string
-}
-
 /**
  * Checks a document. What the schema makes of it, such as defaults, is not used.
  *
  * @param problem what an error says of the document that does not fit
- * @throws FST_BOTAS_STATE_INVALID_DOCUMENT naming paths, and no values; FST_BOTAS_STATE_INVALID_OPTION for an asynchronous schema
+ * @throws FST_BOTAS_STATE_INVALID_DOCUMENT naming paths, and no values
  */
-export function assertFits (document: Document, { schema, option }: DocumentSchema, documentKey: string, problem: string): void {
+export function assertFits (document: Document, schema: StandardSchemaV1, documentKey: string, problem: string): void {
+  const object = objectOf(document)
   let result: ReturnType<StandardSchemaV1['~standard']['validate']>
   try {
-    result = schema['~standard'].validate(objectOf(document))
+    result = schema['~standard'].validate(object)
   } catch (error) {
     // The error's own message may quote values.
     throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `could not be checked: its schema threw ${describeThrown(error)}`)
   }
-  if (isThenable(result)) throw asynchronousSchema(option, result)
+  // One of zod returns a promise also where a check throws.
+  if (isIgnoredPromise(result)) throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `could not be checked: its schema ${PROMISED}`)
   if (result.issues !== undefined) throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `${problem}: ${describeIssues(result.issues, objectOf(document))}`)
 }
 
 /**
- * Refuses a schema that is known to be asynchronous: one that is so for nothing, or for an empty document.
+ * Refuses a schema that is known to be asynchronous: one that is so for an empty document.
  *
+ * @param option that it is given by
  * @throws FST_BOTAS_STATE_INVALID_OPTION
  */
-export function assertSynchronous ({ schema, option }: DocumentSchema): void {
-  for (const sample of [undefined, {}]) {
-    let result: unknown
-    try {
-      result = schema['~standard'].validate(sample)
-    } catch {
-      // It may well expect a document.
-      continue
-    }
-    if (isThenable(result)) throw asynchronousSchema(option, result)
+export function assertSynchronous (schema: StandardSchemaV1, option: string): void {
+  let result: unknown
+  try {
+    result = schema['~standard'].validate({})
+  } catch {
+    // It may well expect more.
+    return
   }
+  if (isIgnoredPromise(result)) throw new FST_BOTAS_STATE_INVALID_OPTION(`the option "${option}" must be a synchronous schema: this one ${PROMISED}`)
 }
 
-function asynchronousSchema (option: string, result: PromiseLike<unknown>): Error {
-  // Nobody waits for what it comes to.
-  result.then(undefined, () => {})
-  return new FST_BOTAS_STATE_INVALID_OPTION(`the option "${option}" must be a synchronous schema: this one returned a promise`)
-}
+const PROMISED = 'returned a promise: its checks must be synchronous, and must not throw'
 
-function isThenable (value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
+/** Whether it is a promise. Nobody waits for what that comes to. */
+function isIgnoredPromise (value: unknown): value is PromiseLike<unknown> {
+  if (typeof (value as { then?: unknown } | null | undefined)?.then !== 'function') return false
+  const promise = value as PromiseLike<unknown>
+  promise.then(undefined, () => {})
+  return true
 }
