@@ -1,0 +1,407 @@
+import { channel } from 'node:diagnostics_channel'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { type } from 'arktype'
+import t, { type Test } from 'tap'
+import Type from 'typebox'
+import * as v from 'valibot'
+import { z } from 'zod'
+import { type BotasStateOptions, type DocumentsOptions, type StateScope, FileStorage, MemoryStorage } from '../../lib/index.js'
+import { CONVERSATION_KEY, USER_KEY, message } from '../helpers/activities.js'
+import { buildFastify, post, settled } from '../helpers/build-fastify.js'
+import { slowStorage } from '../helpers/slow-storage.js'
+import { standardSchemaOf } from '../helpers/typebox-schema.js'
+
+const USER = { channelId: 'test', botId: 'bot', userId: 'user-1' }
+const BOTH = { ...USER, conversationId: 'conversation-1' }
+
+/** What a message asks the bot to do with one scope, in this order. */
+interface Orders {
+  clear?: true
+  get?: string
+  set?: Record<string, unknown>
+}
+
+function obey (scope: StateScope, { clear, get, set = {} }: Orders = {}): unknown {
+  if (clear) scope.clear()
+  for (const [name, value] of Object.entries(set)) scope.set(name, value)
+  return get && scope.get(get)
+}
+
+/** A bot that does what it is told, on documents of these rules. */
+async function start (t: Test, documents: DocumentsOptions, options: Omit<BotasStateOptions, 'documents'> = {}) {
+  const events: unknown[] = []
+  const note = (event: unknown) => { events.push(event) }
+  for (const name of ['botas-state:load', 'botas-state:flush']) {
+    channel(name).subscribe(note)
+    t.teardown(() => channel(name).unsubscribe(note))
+  }
+  const server = await buildFastify(t, { flush: 'onSend', documents, ...options }, (app) => {
+    app.post<{ Body: { orders: { user?: Orders, conversation?: Orders } } }>('/', async ({ body: { orders }, state }) => ({
+      user: obey(state.user, orders.user), conversation: obey(state.conversation, orders.conversation)
+    }))
+  })
+  return {
+    ...server,
+    say: (orders: { user?: Orders, conversation?: Orders }) => post(server.url, message({ orders })),
+    /** all that is told of turns, to clients and to operators */
+    told: (...replies: unknown[]) => JSON.stringify([replies, server.log, server.app.botasState.stats, events])
+  }
+}
+
+/** Files, whose bytes a test reads and writes. */
+function files (t: Test) {
+  const directory = t.testdir()
+  const pathOf = (key: string) => join(directory, `${encodeURIComponent(key)}.json`)
+  return {
+    storage: new FileStorage(directory),
+    write: (key: string, text: string) => writeFile(pathOf(key), text),
+    text: (key: string) => readFile(pathOf(key), 'utf8').catch(() => undefined)
+  }
+}
+
+function ownSchema (validate: StandardSchemaV1.Props['validate']): StandardSchemaV1 {
+  return { '~standard': { version: 1, vendor: 'own', validate } }
+}
+
+const libraries: Record<string, StandardSchemaV1> = {
+  zod: z.object({ name: z.string().optional(), address: z.object({ zip: z.string() }).optional() }),
+  valibot: v.object({ name: v.optional(v.string()), address: v.optional(v.object({ zip: v.string() })) }),
+  arktype: type({ 'name?': 'string', 'address?': { zip: 'string' } }),
+  'TypeBox by an adapter': standardSchemaOf(Type.Object({
+    name: Type.Optional(Type.String()), address: Type.Optional(Type.Object({ zip: Type.String() }))
+  }))
+}
+
+for (const [library, schema] of Object.entries(libraries)) {
+  t.test(`a turn that touches a document that fits is like any other: ${library}`, async (t) => {
+    const { storage, write, text } = files(t)
+    await write(USER_KEY, '{"name":"Ada","score":1.0,"address":{"zip":"N1"}}')
+    const { say } = await start(t, { user: { schema } }, { storage })
+    t.match(await say({ user: { get: 'name' } }), { status: 200, body: { user: 'Ada' } })
+    t.match(await say({ user: { set: { name: 'Grace' } } }), { status: 200 })
+    t.equal(await text(USER_KEY), '{"name":"Grace","score":1.0,"address":{"zip":"N1"}}', 'what the schema does not know keeps its very text')
+  })
+
+  t.test(`a stored document that does not fit fails the turn that touches it, names the path, and stays byte for byte: ${library}`, async (t) => {
+    const { storage, write, text } = files(t)
+    const before = '{ "name": "Ada", "address": { "zip": 4711.0 } }'
+    await write(USER_KEY, before)
+    const { say, told } = await start(t, { user: { schema } }, { storage })
+    for (const order of [{ get: 'name' }, { get: 'other' }, { set: { name: 'Grace' } }]) {
+      const reply = await say({ user: order, conversation: { set: { n: 1 } } })
+      t.match(reply, { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: `the document "${USER_KEY}" does not fit its schema: address.zip` } })
+      t.notMatch(told(reply), /4711|Ada|Grace/)
+    }
+    t.equal(await text(USER_KEY), before)
+    t.equal(await text(CONVERSATION_KEY), undefined)
+  })
+
+  t.test(`a turn that makes a document not fit fails, and nothing of it is stored: ${library}`, async (t) => {
+    const { storage, write, text } = files(t)
+    const before = '{ "name": "Ada" }'
+    await write(USER_KEY, before)
+    const { say, told, app } = await start(t, { user: { schema } }, { storage })
+    const reply = await say({ user: { set: { address: { zip: 4711 } } }, conversation: { set: { n: 1 } } })
+    t.match(reply, { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: `the document "${USER_KEY}" would not fit its schema: address.zip` } })
+    t.notMatch(told(reply), /4711|Ada/)
+    t.match(app.botasState.stats, { flushFailures: 1, lastError: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT' } })
+    t.equal(await text(USER_KEY), before)
+    t.equal(await text(CONVERSATION_KEY), undefined)
+  })
+}
+
+t.test('a message of the schema that quotes nothing is told', async (t) => {
+  const told: Record<string, string> = {
+    zod: 'address.zip: Invalid input: expected string, received number',
+    valibot: 'address.zip does not fit',
+    arktype: 'address.zip: address.zip must be a string (was a number)',
+    'TypeBox by an adapter': 'address.zip: must be string'
+  }
+  for (const [library, schema] of Object.entries(libraries)) {
+    const { say } = await start(t, { user: { schema } })
+    t.match((await say({ user: { set: { address: { zip: 4711 } } } })).body.message, `would not fit its schema: ${told[library]};`, library)
+  }
+})
+
+/** What a message may make of a value that it quotes. */
+const quotations: Record<string, (value: string) => string> = {
+  'as it is': (value) => `"${value}" is no colour`,
+  'in upper case': (value) => `${value.toUpperCase()} is no colour`,
+  'as a part of a word': (value) => `no_colour_${value}_at_all`,
+  'as JSON': (value) => `${JSON.stringify(JSON.stringify({ value }))} is no colour`,
+  'with its end cut off': (value) => `${value.slice(0, 6)}… is no colour`,
+  'with its beginning cut off': (value) => `the colour that ends with ${value.slice(-6)} is none`,
+  'letter by letter': (value) => `not a colour: ${[...value].join(' ')}`,
+  decomposed: (value) => `${value.normalize('NFD')} is no colour`
+}
+const canaries = ['hunter2hunter2', '\nhunter2\thunter2', 'hünter2straßehünter2', '🦄🦄🦄🦄🦄🦄🦄🦄', '1234567890123']
+
+for (const [title, quote] of Object.entries(quotations)) {
+  t.test(`a value that a message quotes ${title} is told to nobody, be it the member's own or another one's`, async (t) => {
+    for (const canary of canaries) {
+      for (const path of [['colour'], ['secret'], ['nowhere', 0], []]) {
+        const schema = z.looseObject({ secret: z.any() }).superRefine(({ secret }, context) => {
+          if (secret !== undefined) context.addIssue({ code: 'custom', path, message: quote(String(secret)) })
+        })
+        const { say, told } = await start(t, { user: { schema } })
+        const reply = await say({ user: { set: { colour: 'red', secret: /^\d/.test(canary) ? Number(canary) : canary } } })
+        t.match(reply, { status: 500, body: { message: `${path.length === 0 ? 'the document' : path.join('.')} does not fit;` } })
+        t.notMatch(told(reply), /h.{0,3}nter|unte|🦄|1234|7890|\\d83e/i, `${canary} at ${path.join('.')}`)
+      }
+    }
+  })
+}
+
+t.test('what valibot and arktype quote by themselves is told to nobody', async (t) => {
+  const schemas: StandardSchemaV1[] = [
+    v.object({ code: v.optional(v.literal('red')), size: v.optional(v.pipe(v.number(), v.maxValue(9))) }),
+    type({ 'code?': '"red"', 'size?': 'number < 9' }),
+    z.object({ code: z.literal('red').optional(), size: z.number().max(9, { error: ({ input }) => `not ${input}` }).optional() })
+  ]
+  for (const schema of schemas) {
+    for (const [set, path] of [[{ code: 'hunter2' }, 'code'], [{ size: 471147 }, 'size'], [{ size: 47.1147 }, 'size']] as const) {
+      const { say, told } = await start(t, { user: { schema } })
+      const reply = await say({ user: { set } })
+      t.match(reply, { status: 500, body: { message: `would not fit its schema: ${path}` } })
+      t.notMatch(told(reply), /hunter|4711|47[. ]1/)
+    }
+  }
+})
+
+t.test('a value of signs only, and one letter, are told to nobody either', async (t) => {
+  for (const secret of ['?!', '#', 'x', '7', 7]) {
+    const schema = z.looseObject({}).refine(() => false, { path: ['colour'], message: `no colour: ${secret}` })
+    const { say } = await start(t, { user: { schema } })
+    t.match((await say({ user: { set: { colour: 'red', secret } } })).body.message, /schema: colour does not fit;/)
+  }
+})
+
+t.test('of many issues the first five are told, with paths and messages that are not too long', async (t) => {
+  const schema = z.looseObject({}).check(({ issues, value }) => {
+    for (let n = 0; n < 8; n++) issues.push({ code: 'custom', input: value, path: [`place ${n}`, 'x'.repeat(500)], message: 'wrong '.repeat(500) })
+  })
+  const { say } = await start(t, { user: { schema } })
+  const { body } = await say({ user: { set: { n: 1 } } })
+  t.match(body.message, /"place 0"\.xxx.*…: wrong wrong.*…; "place 1".*"place 4".*; and 3 more;/)
+  t.notMatch(body.message, 'place 5')
+  t.ok(body.message.length < 2300, String(body.message.length))
+})
+
+t.test('a place is named by the keys of the path, and an issue without path or text by the document', async (t) => {
+  const issues: Array<[issue: object, told: RegExp]> = [
+    [{ path: [{ key: 'list' }, { key: 0 }], message: 'too much' }, /schema: list\.0: too much;/],
+    [{ path: ['a b', Symbol('c')], message: 'too much' }, /schema: "a b"\."Symbol\(c\)": too much;/],
+    [{ message: 'too much' }, /schema: the document: too much;/],
+    [{ path: [], message: 7 }, /schema: the document does not fit;/]
+  ]
+  for (const [issue, told] of issues) {
+    const { say } = await start(t, { user: { schema: ownSchema(() => ({ issues: [issue as StandardSchemaV1.Issue] })) } })
+    t.match((await say({ user: { set: { list: [1, null], n: true } } })).body.message, told)
+  }
+})
+
+const required = z.object({ name: z.string() })
+
+t.test('a document that is not there is not checked when it is touched', async (t) => {
+  const { say, app } = await start(t, { user: { schema: required }, conversation: { schema: required } })
+  t.match(await say({ user: { get: 'name' }, conversation: { get: 'name' } }), { status: 200 })
+  t.match(await say({ user: { set: { age: 1 } } }), { status: 500, body: { message: /would not fit its schema: name/ } })
+  t.match(await say({ user: { set: { name: 'Ada' } } }), { status: 200 })
+  t.strictSame(await app.botasState.storage.read([USER_KEY, CONVERSATION_KEY]), { [USER_KEY]: { name: 'Ada' } })
+})
+
+t.test('a document of which nothing is left goes, though the schema would not have an empty one', async (t) => {
+  const { storage, write, text } = files(t)
+  const { say } = await start(t, { user: { schema: required } }, { storage })
+  await write(USER_KEY, '{"name":"Ada"}')
+  t.match(await say({ user: { set: { name: undefined } } }), { status: 200 })
+  await write(USER_KEY, '{"name":"Ada"}')
+  const { app } = await start(t, { user: { schema: required } }, { storage })
+  await app.botasState.run(USER, ({ user }) => user.delete('name'))
+  t.equal(await text(USER_KEY), undefined)
+})
+
+t.test('a document that does not fit can be cleared, and deleted, and begun anew', async (t) => {
+  const { storage, write, text } = files(t)
+  const { say, app } = await start(t, { user: { schema: required } }, { storage })
+  for (const invalid of ['{"name":7}', '{"name":', '[]']) {
+    await write(USER_KEY, invalid)
+    t.match(await say({ user: { clear: true } }), { status: 200 })
+    t.equal(await text(USER_KEY), undefined)
+    await write(USER_KEY, invalid)
+    await app.botasState.run(USER, (state) => state.deleteUserState())
+    t.equal(await text(USER_KEY), undefined)
+    await write(USER_KEY, invalid)
+    t.match(await say({ user: { clear: true, set: { age: 1 } } }), { status: 500, body: { message: /would not fit/ } })
+    t.equal(await text(USER_KEY), invalid)
+    t.match(await say({ user: { clear: true, set: { name: 'Ada' } } }), { status: 200 })
+    t.equal(await text(USER_KEY), '{"name":"Ada"}')
+  }
+})
+
+t.test('a document that does not fit hinders no turn that does not touch it', async (t) => {
+  const { storage, write, text } = files(t)
+  await write(USER_KEY, '{"name":7}')
+  const { say } = await start(t, { user: { schema: required }, conversation: { schema: z.object({ n: z.number() }) } }, { storage })
+  t.match(await say({ conversation: { set: { n: 1 } } }), { status: 200 })
+  t.equal(await text(CONVERSATION_KEY), '{"n":1}')
+  t.equal(await text(USER_KEY), '{"name":7}')
+})
+
+t.test('a corrupt document is called corrupt also where there is a schema', async (t) => {
+  const { storage, write, text } = files(t)
+  await write(USER_KEY, '{"name":"Ada"')
+  const { say } = await start(t, { user: { schema: required } }, { storage })
+  t.match(await say({ user: { get: 'name' } }), { status: 500, body: { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT' } })
+  t.equal(await text(USER_KEY), '{"name":"Ada"')
+})
+
+t.test('a handler that swallows the error of an invalid document stores nothing all the same', async (t) => {
+  const { storage, write, text } = files(t)
+  await write(USER_KEY, '{"name":7}')
+  const { app } = await start(t, { user: { schema: required } }, { storage })
+  await t.rejects(app.botasState.run(BOTH, ({ user, conversation }) => {
+    conversation.set('n', 1)
+    try {
+      user.set('name', 'Ada')
+    } catch {}
+  }), { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT' })
+  t.strictSame([await text(USER_KEY), await text(CONVERSATION_KEY)], ['{"name":7}', undefined])
+})
+
+t.test('where one scope does not fit nothing of either is stored, also on a storage that saves each by itself', async (t) => {
+  for (const storage of [slowStorage(), new MemoryStorage()]) {
+    const { say } = await start(t, { user: { schema: required }, conversation: { schema: required } }, { storage })
+    for (const [user, conversation, key] of [['Ada', 7, CONVERSATION_KEY], [7, 'Ada', USER_KEY]] as const) {
+      t.match(await say({ user: { set: { name: user } }, conversation: { set: { name: conversation } } }), {
+        status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: `"${key}" would not fit` }
+      })
+      t.strictSame(await storage.read([USER_KEY, CONVERSATION_KEY]), {})
+    }
+  }
+})
+
+t.test('with flush "onResponse" the log names the path', async (t) => {
+  const { say, log, app } = await start(t, { user: { schema: required } }, { flush: 'onResponse' })
+  t.match(await say({ user: { set: { name: 4711 } } }), { status: 200 })
+  await settled(() => log.length > 0)
+  t.match(log, [{ msg: 'the state of a turn was not saved', code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', err: { message: /schema: name: Invalid input/ } }])
+  t.notMatch(JSON.stringify([log, app.botasState.stats]), '4711')
+  t.strictSame(await app.botasState.storage.read([USER_KEY]), {})
+})
+
+t.test('defaults and transforms of a schema are not applied, neither to what a turn reads nor to what is stored', async (t) => {
+  const schemas: StandardSchemaV1[] = [
+    z.object({ name: z.string().transform((name) => name.length), tongue: z.string().default('en') }),
+    z.object({ name: z.string().overwrite((name) => name.toUpperCase()) }),
+    v.object({ name: v.pipe(v.string(), v.toUpperCase()), tongue: v.optional(v.string(), 'en') }),
+    type({ name: type('string').pipe((name) => name.length), tongue: 'string = "en"', '+': 'delete' })
+  ]
+  for (const schema of schemas) {
+    const { storage, write, text } = files(t)
+    await write(USER_KEY, '{"name":"Ada","extra":1e0}')
+    const { say } = await start(t, { user: { schema } }, { storage })
+    t.match(await say({ user: { get: 'name' } }), { body: { user: 'Ada' } })
+    t.strictSame((await say({ user: { get: 'tongue' } })).body, {})
+    t.match(await say({ user: { set: { age: 36 } } }), { status: 200 })
+    t.equal(await text(USER_KEY), '{"name":"Ada","extra":1e0,"age":36}')
+  }
+})
+
+t.test('a schema that changes what it is given changes neither the turn nor what is stored', async (t) => {
+  const schema = z.looseObject({ list: z.array(z.number()) }).refine(({ list }) => {
+    list.push(1)
+    return list.length > 1
+  })
+  const { say, app } = await start(t, { user: { schema } })
+  t.match(await say({ user: { set: { list: [0] }, get: 'list' } }), { body: { user: [0] } })
+  t.match(await say({ user: { get: 'list' } }), { body: { user: [0] } })
+  t.strictSame(await app.botasState.storage.read([USER_KEY]), { [USER_KEY]: { list: [0] } })
+})
+
+t.test('an asynchronous schema is refused at registration where it is known to be one', async (t) => {
+  const schemas: StandardSchemaV1[] = [
+    v.objectAsync({ name: v.string() }),
+    z.object({ name: z.string().optional() }).refine(async () => true),
+    ownSchema(async () => { throw new Error('no') })
+  ]
+  for (const schema of schemas) {
+    await t.rejects(start(t, { user: { schema } }), {
+      code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /^the option "documents\.user\.schema" must be a synchronous schema: this one returned a promise/
+    })
+  }
+})
+
+t.test('an asynchronous schema that shows itself later is refused at its first use, of a stored document and of a new one', async (t) => {
+  const schemas: StandardSchemaV1[] = [
+    z.object({ name: z.string().refine(async () => true) }),
+    ownSchema((document) => Object.keys(document as object).length === 0 ? { value: document } : Promise.reject(new Error('no')))
+  ]
+  for (const schema of schemas) {
+    const { storage, write, text } = files(t)
+    const { say } = await start(t, { user: { schema } }, { storage })
+    const refused = { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /could not be checked: its schema returned a promise/ } }
+    t.match(await say({ user: { set: { name: 'Ada' } } }), refused)
+    t.equal(await text(USER_KEY), undefined)
+    await write(USER_KEY, '{"name":"Ada"}')
+    t.match(await say({ user: { get: 'name' } }), refused)
+    t.equal(await text(USER_KEY), '{"name":"Ada"}')
+  }
+})
+
+t.test('a schema that throws fails the turn that touches the document, and its message is told to nobody', async (t) => {
+  const hostOf = (site: unknown) => site === undefined || new URL(String(site)).host !== ''
+  const schemas: Array<[StandardSchemaV1, RegExp]> = [
+    [v.looseObject({ site: v.custom(hostOf) }), /could not be checked: its schema threw a TypeError;/],
+    [z.looseObject({ site: z.custom(hostOf) }), /could not be checked: its schema returned a promise: its checks must be synchronous, and must not throw;/],
+    [type({ 'site?': type('string').narrow((site) => { throw site }) }), /could not be checked: its schema threw a string;/]
+  ]
+  for (const [schema, problem] of schemas) {
+    const { storage, write, text } = files(t)
+    const { say, told } = await start(t, { user: { schema } }, { storage })
+    const created = await say({ user: { set: { site: 'hunter2' } } })
+    t.match(created, { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: problem } })
+    await write(USER_KEY, '{"site":"hunter2"}')
+    const touched = await say({ user: { get: 'site' } })
+    t.match(touched, { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: problem } })
+    t.notMatch(told(created, touched), 'hunter')
+    t.equal(await text(USER_KEY), '{"site":"hunter2"}')
+  }
+})
+
+t.test('a schema that throws for an empty document is no reason to refuse it at registration', async (t) => {
+  const schema = v.custom<{ name: string }>((document) => (document as { name: string }).name.length > 0)
+  const { say } = await start(t, { user: { schema } })
+  t.match(await say({ user: { set: { name: 'Ada' } } }), { status: 200 })
+})
+
+t.test('changes that fit each by itself, and not together, are refused where they are merged', async (t) => {
+  const schema = z.object({ seats: z.number(), guests: z.array(z.string()) }).partial()
+    .refine(({ seats = 0, guests = [] }) => guests.length <= seats, 'more guests than seats')
+  for (const storage of [new MemoryStorage(), slowStorage(), files(t).storage]) {
+    await storage.write({ [USER_KEY]: { seats: 2, guests: ['Ada'] } })
+    const { app } = await start(t, { user: { schema } }, { storage })
+    const add = (guest: string) => (guests: string[] = []) => [...guests, guest]
+    await t.rejects(app.botasState.run(BOTH, async ({ user, conversation }) => {
+      user.update<string[]>('guests', add('Grace'))
+      await app.botasState.run(USER, ({ user }) => user.set('seats', 1))
+      if (storage instanceof MemoryStorage) conversation.set('n', 1)
+    }), { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /users\/user-1" would not fit its schema: the document: more guests than seats/ })
+    t.strictSame(await storage.read([USER_KEY, CONVERSATION_KEY]), { [USER_KEY]: { seats: 1, guests: ['Ada'] } })
+  }
+})
+
+t.test('a change is merged with what another turn stored meanwhile, where both fit together', async (t) => {
+  const storage = slowStorage()
+  const { app } = await start(t, { user: { schema: required } }, { storage })
+  await app.botasState.run(USER, async ({ user }) => {
+    user.set('age', 36)
+    await app.botasState.run(USER, ({ user }) => user.set('name', 'Ada'))
+    await wait(5)
+    user.set('name', 'Grace')
+  })
+  t.strictSame(await storage.stored(USER_KEY), { age: 36, name: 'Grace' })
+})
