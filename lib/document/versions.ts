@@ -107,7 +107,15 @@ function differences (stored: Document, document: StateDocument, documentKey: st
   for (const name of stored.names()) if (!Object.hasOwn(document, name)) members.set(name, undefined)
   for (const [name, value] of Object.entries(document)) {
     if (stored.has(name) && isAs(value, snapshotOfStored(stored.valueOf(name)))) continue
-    members.set(name, encodeValue(value, documentKey))
+    members.set(name, encoded(name, value, documentKey))
   }
   return members
+}
+
+function encoded (name: string, value: unknown, documentKey: string): string | undefined {
+  try {
+    return encodeValue(value, name, 'upgraded')
+  } catch (error) {
+    throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `could not be upgraded: ${(error as Error).message}`)
+  }
 }
