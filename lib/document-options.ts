@@ -76,10 +76,11 @@ function versionsOf (given: unknown, option: string): Versions | undefined {
   const { key, upgrades = {} } = given
   if (typeof key !== 'string' || key === '') throw invalidOption(`${option}.key`, 'the name of a member', describeValue(key))
   if (!isObject(upgrades)) throw invalidOption(`${option}.upgrades`, 'an object', describeValue(upgrades))
-  const steps = new Map(Object.entries(upgrades).map(([version, upgrade]) => [Number(version), checkedUpgrade(upgrade, `${option}.upgrades.${version}`)]))
-  const current = steps.size + 1
+  const current = Object.keys(upgrades).length + 1
+  const steps = new Map<number, Upgrade>()
   for (let version = 2; version <= current; version++) {
-    if (!steps.has(version)) throw invalidOption(`${option}.upgrades`, 'one for each version from 2 on, without a gap', `none for version ${version}`)
+    if (!Object.hasOwn(upgrades, version)) throw invalidOption(`${option}.upgrades`, 'one for each version from 2 on, without a gap', `none for version ${version}`)
+    steps.set(version, checkedUpgrade(upgrades[version], `${option}.upgrades.${version}`))
   }
   return { key, current, upgrades: steps }
 }

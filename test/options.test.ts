@@ -51,7 +51,7 @@ t.test('a wrong option is refused with its name and value', async (t) => {
     [{ storage: 'file://host/path' }, /"storage".*got "file:\/\/…"$/],
     [{ storage: 'file:redis://host' }, /"storage".*got "file:…"$/],
     [{ storage: 'redis://localhost?tls=1' }, /"storage".*parameters among db, family, username and password, got "redis:\/\/…"$/],
-    [{ storge: 'memory:' }, /^unknown option "storge"; known options: storage, identify, flush, concurrency, once, loadTimeout, flushTimeout$/],
+    [{ storge: 'memory:' }, /^unknown option "storge"; known options: storage, identify, flush, concurrency, once, documents, loadTimeout, flushTimeout$/],
     [{ flushtimeout: 5 }, /"flushtimeout"/],
     [{ identify: 'me' }, /"identify".*"me"/],
     [{ identify: null }, /"identify".*null/],
@@ -173,7 +173,7 @@ t.test('no password of a storage is in a log line, be it a parameter of the URL 
 })
 
 t.test('every error code is exported under its own name', async (t) => {
-  const named = ['INVALID_OPTION', 'INVALID_PATH', 'NOT_SERIALIZABLE', 'INVALID_ID', 'NOT_A_TURN', 'NOT_LOADED', 'TURN_ENDED', 'FAILED', 'LOAD_FAILED', 'CORRUPT_DOCUMENT', 'SAVE_FAILED', 'BUSY', 'REPLACED']
+  const named = ['INVALID_OPTION', 'INVALID_PATH', 'NOT_SERIALIZABLE', 'INVALID_ID', 'NOT_A_TURN', 'NOT_LOADED', 'TURN_ENDED', 'FAILED', 'LOAD_FAILED', 'CORRUPT_DOCUMENT', 'INVALID_DOCUMENT', 'NEWER_DOCUMENT', 'CANNOT_DECRYPT', 'SAVE_FAILED', 'BUSY', 'REPLACED']
   t.strictSame(Object.keys(errorCodes).sort(), named.sort().map((name) => `FST_BOTAS_STATE_${name}`))
   for (const [code, Constructor] of Object.entries(errorCodes)) {
     t.match(Reflect.construct(Constructor, ['a', 'b', 'c']), { code })

@@ -1,8 +1,8 @@
 // Checked by `npm run test:typescript`, never run: what compiles here must, and what is marked must not.
 import Fastify, { type FastifyInstance } from 'fastify'
 import botasState, {
-  type BotasState, type BotasStateOptions, type StateDocument, type StateScope, type Storage, type TurnIdentity, type TurnState,
-  MemoryStorage, botasState as named
+  type BotasState, type BotasStateOptions, type DocumentsOptions, type FailingDocument, type StateDocument, type StateScope, type Storage,
+  type TurnIdentity, type TurnState, type Upgrade, MemoryStorage, botasState as named, checkDocuments
 } from 'fastify-botas-state'
 import type { Container } from '@azure/cosmos'
 import type { ContainerClient } from '@azure/storage-blob'
@@ -10,7 +10,10 @@ import { BlobStorage } from 'fastify-botas-state/blob'
 import { CosmosDbStorage } from 'fastify-botas-state/cosmos'
 import { PostgresStorage } from 'fastify-botas-state/postgres'
 import { RedisStorage, type RedisStorageOptions } from 'fastify-botas-state/redis'
+import { type } from 'arktype'
 import type { Pool } from 'pg'
+import * as v from 'valibot'
+import { z } from 'zod'
 
 declare module 'fastify-botas-state' {
   interface ConversationState {
@@ -168,6 +171,45 @@ export function register (app: FastifyInstance, options: BotasStateOptions) {
   app.register(botasState, { flush: 'later' })
   // @ts-expect-error an identity needs a bot
   app.register(botasState, { identify: () => ({ channelId: 'c' }) })
+}
+
+const rename: Upgrade = ({ nick, ...rest }) => ({ ...rest, name: nick })
+
+export function schemasAndVersions (app: FastifyInstance) {
+  app.register(botasState, { documents: { conversation: { schema: z.object({ topic: z.string() }) }, user: { schema: type({ 'name?': 'string' }) } } })
+  app.register(botasState, { documents: { user: { schema: v.object({ name: v.string() }), version: { key: 'v' } }, conversation: undefined } })
+  app.register(botasState, { documents: { user: { version: { key: 'v', upgrades: { 2: rename, 3: (document) => document } } } } })
+  const change: Upgrade = (document) => {
+    expectType<StateDocument>()(document)
+    document.n = 1
+    return document
+  }
+  const documents: DocumentsOptions = { user: { version: { key: 'v', upgrades: { 2: change } } } }
+  // @ts-expect-error an upgrade is synchronous
+  app.register(botasState, { documents: { user: { version: { key: 'v', upgrades: { 2: async (document: StateDocument) => document } } } } })
+  // @ts-expect-error an upgrade gives the document
+  app.register(botasState, { documents: { user: { version: { key: 'v', upgrades: { 2: () => {} } } } } })
+  // @ts-expect-error versions are numbers
+  app.register(botasState, { documents: { user: { version: { key: 'v', upgrades: { two: rename } } } } })
+  // @ts-expect-error the member has a name
+  app.register(botasState, { documents: { user: { version: { upgrades: { 2: rename } } } } })
+  // @ts-expect-error temp is not stored
+  app.register(botasState, { documents: { temp: { schema: z.object({}) } } })
+  // @ts-expect-error JSON Schema is no Standard Schema
+  app.register(botasState, { documents: { user: { schema: { type: 'object' } } } })
+  return documents
+}
+
+export async function dryRun (storage: Storage, keys: AsyncIterable<string>, documents: DocumentsOptions, options: BotasStateOptions) {
+  const failing = await checkDocuments(storage, keys, { documents })
+  expectType<FailingDocument[]>()(failing)
+  for (const { key, code, message } of failing) expectType<string[]>()([key, code, message])
+  await checkDocuments(storage, ['key'], documents)
+  await checkDocuments(storage, new Set(['key']), options)
+  // @ts-expect-error a storage, not its URL
+  await checkDocuments('memory:', keys, documents)
+  // @ts-expect-error keys are texts
+  await checkDocuments(storage, [1], documents)
 }
 
 export async function decorations () {
