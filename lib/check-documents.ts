@@ -1,8 +1,10 @@
+import { isObject } from './document/describe-type.js'
 import { type Document, objectOf } from './document/document.js'
 import { type DocumentsOptions, type ScopeRules, checkDocumentsOption } from './document-options.js'
 import { FST_BOTAS_STATE_INVALID_ID } from './errors.js'
 import type { BotasStateOptions } from './options.js'
 import { documentStoreOf } from './storage/document-store.js'
+import { describeValue, invalidOption } from './storage/option-checks.js'
 import type { Storage } from './storage/storage.js'
 
 /** A document that would fail the turns that touch it. */
@@ -36,6 +38,7 @@ const LOAD_TIMEOUT = 30_000
 export async function checkDocuments (
   storage: Storage, keys: Iterable<string> | AsyncIterable<string>, options: Pick<BotasStateOptions, 'documents'> | DocumentsOptions
 ): Promise<FailingDocument[]> {
+  if (!isObject(options)) throw invalidOption('options', 'an object', describeValue(options))
   const rules = checkDocumentsOption('documents' in options ? options.documents : options)
   const store = documentStoreOf(storage)
   const failing: FailingDocument[] = []
