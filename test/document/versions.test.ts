@@ -14,7 +14,7 @@ import { wholeDocuments } from '../helpers/recording-storage.js'
 import { startRedis } from '../helpers/redis-server.js'
 import { slowStorage } from '../helpers/slow-storage.js'
 
-const RUNS = Number(process.env.VERSIONS_RUNS ?? 40)
+const RUNS = Number(process.env.VERSIONS_RUNS ?? 100)
 
 const USER = { channelId: 'test', botId: 'bot', userId: 'user-1' }
 const BOTH = { ...USER, conversationId: 'conversation-1' }
