@@ -172,6 +172,18 @@ t.test('the storage stays open', async (t) => {
   t.equal(storage.count('close'), 0)
 })
 
+t.test('a storage is told how long it may take, that nothing is to be renewed, and may try again', async (t) => {
+  const storage: Storage = {
+    ...wholeDocuments(slowStorage()),
+    read: async (_keys, call) => {
+      call?.retrying()
+      t.match(call, { timeout: 30_000, renews: false, signal: { aborted: false } })
+      return { [user('1')]: { name: 'Ada', v: 2 } }
+    }
+  }
+  t.strictSame(await checkDocuments(storage, [user('1')], { documents }), [])
+})
+
 t.test('wrong options are refused before anything is read', async (t) => {
   const storage = slowStorage()
   for (const options of [{ documents: { user: { scheme: 1 } } }, { users: {} }, undefined, null, 7, { documents: 7 }]) {
