@@ -3,7 +3,7 @@ import { FST_BOTAS_STATE_INVALID_DOCUMENT, FST_BOTAS_STATE_NEWER_DOCUMENT } from
 import { describeThrown, describeType, isObject } from './describe-type.js'
 import { type Document, type Edit, type StateDocument, objectOf } from './document.js'
 import { EditedDocument } from './edited-document.js'
-import { encodeValue, setMember } from './json-value.js'
+import { encodeValue, hasPlainPrototype, setMember } from './json-value.js'
 import { isAs, snapshotOfStored } from './snapshot.js'
 
 /**
@@ -94,6 +94,8 @@ function upgraded (document: StateDocument, version: number, upgrade: Upgrade, d
     throw cannotUpgrade(documentKey, version, 'returned a promise: it must be synchronous')
   }
   if (!isObject(result)) throw cannotUpgrade(documentKey, version, `returned ${describeType(result)} in place of the document`)
+  // The members of a Map are no members of a document: it would be emptied.
+  if (!hasPlainPrototype(result)) throw cannotUpgrade(documentKey, version, 'returned an instance of a class in place of the document')
   return result
 }
 

@@ -173,6 +173,7 @@ const failing: Array<[title: string, upgrade: unknown, problem: RegExp]> = [
   ['returns nothing', () => {}, /returned undefined in place of the document;/],
   ['returns a member', ({ secret }: StateDocument) => secret, /returned a string in place of the document;/],
   ['returns a list', ({ secret }: StateDocument) => [secret], /returned an array in place of the document;/],
+  ['returns a Map', (document: StateDocument) => new Map(Object.entries(document)), /returned an instance of a class in place of the document;/],
   ['returns null', () => null, /returned null in place of the document;/],
   ['makes a member that JSON cannot hold', ({ secret }: StateDocument) => ({ secret, n: 1n }), /could not be upgraded: "n" in the upgraded state cannot be stored as JSON: it holds a BigInt;/],
   ['makes a member that is no value', ({ secret }: StateDocument) => ({ secret, n: new Map([[secret, secret]]) }), /could not be upgraded: "n" in the upgraded state.*a Map;/]
@@ -290,18 +291,24 @@ interface Step {
 function applied ({ kind, from, to, isInPlace }: Step, version: number): Upgrade {
   return (given) => {
     const document = isInPlace ? given : { ...given }
-    const value = document[from]
-    if (kind === 'add') document[from] ??= `added by ${version}`
+    const value = Object.hasOwn(document, from) ? document[from] : undefined
+    if (kind === 'add') put(document, from, value ?? `added by ${version}`)
     else if (value !== undefined) {
+      const text = JSON.stringify(value)
       if (kind === 'rename' || kind === 'remove') delete document[from]
-      if (kind === 'rename') document[to] = value
-      if (kind === 'split') [document[from], document[to]] = [JSON.stringify(value).slice(0, 2), JSON.stringify(value).slice(2)]
-      if (kind === 'wrap') document[from] = { was: value }
-      if (kind === 'count') document[from] = JSON.stringify(value).length
+      if (kind === 'rename') put(document, to, value)
+      if (kind === 'split') { put(document, from, text.slice(0, 2)); put(document, to, text.slice(2)) }
+      if (kind === 'wrap') put(document, from, { was: value })
+      if (kind === 'count') put(document, from, text.length)
     }
     document.trace = [...document.trace as number[] | undefined ?? [], version]
     return document
   }
+}
+
+/** Also a member called `__proto__`. */
+function put (document: StateDocument, name: string, value: unknown): void {
+  Object.defineProperty(document, name, { value, enumerable: true, configurable: true, writable: true })
 }
 
 type Act = { kind: 'read' } | { kind: 'clear' } | { kind: 'set' | 'clear and set' | 'delete', name: string, value: unknown }
