@@ -22,7 +22,7 @@ t.test('the main entry exports what the README names, and loads none of the opti
     console.log(JSON.stringify([Object.keys(entry).sort(), entry.default === entry.botasState, loaded]))
   `, '--input-type=module')
   t.strictSame(JSON.parse(output), [
-    ['FileStorage', 'MemoryStorage', 'activityId', 'activityIdentity', 'botasState', 'conversationKey', 'default', 'errorCodes', 'userKey'], true, []
+    ['FileStorage', 'MemoryStorage', 'activityId', 'activityIdentity', 'botasState', 'checkDocuments', 'conversationKey', 'default', 'encrypted', 'errorCodes', 'userKey'], true, []
   ])
 })
 
