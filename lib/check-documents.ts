@@ -3,9 +3,10 @@ import { type Document, objectOf } from './document/document.js'
 import { type DocumentsOptions, type ScopeRules, checkDocumentsOption } from './document-options.js'
 import { FST_BOTAS_STATE_INVALID_ID } from './errors.js'
 import type { BotasStateOptions } from './options.js'
-import { documentStoreOf } from './storage/document-store.js'
+import { type DocumentStore, documentStoreOf } from './storage/document-store.js'
 import { describeValue, invalidOption } from './storage/option-checks.js'
 import type { Storage } from './storage/storage.js'
+import { withDeadline } from './waiting/deadline.js'
 
 /** A document that would fail the turns that touch it. */
 export interface FailingDocument {
@@ -43,10 +44,17 @@ export async function checkDocuments (
   const store = documentStoreOf(storage)
   const failing: FailingDocument[] = []
   for await (const some of inPortions(keys)) {
-    const documents = await store.load(some, { signal: AbortSignal.timeout(LOAD_TIMEOUT), timeout: LOAD_TIMEOUT, renews: false, retrying () {} })
+    const documents = await loaded(store, some)
     for (const [index, key] of some.entries()) failing.push(...problemOf(key, documents[index], rules))
   }
   return failing
+}
+
+/** A storage may ignore that nobody waits any more. */
+function loaded (store: DocumentStore, keys: string[]): Promise<Array<Document | undefined>> {
+  const controller = new AbortController()
+  const call = { signal: controller.signal, timeout: LOAD_TIMEOUT, renews: false, retrying () {} }
+  return withDeadline(store.load(keys, call), LOAD_TIMEOUT, () => controller.abort())
 }
 
 async function * inPortions (keys: Iterable<string> | AsyncIterable<string>): AsyncGenerator<string[]> {

@@ -1,5 +1,7 @@
 import { readFile, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { performance } from 'node:perf_hooks'
+import { mock } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import pg from 'pg'
@@ -102,6 +104,24 @@ const storages: Record<string, (t: Test) => Promise<Prepared>> = {
     }
   }
 }
+
+// The first one: deadlines of one length share a timer, which is the mocked one then.
+t.test('a storage that never answers, and one that hears that nobody waits any more, reject after half a minute', async (t) => {
+  const hanging = { ...wholeDocuments(slowStorage()), read: () => new Promise<never>(() => {}) }
+  const patient: Storage = {
+    ...hanging,
+    read: (_keys, call) => new Promise((_resolve, reject) => call?.signal.addEventListener('abort', () => reject(new Error('given up'))))
+  }
+  const now = performance.now()
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.reset())
+  const dryRuns = [hanging, patient].map((storage) => checkDocuments(storage, [user('1')], { documents }))
+  const outcomes = Promise.allSettled(dryRuns)
+  await new Promise(setImmediate)
+  mock.method(performance, 'now', () => now + 31_000)
+  mock.timers.tick(30_000)
+  t.match(await outcomes, [{ reason: { message: 'no answer within 30000 ms' } }, { reason: { message: 'given up' } }])
+})
 
 for (const [title, prepare] of Object.entries(storages)) {
   t.test(`a dry run names the documents that would fail, in their order, and changes nothing: ${title}`, async (t) => {
