@@ -8,7 +8,9 @@ import { z } from 'zod'
 import { MemoryStorage } from '../../lib/index.js'
 import { CONVERSATION_KEY, USER_KEY } from '../helpers/activities.js'
 import { settled } from '../helpers/build-fastify.js'
+import { LeasingStorage, newServer } from '../helpers/leasing-storage.js'
 import { filesOf, startObedient } from '../helpers/obedient-bot.js'
+import { RecordingStorage } from '../helpers/recording-storage.js'
 import { slowStorage } from '../helpers/slow-storage.js'
 import { standardSchemaOf } from '../helpers/typebox-schema.js'
 
@@ -234,6 +236,16 @@ t.test('where one scope does not fit nothing of either is stored, also on a stor
   }
 })
 
+t.test('an activity whose turn was refused for its document is handled when it is delivered again', async (t) => {
+  for (const concurrency of ['parallel', 'queue'] as const) {
+    const { say, app } = await startObedient(t, { user: { schema: required } }, { once: true, concurrency })
+    t.match(await say({ user: { set: { name: 7 } } }), { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT' } })
+    t.match(await say({ user: { set: { name: 'Ada' } } }), { status: 200 })
+    t.match(await say({ user: { set: { name: 'Grace' } } }), { status: 200 }, 'it was handled by now')
+    t.strictSame(await app.botasState.storage.read([USER_KEY]), { [USER_KEY]: { name: 'Ada' } })
+  }
+})
+
 t.test('with flush "onResponse" the log names the path', async (t) => {
   const { say, log, app } = await startObedient(t, { user: { schema: required } }, { flush: 'onResponse' })
   t.match(await say({ user: { set: { name: 4711 } } }), { status: 200 })
@@ -331,14 +343,15 @@ t.test('a schema that throws for an empty document is no reason to refuse it at 
 t.test('changes that fit each by itself, and not together, are refused where they are merged', async (t) => {
   const schema = z.object({ seats: z.number(), guests: z.array(z.string()) }).partial()
     .refine(({ seats = 0, guests = [] }) => guests.length <= seats, 'more guests than seats')
-  for (const storage of [new MemoryStorage(), slowStorage(), filesOf(t).storage]) {
+  for (const storage of [new MemoryStorage(), slowStorage(), filesOf(t).storage, new LeasingStorage(newServer())]) {
     await storage.write({ [USER_KEY]: { seats: 2, guests: ['Ada'] } })
     const { app } = await startObedient(t, { user: { schema } }, { storage })
     const add = (guest: string) => (guests: string[] = []) => [...guests, guest]
     await t.rejects(app.botasState.run(BOTH, async ({ user, conversation }) => {
       user.update<string[]>('guests', add('Grace'))
       await app.botasState.run(USER, ({ user }) => user.set('seats', 1))
-      if (storage instanceof MemoryStorage) conversation.set('n', 1)
+      // Without commit each document is saved by itself.
+      if (!(storage instanceof RecordingStorage)) conversation.set('n', 1)
     }), { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /users\/user-1" would not fit its schema: the document: more guests than seats/ })
     t.strictSame(await storage.read([USER_KEY, CONVERSATION_KEY]), { [USER_KEY]: { seats: 1, guests: ['Ada'] } })
   }

@@ -267,6 +267,19 @@ t.test('a turn of old code that overlaps with an upgrade fails, and the upgraded
   }
 })
 
+t.test('a turn of old code that clears a document removes it also where it was upgraded meanwhile', async (t) => {
+  for (const storage of [new MemoryStorage(), slowStorage(), filesOf(t).storage]) {
+    await storage.write({ [USER_KEY]: { name: 'Ada Lovelace', visits: 1 } })
+    const { app: old } = await startObedient(t, documentsOf(2), { storage })
+    const { app: now } = await startObedient(t, documentsOf(3), { storage })
+    await old.botasState.run(USER, async (state) => {
+      state.deleteUserState()
+      await now.botasState.run(USER, ({ user }) => user.set('last', 'King'))
+    })
+    t.strictSame(await storage.read([USER_KEY]), {})
+  }
+})
+
 t.test('a turn that overlaps with an old one upgrades what that stored', async (t) => {
   const storage = new MemoryStorage()
   await storage.write({ [USER_KEY]: { name: 'Ada Lovelace', visits: 1 } })
