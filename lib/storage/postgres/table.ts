@@ -29,7 +29,7 @@ export interface Table {
   readonly insertAndUpdate: string
   /**
    * $1: beginnings of what ids are made of; $2: the same of keys, in their order; $3: the beginning of texts; $4: an id that stays. Removes the
-   * rows that begin so.
+   * rows of activities that begin so.
    */
   readonly removeBeginning: string
   /** $1: how many at most. Gives as many rows as were removed. */
@@ -47,7 +47,7 @@ export function tableOf (name: unknown): Table {
     throw invalidName('another string')
   }
   const table = parts.map(quoted).join('.')
-  return { name: table, create: createStatement(table, quoted(indexName(parts.at(-1) as string))), ...statements(table) }
+  return { name: table, create: createStatement(table, (suffix) => quoted(indexName(parts.at(-1) as string, suffix))), ...statements(table) }
 }
 
 function invalidName (got: string): Error {
@@ -59,8 +59,7 @@ function quoted (name: string): string {
 }
 
 /** One of its own, also for tables whose long names begin alike. */
-function indexName (table: string): string {
-  const suffix = '_expires'
+function indexName (table: string, suffix: string): string {
   if (Buffer.byteLength(table + suffix) <= MAX_NAME_BYTES) return table + suffix
   const end = `_${hash('sha256', table).slice(0, 8)}${suffix}`
   let begin = table
@@ -69,10 +68,17 @@ function indexName (table: string): string {
 }
 
 /** `id` is the SHA-256 of the key, which may be longer than an index allows. For a while a removed row stays without text and key. */
-function createStatement (table: string, index: string): string {
+function createStatement (table: string, index: (suffix: string) => string): string {
   return `CREATE TABLE IF NOT EXISTS ${table} (id bytea PRIMARY KEY, key text NOT NULL, text text, marks text NOT NULL, expires timestamptz); ` +
-    `CREATE INDEX IF NOT EXISTS ${index} ON ${table} (expires) WHERE expires IS NOT NULL`
+    `CREATE INDEX IF NOT EXISTS ${index('_expires')} ON ${table} (expires) WHERE expires IS NOT NULL; ` +
+    `CREATE INDEX IF NOT EXISTS ${index('_activities')} ON ${table} (${BEGINNING}) WHERE ${IS_ACTIVITY}`
 }
+
+/** Rows of activities are looked for by how their keys begin. */
+const IS_ACTIVITY = "key LIKE ' activity %'"
+const BEGINNING = '(left(key, 200) COLLATE "C")'
+/** Comes after every character. */
+const LAST = 'chr(1114111)'
 
 const IS_THERE = 'text IS NOT NULL AND (expires IS NULL OR expires > now())'
 const TEXT = `CASE WHEN ${IS_THERE} THEN text END AS text`
@@ -132,11 +138,12 @@ function statements (table: string): Statements {
       )
       SELECT is_as_read::text FROM comparison`,
 
-    // Looks at every row: documents are forgotten rarely. A key in which a space stands for another character is told by its id.
+    // A key in which a space stands for another character is told by its id.
     removeBeginning: `
-      DELETE FROM ${table} AS stored USING unnest($1::bytea[], $2::text[]) AS given (bytes, key)
-      WHERE starts_with(stored.key, given.key) AND starts_with(stored.text, $3) AND stored.id <> $4
-      AND stored.id = sha256(given.bytes || convert_to(substr(stored.key, char_length(given.key) + 1), 'UTF8'))`,
+      DELETE FROM ${table} AS stored USING unnest($1::bytea[], $2::text[]) AS given (bytes, beginning)
+      WHERE ${IS_ACTIVITY} AND ${BEGINNING} BETWEEN left(beginning, 200) AND left(beginning, 200) || ${LAST}
+      AND starts_with(key, beginning) AND starts_with(text, $3) AND stored.id <> $4
+      AND stored.id = sha256(given.bytes || convert_to(substr(key, char_length(beginning) + 1), 'UTF8'))`,
 
     prune: `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires <= now() LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1`
   }

@@ -1,6 +1,7 @@
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { PostgresStorage } from '../../../lib/storage/postgres/postgres-storage.js'
+import { tableOf } from '../../../lib/storage/postgres/table.js'
 import { buildFastify } from '../../helpers/build-fastify.js'
 import { forgettingSuite } from '../../helpers/forgetting-suite.js'
 import { poolOf } from '../../helpers/postgres-server.js'
@@ -38,4 +39,15 @@ t.test('a row that was removed has no key until it is brought back', async (t) =
     await step()
     t.strictSame(await keys(), expected, what)
   }
+})
+
+t.test('what is forgotten is found by an index, however much is stored', async (t) => {
+  const { storage, table, pool } = await open(t)
+  const { app } = await buildFastify(t, { storage, once: true }, () => {})
+  await app.botasState.run({ ...IDENTITY, activityId: 'a' }, ({ conversation }) => conversation.set('n', 1))
+  await pool.query(`INSERT INTO ${table} SELECT sha256(n::text::bytea), ' activity test/bot/conversations/' || n || ' a', '=', '', NULL FROM generate_series(1, 20000) AS n; ANALYZE ${table}`)
+  const parameters = ["ARRAY['\\x00'::bytea]", "ARRAY[' activity test/bot/conversations/c ']", "'='", "'\\x00'"]
+  const statement = tableOf(table).removeBeginning.replace(/\$([1-4])/g, (_all, n: string) => parameters[Number(n) - 1] as string)
+  const plan = (await pool.query(`EXPLAIN ${statement}`)).rows.map((row) => row['QUERY PLAN']).join('\n')
+  t.match(plan, `${table}_activities`)
 })
