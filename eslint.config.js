@@ -7,7 +7,7 @@ import neostandard from 'neostandard'
 const arrows = {
   'lib/**/*.ts': [],
   'lib/{index,plugin,options,document-options,check-documents}.ts': ['./fastify/', './turn/', './turn/overlap/', './state/', './document/', './storage/', './storage/(memory|file)/', 'fastify'],
-  'lib/check-documents.ts': ['./document/', './storage/', './waiting/'],
+  'lib/check-documents.ts': ['./turn/', './document/', './storage/', './waiting/'],
   'lib/fastify/**/*.ts': ['../turn/', '../turn/overlap/', '../state/', '../document/', 'fastify', 'node:https?', 'node:http2'],
   'lib/turn/**/*.ts': ['./overlap/', '../state/', '../document/', '../waiting/', '../storage/storage.js', '../storage/document-store.js'],
   'lib/turn/overlap/**/*.ts': ['../../storage/document-store.js'],

@@ -1,11 +1,12 @@
 import { isObject } from './document/describe-type.js'
 import { type Document, objectOf } from './document/document.js'
-import { type DocumentsOptions, type ScopeRules, checkDocumentsOption } from './document-options.js'
+import { type DocumentsOptions, checkDocumentsOption } from './document-options.js'
 import { FST_BOTAS_STATE_INVALID_ID } from './errors.js'
 import type { BotasStateOptions } from './options.js'
 import { type DocumentStore, documentStoreOf } from './storage/document-store.js'
 import { describeValue, invalidOption } from './storage/option-checks.js'
 import type { Storage } from './storage/storage.js'
+import type { ScopeRules } from './turn/turn-documents.js'
 import { withDeadline } from './waiting/deadline.js'
 
 /** A document that would fail the turns that touch it. */

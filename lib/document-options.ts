@@ -5,6 +5,7 @@ import { DocumentRules } from './document/document-rules.js'
 import { assertSynchronous } from './document/schema.js'
 import type { Upgrade, Versions } from './document/versions.js'
 import { assertKnownOptions, describeValue, invalidOption } from './storage/option-checks.js'
+import type { ScopeRules } from './turn/turn-documents.js'
 
 /** The option `documents`. */
 export interface DocumentsOptions {
@@ -31,12 +32,6 @@ export interface VersionOptions {
   key: string
   /** By the version that each leads to, from 2 on, without a gap. Default: none, all documents have version 1. */
   upgrades?: Readonly<Record<number, Upgrade>> | undefined
-}
-
-/** What was checked, for each scope that has any rules. */
-export interface ScopeRules {
-  readonly conversation: DocumentRules | undefined
-  readonly user: DocumentRules | undefined
 }
 
 /**

@@ -1,9 +1,10 @@
 import { isObject } from './document/describe-type.js'
-import { type DocumentsOptions, type ScopeRules, checkDocumentsOption } from './document-options.js'
+import { type DocumentsOptions, checkDocumentsOption } from './document-options.js'
 import type { Identify, StrategyOf } from './fastify/request-turns.js'
 import { assertKnownOptions, assertWholeNumber, describeValue, invalidOption } from './storage/option-checks.js'
 import { openStorage } from './storage/open-storage.js'
 import { type Storage, isStorage } from './storage/storage.js'
+import type { ScopeRules } from './turn/turn-documents.js'
 import { type OnceLimits, type PlaceLimits, STRATEGIES, type Strategy, isStrategy } from './turn/overlap/terms.js'
 
 /**

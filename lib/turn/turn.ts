@@ -1,5 +1,4 @@
 import type { Document } from '../document/document.js'
-import type { DocumentRules, OpenedDocument } from '../document/document-rules.js'
 import { Admission, type AdmissionContext, type AdmittedTurn } from './admission.js'
 import type { AnswerableTurn, AnsweredTurns } from './answered-turns.js'
 import {
@@ -7,26 +6,25 @@ import {
   FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_TURN_ENDED
 } from '../errors.js'
 import { type DocumentEdit, save } from './save.js'
-import { type TurnIdentity, keyOf } from './identity.js'
+import type { TurnIdentity } from './identity.js'
 import { KeptOpen } from './kept-open.js'
 import type { KeyedQueue } from '../waiting/keyed-queue.js'
 import { withDeadline } from '../waiting/deadline.js'
 import { abortError } from './abort-error.js'
 import { isAboutDocument } from './about-document.js'
 import type { OpenTurns } from './open-turns.js'
+import { SCOPES, type ScopeRules, TurnDocuments } from './turn-documents.js'
 import type { Operation, Operations } from './telemetry.js'
 import { type Kept, REPLACED_REPLY, keptIn } from './kept.js'
 import type { Terms } from './overlap/terms.js'
 import type { DocumentStore } from '../storage/document-store.js'
 import type { PersistedScope } from '../state/state-scope.js'
-import type { TrackedScope } from '../state/tracked-scope.js'
 import { type TurnControl, TurnScopes } from '../state/turn-state.js'
 
 /** What the turns of one server share. */
 export interface TurnContext extends AdmissionContext {
   store: DocumentStore
-  /** what the documents of a scope have to be like */
-  rules: { readonly [Scope in PersistedScope]?: DocumentRules | undefined } | undefined
+  rules: ScopeRules | undefined
   /** the saves of this storage that are queued or running */
   saves: KeyedQueue
   /** the turns of this storage that are open though their client may have the reply */
@@ -57,9 +55,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   readonly state: TurnScopes
   readonly #context: TurnContext
   readonly #owner: TurnOwner
-  readonly #documents: TurnDocument[] = []
-  /** of these documents */
-  readonly #keys: string[] = []
+  readonly #documents = new TurnDocuments()
   #admission: Admission | undefined
   /** what the next deliveries of its activity get */
   #kept: Kept | undefined = {}
@@ -84,7 +80,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
 
   /** The keys of the documents that the turn is loaded with. */
   get keys (): string[] {
-    return this.#keys
+    return this.#documents.keys
   }
 
   get failed (): boolean {
@@ -157,13 +153,8 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
    */
   async load (identity: TurnIdentity, terms: Terms, outer?: Admission): Promise<Kept | undefined> {
     const { answered, operations, rules } = this.#context
-    const keys = this.#keys
-    for (const name of SCOPES) {
-      const key = keyOf(name, identity)
-      if (key === undefined) continue
-      this.#documents.push({ key, scope: this.state[name], rules: rules?.[name], loaded: undefined, opened: undefined })
-      keys.push(key)
-    }
+    this.#documents.identify(identity, this.state, rules)
+    const { keys } = this
     const [first] = keys
     if (first === undefined) return
     this.#isLoading = true
@@ -187,7 +178,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
 
   async #enter (admission: Admission): Promise<Kept | undefined> {
     const { operations } = this.#context
-    const keys = this.#keys
+    const { keys } = this
     this.#admission = admission
     let operation: Operation | undefined
     try {
@@ -211,10 +202,10 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
 
   /** The activity was handled before: hooks may read the state, but what they change would not be saved. */
   async #useReply (reply: string, operation: Operation): Promise<Kept> {
-    const kept = keptIn(reply, this.#keys)
+    const kept = keptIn(reply, this.keys)
     this.#useDocuments(await operation.inTime(this.#loadDocuments(operation)))
     this.#seal((scope) => new FST_BOTAS_STATE_NOT_A_TURN(scope, 'this delivery of the activity got the reply of an earlier one'))
-    this.#documents.length = 0
+    this.#documents.leave()
     this.#admission = undefined
     this.#context.overlaps.replayedTurns++
     operation.succeeded()
@@ -224,8 +215,8 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   /** Resolves when what was answered, or is being saved, of these documents is saved. */
   async #saved (): Promise<void> {
     const { answered, patience, saves } = this.#context
-    if (this.#hasClient && answered.has(this.#keys)) await answered.over(this.#keys, patience)
-    if (saves.isBusy(this.#keys)) await saves.settled(this.#keys)
+    if (this.#hasClient && answered.has(this.keys)) await answered.over(this.keys, patience)
+    if (saves.isBusy(this.keys)) await saves.settled(this.keys)
   }
 
   #refuseAccess (refusal: (scope: PersistedScope) => Error): void {
@@ -333,7 +324,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
 
   #onOver (): void {
     const { open, answered } = this.#context
-    if (this.#hasClient) answered.remove(this.#keys, this)
+    if (this.#hasClient) answered.remove(this.keys, this)
     if (this.#controller !== undefined) open.forget(this.#controller)
     this.#admission?.leave()
     for (const callback of this.#whenOver ?? []) callback()
@@ -345,16 +336,16 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     const { operations } = this.#context
     let edits: DocumentEdit[]
     try {
-      edits = this.#edits()
+      edits = this.#replacement === undefined ? this.#documents.edits() : []
     } catch (error) {
-      operations.begin('save', this.#keys).failed(error)
+      operations.begin('save', this.keys).failed(error)
       return Promise.reject(error)
     }
     const kept = this.#replacement === undefined ? this.#kept : keptOfReplaced(this.#kept)
     if (edits.length === 0 && (kept === undefined || this.#admission?.isToRemember !== true)) return
-    const keys = edits.length === this.#keys.length ? this.#keys : edits.map(({ key }) => key)
+    const keys = edits.length === this.keys.length ? this.keys : edits.map(({ key }) => key)
     // An activity is remembered beside the first document.
-    if (keys.length === 0) keys.push(this.#keys[0] as string)
+    if (keys.length === 0) keys.push(this.keys[0] as string)
     return this.#saveEdits(edits, kept, operations.begin('save', keys))
   }
 
@@ -384,24 +375,12 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     const kept = this.#isReplyOut ? keptOfReplaced(this.#kept) : REPLACED_REPLY
     if (kept === undefined || this.#admission?.isOnce !== true) return
     const end = this.#admission.end(JSON.stringify(kept), true)
-    await save(store, saves, [], operations.begin('save', [this.#keys[0] as string]), end)
-  }
-
-  /** All scopes are encoded here, before any is saved. */
-  #edits (): DocumentEdit[] {
-    const edits: DocumentEdit[] = []
-    if (this.#replacement !== undefined) return edits
-    for (const { key, scope, rules, loaded, opened } of this.#documents) {
-      const edit = scope.changes()
-      if (edit === undefined) continue
-      edits.push({ key, loaded, edit: rules === undefined ? edit : rules.edit(edit, loaded, opened, key), forgets: scope.isCleared })
-    }
-    return edits
+    await save(store, saves, [], operations.begin('save', [this.keys[0] as string]), end)
   }
 
   #loadDocuments (operation: Operation): Promise<Array<Document | undefined>> {
     const { store, saves } = this.#context
-    const keys = this.#keys
+    const { keys } = this
     if (!saves.isBusy(keys)) return store.load(keys, operation)
     return saves.settled(keys).then(() => {
       operation.assertPending()
@@ -410,34 +389,19 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   }
 
   #useDocuments (found: Array<Document | undefined>): void {
-    const corrupted = (error: unknown): void => {
+    const refused = (error: unknown): void => {
       this.#corruption ??= error
       this.fail(error)
     }
-    for (let index = 0; index < found.length; index++) {
-      const document = this.#documents[index] as TurnDocument
-      document.loaded = found[index]
-      document.opened = document.rules?.open(document.loaded, document.key)
-      document.scope.load(document.opened ?? document.loaded, corrupted)
-    }
+    this.#documents.use(found, refused)
   }
 
   #loadFailed (cause: unknown, operation: Operation | undefined): Error {
-    const error = isAboutDocument(cause) ? cause : new FST_BOTAS_STATE_LOAD_FAILED(this.#keys.map((key) => `"${key}"`).join(', '), { cause })
+    const error = isAboutDocument(cause) ? cause : new FST_BOTAS_STATE_LOAD_FAILED(this.keys.map((key) => `"${key}"`).join(', '), { cause })
     this.#refuseAccess(() => error)
     operation?.failed(error)
     return error
   }
-}
-
-/** A document that a turn is loaded with. */
-interface TurnDocument {
-  key: string
-  scope: TrackedScope<PersistedScope>
-  rules: DocumentRules | undefined
-  loaded: Document | undefined
-  /** the same as the code knows it; left out where there are no rules */
-  opened: OpenedDocument | undefined
 }
 
 /** The turn was not admitted, which is no failure of the storage. */
@@ -449,5 +413,3 @@ function isRefusal (error: unknown): error is Error {
 function keptOfReplaced (kept: Kept | undefined): Kept | undefined {
   return kept === undefined || ('status' in kept && kept.status < 500) ? kept : REPLACED_REPLY
 }
-
-const SCOPES = ['conversation', 'user'] as const

@@ -1,0 +1,73 @@
+import type { Document } from '../document/document.js'
+import type { DocumentRules, OpenedDocument } from '../document/document-rules.js'
+import type { PersistedScope } from '../state/state-scope.js'
+import type { TrackedScope } from '../state/tracked-scope.js'
+import type { TurnScopes } from '../state/turn-state.js'
+import { type TurnIdentity, keyOf } from './identity.js'
+import type { DocumentEdit } from './save.js'
+
+/** What the documents of each scope have to be like; left out where they may be anything. */
+export type ScopeRules = { readonly [Scope in PersistedScope]?: DocumentRules | undefined }
+
+/** A document that a turn is loaded with. */
+interface TurnDocument {
+  readonly key: string
+  readonly scope: TrackedScope<PersistedScope>
+  readonly rules: DocumentRules | undefined
+  loaded: Document | undefined
+  /** the same as the code knows it; left out where there are no rules */
+  opened: OpenedDocument | undefined
+}
+
+/** The scopes that have a document of their own. */
+export const SCOPES = ['conversation', 'user'] as const
+
+/** The documents that a turn is loaded with, and what it makes of them. */
+export class TurnDocuments {
+  readonly #documents: TurnDocument[] = []
+  /** of these documents */
+  readonly keys: string[] = []
+
+  /** Those that the identity has ids for. */
+  identify (identity: TurnIdentity, state: TurnScopes, rules: ScopeRules | undefined): void {
+    for (const name of SCOPES) {
+      const key = keyOf(name, identity)
+      if (key === undefined) continue
+      this.#documents.push({ key, scope: state[name], rules: rules?.[name], loaded: undefined, opened: undefined })
+      this.keys.push(key)
+    }
+  }
+
+  /**
+   * @param found in the order of the keys
+   * @param refused is told where one turns out to be none that the code can use, when its scope is first touched
+   */
+  use (found: Array<Document | undefined>, refused: (error: unknown) => void): void {
+    for (let index = 0; index < found.length; index++) {
+      const document = this.#documents[index] as TurnDocument
+      document.loaded = found[index]
+      document.opened = document.rules?.open(document.loaded, document.key)
+      document.scope.load(document.opened ?? document.loaded, refused)
+    }
+  }
+
+  /** Nothing of them is to be saved. */
+  leave (): void {
+    this.#documents.length = 0
+  }
+
+  /**
+   * What the turn makes of them. All are encoded, and checked, before any is saved.
+   *
+   * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE or FST_BOTAS_STATE_INVALID_DOCUMENT
+   */
+  edits (): DocumentEdit[] {
+    const edits: DocumentEdit[] = []
+    for (const { key, scope, rules, loaded, opened } of this.#documents) {
+      const edit = scope.changes()
+      if (edit === undefined) continue
+      edits.push({ key, loaded, edit: rules === undefined ? edit : rules.edit(edit, loaded, opened, key), forgets: scope.isCleared })
+    }
+    return edits
+  }
+}
