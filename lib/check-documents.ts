@@ -72,7 +72,7 @@ async function * inPortions (keys: Iterable<string> | AsyncIterable<string>): As
 function problemOf (key: string, document: Document | undefined, rules: ScopeRules | undefined): FailingDocument[] {
   try {
     const scope = scopeOf(key)
-    if (document !== undefined) objectOf(rules?.[scope]?.open(document, key) ?? document)
+    if (document !== undefined) objectOf(rules?.[scope]?.current(document, key) ?? document)
     return []
   } catch (error) {
     const { code, message } = error as FailingDocument

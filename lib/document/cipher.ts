@@ -1,86 +1,103 @@
 import { type KeyObject, createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { FST_BOTAS_STATE_CANNOT_DECRYPT } from '../errors.js'
 
-/** Begins every encrypted text, with the version of its format: `~encrypted:1:<key id>:<Base64url of nonce, ciphertext and tag>`. */
-const PREFIX = '~encrypted:1:'
-const SEALED = /^~encrypted:1:([\w.-]+):([\w-]+)$/
+/** Begins every encrypted text; its version comes next: `~encrypted:1:<key id>:<Base64url of nonce, ciphertext and tag>`. */
+const PREFIX = '~encrypted:'
+const ENCRYPTED = /^~encrypted:1:([\w.-]{1,64}):([\w-]+)$/
 
 const ALGORITHM = 'aes-256-gcm'
 const NONCE_BYTES = 12
 const TAG_BYTES = 16
 
-/** Where an encrypted text belongs: elsewhere it does not open. */
-export interface SealedPlace {
-  /** Tells what is there. */
+/** What an encrypted text is bound to: as anything else it cannot be decrypted. */
+export interface Subject {
   readonly kind: 'member' | 'reply'
-  /** Of the document, or the name of the record. */
+  /** of the document, or the name of the record */
   readonly key: string
-  /** Of the member; '' of a record. */
+  /** of the member; '' of a record */
   readonly name: string
 }
 
-/** AES-256-GCM, with a nonce of its own for each text, and the place of the text as associated data. */
+/** A key, and how values name it. */
+export interface CipherKey {
+  readonly id: string
+  /** of 32 bytes */
+  readonly secret: KeyObject
+}
+
+/** AES-256-GCM, with a nonce of its own for each text, and what the text is bound to as associated data. */
 export class Cipher {
-  readonly #keys: ReadonlyMap<string, KeyObject>
-  readonly #current: string
+  readonly #keys: ReadonlyMap<string, CipherKey>
+  readonly #current: CipherKey | undefined
 
   /**
-   * @param keys of 32 bytes each, by their ids
-   * @param current the id of the one that encrypts
+   * @param keys by their ids
+   * @param current the one that encrypts; without one nothing is encrypted
    */
-  constructor (keys: ReadonlyMap<string, KeyObject>, current: string) {
-    this.#keys = keys
+  constructor (keys: readonly CipherKey[], current: CipherKey | undefined) {
+    this.#keys = new Map(keys.map((key) => [key.id, key]))
     this.#current = current
   }
 
-  seal (text: string, place: SealedPlace): string {
+  /** Whether it encrypts anything. */
+  get encrypts (): boolean {
+    return this.#current !== undefined
+  }
+
+  /** @returns the text itself where nothing is encrypted */
+  encrypt (text: string, subject: Subject): string {
+    if (this.#current === undefined) return text
+    const { id, secret } = this.#current
     const nonce = randomBytes(NONCE_BYTES)
-    const cipher = createCipheriv(ALGORITHM, this.#keys.get(this.#current) as KeyObject, nonce).setAAD(associatedData(place))
+    const cipher = createCipheriv(ALGORITHM, secret, nonce).setAAD(associatedData(subject))
     const bytes = Buffer.concat([nonce, cipher.update(text, 'utf8'), cipher.final(), cipher.getAuthTag()])
-    return `${PREFIX}${this.#current}:${bytes.toString('base64url')}`
+    return `${PREFIX}1:${id}:${bytes.toString('base64url')}`
   }
 
   /** @throws FST_BOTAS_STATE_CANNOT_DECRYPT */
-  open (sealed: string, place: SealedPlace): string {
-    const [, id, content] = SEALED.exec(sealed) ?? []
-    const bytes = Buffer.from(content ?? '', 'base64url')
-    if (id === undefined || !isWritten(bytes, content as string)) throw cannotDecrypt(place, 'it was truncated, or changed')
+  decrypt (encrypted: string, subject: Subject): string {
+    const [, id = '', content = ''] = ENCRYPTED.exec(encrypted) ?? []
+    const bytes = Buffer.from(content, 'base64url')
+    if (!isWritten(bytes, content)) throw cannotDecrypt(subject, 'it was truncated or changed, or is of a format that is not known')
     const key = this.#keys.get(id)
-    if (key === undefined) throw cannotDecrypt(place, `there is no key "${id.slice(0, MAX_ID_LENGTH)}" in the option "keys"`)
+    if (key === undefined) throw cannotDecrypt(subject, `there is no key "${id}" in the option "keys": add it`)
     try {
-      return opened(bytes, key, place)
+      return decrypted(bytes, key.secret, subject)
     } catch {
-      throw cannotDecrypt(place, `the key "${id}" does not open it; it was changed, truncated, moved from elsewhere, or encrypted with another key of that id`)
+      throw cannotDecrypt(subject, `the key "${id}" does not open it; it was changed, truncated, moved from elsewhere, or encrypted with another key of that id`)
     }
+  }
+
+  /** Whether a value is encrypted with the key that it would be encrypted with now, if there is one. */
+  isCurrent (value: unknown): boolean {
+    return this.#current === undefined || (typeof value === 'string' && value.startsWith(`${PREFIX}1:${this.#current.id}:`))
   }
 }
 
-/** Of a key. */
-export const MAX_ID_LENGTH = 64
-
-/** Whether a value is encrypted, as far as can be seen. */
-export function isSealed (value: unknown): value is string {
+/** Whether a value says that it is encrypted, in this format or another one. */
+export function isEncrypted (value: unknown): value is string {
   return typeof value === 'string' && value.startsWith(PREFIX)
 }
 
-export function cannotDecrypt ({ kind, key, name }: SealedPlace, reason: string): Error {
+/** The error of what cannot be decrypted. */
+export function cannotDecrypt ({ kind, key, name }: Subject, reason: string): Error {
   return new FST_BOTAS_STATE_CANNOT_DECRYPT(kind === 'member' ? `the member "${name}" of the document "${key}"` : `the kept reply "${key}"`, reason)
 }
 
 /** Whether this is how the bytes are written: the last character has bits that count for nothing, and are to be 0. */
 function isWritten (bytes: Buffer, content: string): boolean {
-  return bytes.length >= NONCE_BYTES + TAG_BYTES && content.endsWith(bytes.subarray(-(bytes.length % 3) || bytes.length).toString('base64url'))
+  return bytes.length >= NONCE_BYTES + TAG_BYTES && content.length === Math.ceil(bytes.length * 4 / 3) && content.endsWith(bytes.subarray(-(bytes.length % 3) || bytes.length).toString('base64url'))
 }
 
-function opened (bytes: Buffer, key: KeyObject, place: SealedPlace): string {
+function decrypted (bytes: Buffer, key: KeyObject, subject: Subject): string {
   const end = bytes.length - TAG_BYTES
   const decipher = createDecipheriv(ALGORITHM, key, bytes.subarray(0, NONCE_BYTES), { authTagLength: TAG_BYTES })
-    .setAAD(associatedData(place))
+    .setAAD(associatedData(subject))
     .setAuthTag(bytes.subarray(end))
   return Buffer.concat([decipher.update(bytes.subarray(NONCE_BYTES, end)), decipher.final()]).toString()
 }
 
 /** The length of the key tells where it ends, whatever it holds. */
-function associatedData ({ kind, key, name }: SealedPlace): Buffer {
+function associatedData ({ kind, key, name }: Subject): Buffer {
   return Buffer.from(`${kind}:${Buffer.byteLength(key)}:${key}${name}`)
 }

@@ -10,7 +10,9 @@ export function describeType (value: unknown): string {
   return typeof value === 'object' ? 'an object' : `a ${typeof value}`
 }
 
-/** What an error says of what somebody's function threw: its message may quote values. */
+/** What an error says of what somebody's function threw, whose message, and name, may quote values. */
 export function describeThrown (error: unknown): string {
-  return error instanceof Error ? `a ${error.name}` : describeType(error)
+  const native = [TypeError, RangeError, SyntaxError, ReferenceError, URIError].find((kind) => error instanceof kind)
+  if (native !== undefined) return `a ${native.name}`
+  return error instanceof Error ? 'an error' : describeType(error)
 }

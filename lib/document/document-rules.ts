@@ -14,36 +14,36 @@ export class DocumentRules {
     this.#versions = versions
   }
 
-  /** A stored document as the code knows it: upgraded and checked when it is first asked for something. */
-  open (stored: Document | undefined, key: string): OpenedDocument | undefined {
-    return stored && new OpenedDocument(stored, (stored) => this.#upgrade(stored, key))
+  /** A loaded document as the code knows it: upgraded and checked when it is first asked for something. */
+  current (loaded: Document | undefined, documentKey: string): CurrentDocument | undefined {
+    return loaded && new CurrentDocument(loaded, (loaded) => this.#upgrade(loaded, documentKey))
   }
 
   /**
    * An edit of a document as the code knows it, as an edit of what is stored.
    *
-   * @param stored what the turn was loaded with
-   * @param opened the same, opened
+   * @param loaded what the turn was loaded with
+   * @param current the same, as the code knows it
    * @throws FST_BOTAS_STATE_INVALID_DOCUMENT, and whatever `edit` throws, before anything is saved
    */
-  edit (edit: EditDocument, stored: Document | undefined, opened: OpenedDocument | undefined, key: string): EditDocument {
-    const first = this.#edited(edit, stored, opened, key)
-    return (current) => current === stored ? first : this.#edited(edit, current, this.open(current, key), key)
+  edit (edit: EditDocument, loaded: Document | undefined, current: CurrentDocument | undefined, documentKey: string): EditDocument {
+    const first = this.#edited(edit, loaded, current, documentKey)
+    return (stored) => stored === loaded ? first : this.#edited(edit, stored, this.current(stored, documentKey), documentKey)
   }
 
-  #upgrade (stored: Document, key: string): Edit {
-    const upgrade = (this.#versions && upgradeOf(stored, this.#versions, key)) ?? UNCHANGED
-    if (this.#schema !== undefined) assertFits(new EditedDocument(stored, upgrade), this.#schema, key, 'does not fit its schema')
+  #upgrade (stored: Document, documentKey: string): Edit {
+    const upgrade = (this.#versions && upgradeOf(stored, this.#versions, documentKey)) ?? UNCHANGED
+    if (this.#schema !== undefined) assertFits(new EditedDocument(stored, upgrade), this.#schema, documentKey, 'does not fit its schema')
     return upgrade
   }
 
-  #edited (edit: EditDocument, stored: Document | undefined, opened: OpenedDocument | undefined, key: string): Edit {
-    const change = edit(opened)
-    const whole = change.clears || opened === undefined ? change : { ...change, members: new Map([...opened.upgrade.members, ...change.members]) }
-    const edited = this.#versions === undefined ? whole : withVersion(whole, stored, this.#versions, key)
+  #edited (edit: EditDocument, stored: Document | undefined, current: CurrentDocument | undefined, documentKey: string): Edit {
+    const change = edit(current)
+    const whole = change.clears || current === undefined ? change : { ...change, members: new Map([...current.upgrade.members, ...change.members]) }
+    const edited = this.#versions === undefined ? whole : withVersion(whole, stored, this.#versions, documentKey)
     const document = new EditedDocument(stored, edited)
     const isLeft = [...document.names()].length > 0
-    if (isLeft && this.#schema !== undefined) assertFits(document, this.#schema, key, 'would not fit its schema')
+    if (isLeft && this.#schema !== undefined) assertFits(document, this.#schema, documentKey, 'would not fit its schema')
     return edited
   }
 }
@@ -51,7 +51,7 @@ export class DocumentRules {
 const UNCHANGED: Edit = { clears: false, members: new Map() }
 
 /** A stored document as the code knows it. */
-export class OpenedDocument implements Document {
+export class CurrentDocument implements Document {
   readonly #stored: Document
   readonly #upgradeOf: (stored: Document) => Edit
   #upgrade: Edit | undefined

@@ -1,6 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
-import { isObject } from './describe-type.js'
 import type { StateDocument } from './document.js'
+import { isIdentifier, quotes } from './quotations.js'
 
 /** How many issues an error names. */
 const MAX_ISSUES = 5
@@ -19,60 +19,25 @@ export function describeIssues (issues: readonly StandardSchemaV1.Issue[], docum
 }
 
 function describeIssue ({ path = [], message }: StandardSchemaV1.Issue, document: StateDocument): string {
-  const keys = path.map((segment) => typeof segment === 'object' ? segment.key : segment)
-  const place = keys.length === 0 ? 'the document' : shortened(keys.map(describeKey).join('.'))
-  return typeof message !== 'string' || quotes(message, valueAt(document, keys), document) ? `${place} does not fit` : `${place}: ${shortened(message)}`
+  const { place, value } = placeIn(document, path.map((segment) => typeof segment === 'object' ? segment.key : segment))
+  return typeof message !== 'string' || quotes(message, value, document) ? `${place} does not fit` : `${place}: ${shortened(message)}`
 }
 
-function describeKey (key: PropertyKey): string {
-  const text = String(key)
-  return /^[\w$-]+$/.test(text) ? text : JSON.stringify(text)
+/** The value at a path, and how an error names it. The names of members are no secret; those in their values may be. */
+function placeIn (document: StateDocument, keys: PropertyKey[]): { place: string, value: unknown } {
+  let value: unknown = document
+  const names = keys.map((key, depth) => {
+    const isShown = depth === 0 || Array.isArray(value) || isIdentifier(String(key))
+    value = (value as Record<PropertyKey, unknown> | null | undefined)?.[key]
+    return isShown ? quotedIfOdd(String(key)) : '*'
+  })
+  return { place: names.length === 0 ? 'the document' : shortened(names.join('.')), value }
+}
+
+function quotedIfOdd (name: string): string {
+  return /^[\w$-]+$/.test(name) ? name : JSON.stringify(name)
 }
 
 function shortened (text: string): string {
   return text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text
-}
-
-function valueAt (document: StateDocument, keys: PropertyKey[]): unknown {
-  return keys.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown> | null | undefined)?.[key], document)
-}
-
-/** Whether a message may have a part of the value that it is about, or all, the beginning or the end of another value. */
-function quotes (message: string, value: unknown, document: StateDocument): boolean {
-  const words = wordsOf(message)
-  if (leavesOf(value).flatMap(wordsOf).some((quoted) => words.some((word) => isAlike(word, quoted)))) return true
-  const text = ` ${words.join(' ')} `
-  const letters = words.join('')
-  return leavesOf(document).some((leaf) => {
-    const quoted = wordsOf(leaf)
-    if (quoted.length === 0) return leaf !== '' && message.includes(leaf)
-    const all = quoted.join('')
-    return text.includes(` ${quoted.join(' ')} `) || isIn(all.slice(0, CUT), letters) || isIn(all.slice(-CUT), letters)
-  })
-}
-
-/** Shorter texts are in many words by chance. */
-const MIN_PART = 3
-/** How much of a beginning or an end tells whose it is. */
-const CUT = 5
-
-/** Messages may cut what they quote, at either end. */
-function isAlike (word: string, quoted: string): boolean {
-  return word === quoted || isIn(word, quoted) || isIn(quoted, word)
-}
-
-function isIn (part: string, letters: string): boolean {
-  return part.length >= MIN_PART && letters.includes(part)
-}
-
-/** Letters, numbers and pictures, however they are written: `STRASSE` is the upper case of `straße`. */
-function wordsOf (text: string): string[] {
-  return text.normalize('NFKC').toUpperCase().toLowerCase().match(/[\p{L}\p{M}\p{N}\p{So}]+/gu) ?? []
-}
-
-/** The texts and numbers in a value, but for `true`, `false` and `null`, which say nothing of anybody. */
-function leavesOf (value: unknown): string[] {
-  if (typeof value === 'string' || typeof value === 'number') return [String(value)]
-  if (Array.isArray(value)) return value.flatMap(leavesOf)
-  return isObject(value) ? Object.values(value).flatMap(leavesOf) : []
 }

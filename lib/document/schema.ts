@@ -1,7 +1,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { FST_BOTAS_STATE_INVALID_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
 import { describeThrown } from './describe-type.js'
-import { type Document, objectOf } from './document.js'
+import { type Document, type StateDocument, objectOf } from './document.js'
 import { describeIssues } from './issues.js'
 
 /**
@@ -11,17 +11,29 @@ import { describeIssues } from './issues.js'
  * @throws FST_BOTAS_STATE_INVALID_DOCUMENT naming paths, and no values
  */
 export function assertFits (document: Document, schema: StandardSchemaV1, documentKey: string, problem: string): void {
-  const object = objectOf(document)
-  let result: ReturnType<StandardSchemaV1['~standard']['validate']>
+  const told = toldOf(schema, objectOf(document), objectOf(document))
+  if (told === undefined) return
+  const { issues, failure } = told
+  throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, failure === undefined ? `${problem}: ${issues}` : `could not be checked: its schema ${failure}`)
+}
+
+/**
+ * What an error says where an object does not fit, or cannot be checked.
+ *
+ * @param object is the schema's, which may change it
+ * @param same is not
+ */
+function toldOf (schema: StandardSchemaV1, object: StateDocument, same: StateDocument): { issues?: string, failure?: string } | undefined {
   try {
-    result = schema['~standard'].validate(object)
+    const result = schema['~standard'].validate(object)
+    // zod returns a promise also where a check throws: https://github.com/colinhacks/zod/blob/main/packages/zod/src/v4/classic/schemas.ts
+    if (isIgnoredPromise(result)) return { failure: PROMISED }
+    // Some make their messages only when they are read.
+    return result.issues === undefined ? undefined : { issues: describeIssues(result.issues, same) }
   } catch (error) {
     // The error's own message may quote values.
-    throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `could not be checked: its schema threw ${describeThrown(error)}`)
+    return { failure: `threw ${describeThrown(error)}` }
   }
-  // One of zod returns a promise also where a check throws.
-  if (isIgnoredPromise(result)) throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `could not be checked: its schema ${PROMISED}`)
-  if (result.issues !== undefined) throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `${problem}: ${describeIssues(result.issues, objectOf(document))}`)
 }
 
 /**

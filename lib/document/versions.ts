@@ -50,7 +50,7 @@ export function withVersion (edit: Edit, stored: Document | undefined, versions:
   const { key, current } = versions
   const text = String(current)
   if (edit.members.has(key) && edit.members.get(key) !== text) {
-    throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `would get another version by its member "${key}", which only upgrades change`)
+    throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `would get another version: the handler changed its member "${key}", which only upgrades may`)
   }
   const document = new EditedDocument(stored, edit)
   if ([...document.names()].every((name) => name === key)) return { clears: true, members: new Map() }
@@ -62,7 +62,7 @@ export function withVersion (edit: Edit, stored: Document | undefined, versions:
 function versionOf (document: Document, { key }: Versions, documentKey: string): number {
   const version = document.has(key) ? document.valueOf(key) : 1
   if (Number.isSafeInteger(version) && (version as number) >= 1) return version as number
-  throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `has no whole number from 1 as its version, in its member "${key}"`)
+  throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, `has a version that is no whole number from 1, its member "${key}"`)
 }
 
 function assertKnown (version: number, { current }: Versions, documentKey: string): void {
@@ -85,6 +85,8 @@ function upgraded (document: StateDocument, version: number, upgrade: Upgrade, d
   let result: unknown
   try {
     result = upgrade(document)
+    // What comes of a getter is read once, here.
+    if (isObject(result) && hasPlainPrototype(result)) return { ...result }
   } catch (error) {
     // The error's own message may quote values.
     throw cannotUpgrade(documentKey, version, `threw ${describeThrown(error)}`)
@@ -93,10 +95,8 @@ function upgraded (document: StateDocument, version: number, upgrade: Upgrade, d
     result.catch(() => {})
     throw cannotUpgrade(documentKey, version, 'returned a promise: it must be synchronous')
   }
-  if (!isObject(result)) throw cannotUpgrade(documentKey, version, `returned ${describeType(result)} in place of the document`)
   // The members of a Map are no members of a document: it would be emptied.
-  if (!hasPlainPrototype(result)) throw cannotUpgrade(documentKey, version, 'returned an instance of a class in place of the document')
-  return result
+  throw cannotUpgrade(documentKey, version, `returned ${isObject(result) ? 'an instance of a class' : describeType(result)} in place of the document`)
 }
 
 function cannotUpgrade (documentKey: string, version: number, problem: string): Error {

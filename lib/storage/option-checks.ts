@@ -4,8 +4,8 @@ import { describeType } from '../document/describe-type.js'
 /** Enough for any count; 68 years in seconds. */
 const MAX_WHOLE_NUMBER = 2 ** 31 - 1
 
-/** Text that may be shown: it is no URL, and no part of one with a password, since it has neither `:` nor `@`. */
-const HARMLESS = /^[\w .-]*$/
+/** Text that may be shown: it is no URL, and no part of one with a password, since it has neither `:` nor `@`; and too short for a key. */
+const HARMLESS = /^[\w .-]{0,30}$/
 
 /**
  * Rejects unknown options: with a misspelt `storage` a bot would silently forget everything.

@@ -88,7 +88,7 @@ interface Kind {
 const channels = { load: channel('botas-state:load'), save: channel('botas-state:flush') }
 const placeChannel = channel('botas-state:place')
 /** What else fails is the load. */
-const REFUSALS = new Set(['FST_BOTAS_STATE_BUSY', 'FST_BOTAS_STATE_REPLACED', 'FST_BOTAS_STATE_TURN_ENDED'])
+const KEPT_CODES = new Set(['FST_BOTAS_STATE_BUSY', 'FST_BOTAS_STATE_REPLACED', 'FST_BOTAS_STATE_TURN_ENDED', 'FST_BOTAS_STATE_CANNOT_DECRYPT'])
 
 /** What becomes of the turns of one server that meet each other: counted, and published for whoever listens. */
 export class Overlaps {
@@ -103,7 +103,7 @@ export class Overlaps {
     placeChannel.publish({
       key,
       waited,
-      ...(error === undefined ? { outcome: 'success' } : { outcome: 'failure', code: code !== undefined && REFUSALS.has(code) ? code : 'FST_BOTAS_STATE_LOAD_FAILED' })
+      ...(error === undefined ? { outcome: 'success' } : { outcome: 'failure', code: code !== undefined && KEPT_CODES.has(code) ? code : 'FST_BOTAS_STATE_LOAD_FAILED' })
     } satisfies PlaceEvent)
   }
 }

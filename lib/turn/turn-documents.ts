@@ -1,5 +1,5 @@
 import type { Document } from '../document/document.js'
-import type { DocumentRules, OpenedDocument } from '../document/document-rules.js'
+import type { DocumentRules, CurrentDocument } from '../document/document-rules.js'
 import type { PersistedScope } from '../state/state-scope.js'
 import type { TrackedScope } from '../state/tracked-scope.js'
 import type { TurnScopes } from '../state/turn-state.js'
@@ -16,7 +16,7 @@ interface TurnDocument {
   readonly rules: DocumentRules | undefined
   loaded: Document | undefined
   /** the same as the code knows it; left out where there are no rules */
-  opened: OpenedDocument | undefined
+  current: CurrentDocument | undefined
 }
 
 /** The scopes that have a document of their own. */
@@ -33,7 +33,7 @@ export class TurnDocuments {
     for (const name of SCOPES) {
       const key = keyOf(name, identity)
       if (key === undefined) continue
-      this.#documents.push({ key, scope: state[name], rules: rules?.[name], loaded: undefined, opened: undefined })
+      this.#documents.push({ key, scope: state[name], rules: rules?.[name], loaded: undefined, current: undefined })
       this.keys.push(key)
     }
   }
@@ -46,8 +46,8 @@ export class TurnDocuments {
     for (let index = 0; index < found.length; index++) {
       const document = this.#documents[index] as TurnDocument
       document.loaded = found[index]
-      document.opened = document.rules?.open(document.loaded, document.key)
-      document.scope.load(document.opened ?? document.loaded, refused)
+      document.current = document.rules?.current(document.loaded, document.key)
+      document.scope.load(document.current ?? document.loaded, refused)
     }
   }
 
@@ -63,10 +63,10 @@ export class TurnDocuments {
    */
   edits (): DocumentEdit[] {
     const edits: DocumentEdit[] = []
-    for (const { key, scope, rules, loaded, opened } of this.#documents) {
+    for (const { key, scope, rules, loaded, current } of this.#documents) {
       const edit = scope.changes()
       if (edit === undefined) continue
-      edits.push({ key, loaded, edit: rules === undefined ? edit : rules.edit(edit, loaded, opened, key), forgets: scope.isCleared })
+      edits.push({ key, loaded, edit: rules === undefined ? edit : rules.edit(edit, loaded, current, key), forgets: scope.isCleared })
     }
     return edits
   }

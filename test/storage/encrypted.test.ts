@@ -5,7 +5,7 @@ import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { conformance } from '../../lib/conformance/conformance.js'
 import { Cipher } from '../../lib/document/cipher.js'
-import { sealedText } from '../../lib/document/sealed-document.js'
+import { encryptedText } from '../../lib/document/decrypted-document.js'
 import { type EncryptionOptions, FileStorage, MemoryStorage, type StateDocument, type StateScope, type Storage, type TurnState, conversationKey, encrypted } from '../../lib/index.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { CONVERSATION_KEY, USER_KEY, message } from '../helpers/activities.js'
@@ -298,9 +298,10 @@ t.test('a storage that cannot remember activities is refused by its own name, en
 
 t.test('a text that opens and is no JSON is a corrupt document', async (t) => {
   const storage = new MemoryStorage()
-  const cipher = new Cipher(new Map([['2026-11', createSecretKey(KEYS['2026-11'])]]), '2026-11')
+  const secret = { id: '2026-11', secret: createSecretKey(KEYS['2026-11']) }
+  const cipher = new Cipher([secret], secret)
   const key = conversationKey(IDENTITY)
-  await storage.write({ [key]: { n: JSON.parse(sealedText(SECRET, key, 'n', cipher)) } satisfies StateDocument })
+  await storage.write({ [key]: { n: JSON.parse(encryptedText(SECRET, key, 'n', cipher)) } satisfies StateDocument })
   const { run } = await startBot(t, encrypted(storage, ENCRYPTION))
   await t.rejects(run(({ conversation }) => conversation.get('n')), { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: /^(?!.*hunter)/ })
 })
