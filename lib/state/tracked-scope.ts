@@ -13,6 +13,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   #loaded: Document | undefined
   #corrupted: (error: unknown) => void = () => {}
   #cleared = false
+  #forgotten = false
   /** makes the error of every change, once the scope is sealed */
   #refusal: ((scope: Name) => Error) | undefined
   #unavailable: ((scope: Name) => Error) | undefined
@@ -46,9 +47,9 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     return this.#unavailable === undefined
   }
 
-  /** Whether nothing is to be left of what was stored. */
-  get isCleared (): boolean {
-    return this.#cleared
+  /** Whether nothing is to be left of what was stored, beside the document either. */
+  get isForgotten (): boolean {
+    return this.#forgotten
   }
 
   /** From now on every change throws. The first refusal stays. */
@@ -105,6 +106,12 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     this.#loaded = undefined
     this.#members = undefined
     this.#cleared = true
+  }
+
+  /** Clears the scope, and leaves nothing beside it. */
+  forget (): void {
+    this.clear()
+    this.#forgotten = true
   }
 
   keys (): string[] {

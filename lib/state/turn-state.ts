@@ -78,9 +78,12 @@ export interface TurnState {
   updateValue<Value = unknown, Path extends string = string>(
     path: Undeclared<PathState, Path>, change: (current: Value | undefined) => Value): Value
 
-  /** Deletes all that is stored for the conversation, when the turn succeeds. */
+  /**
+   * Deletes all that is stored for the conversation, when the turn succeeds: its document, as `clear` does, and with it which activities
+   * were handled, and replies that were kept. An activity that is delivered again after that is handled again.
+   */
   deleteConversationState(): void
-  /** Deletes all that is stored for the user, when the turn succeeds. */
+  /** Deletes all that is stored for the user, when the turn succeeds: as `deleteConversationState` does. */
   deleteUserState(): void
   /** Empties `temp`. */
   deleteTempState(): void
@@ -177,11 +180,11 @@ export class TurnScopes implements TurnState {
   }
 
   deleteConversationState (): void {
-    this.conversation.clear()
+    this.conversation.forget()
   }
 
   deleteUserState (): void {
-    this.user.clear()
+    this.user.forget()
   }
 
   deleteTempState (): void {

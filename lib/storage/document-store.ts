@@ -8,6 +8,11 @@ export interface DocumentChange {
   /** what the turn was loaded with */
   readonly loaded: Document | undefined
   readonly edit: EditDocument
+  /**
+   * Whether the same step removes what earlier turns left beside the document, marks of activities and kept replies, as far as the
+   * storage can find these.
+   */
+  readonly forgets: boolean
   /** set by the storage */
   isSaved: boolean
 }
@@ -22,13 +27,6 @@ export interface DocumentStore {
    * @param end of a turn that holds something in the storage
    */
   save(changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome>
-  /**
-   * Removes what earlier turns left beside documents that are forgotten: tokens of saves that were answered, marks of activities, and
-   * kept replies. Left out where a storage cannot find these by a document.
-   *
-   * @param hold of the turn that forgets: its own activity stays marked
-   */
-  forget?(keys: string[], call: StorageCall, hold?: Hold): Promise<void>
   /** Left out where the storage can hold nothing but documents. */
   readonly holds?: Holds
 }

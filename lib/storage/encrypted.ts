@@ -58,13 +58,12 @@ export function encrypted (storage: Storage, options: EncryptionOptions): Storag
 }
 
 function encryptedStore (store: DocumentStore, encryption: Encryption): DocumentStore {
-  const { holds, forget } = store
+  const { holds } = store
   const decryptedAll = (keys: string[], documents: Array<Document | undefined>): Array<DecryptedDocument | undefined> =>
     documents.map((document, index) => document && decrypted(document, keys[index] as string, encryption))
   return {
     load: async (keys, call) => decryptedAll(keys, await store.load(keys, call)),
     save: (changes, call, end) => store.save(changes.map((change) => encryptedDocumentChange(change, encryption)), call, end && encryptedEnd(end, encryption)),
-    ...forget !== undefined && { forget: (...call) => forget.apply(store, call) },
     ...holds !== undefined && { holds: encryptedHolds(holds, decryptedAll, encryption) }
   }
 }
@@ -92,12 +91,13 @@ function decrypted (document: Document, key: string, encryption: Encryption): De
 }
 
 function encryptedDocumentChange (change: DocumentChange, encryption: Encryption): DocumentChange {
-  const { key, edit } = change
+  const { key, edit, forgets } = change
   const loaded = change.loaded as DecryptedDocument | undefined
   return {
     key,
     loaded: loaded?.encrypted,
     edit: encryptedEdit(edit, loaded, key, encryption),
+    forgets,
     get isSaved () { return change.isSaved },
     set isSaved (isSaved) { change.isSaved = isSaved }
   }

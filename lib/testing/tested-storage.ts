@@ -22,7 +22,7 @@ export function testedStorageOf (turns: Turns): TestedStorage {
 }
 
 function testedStore (store: DocumentStore, tested: TestedStorage): DocumentStore {
-  const { holds, forget } = store
+  const { holds } = store
   return {
     load: async (...call) => {
       failIfAsked(tested, 'load')
@@ -32,7 +32,6 @@ function testedStore (store: DocumentStore, tested: TestedStorage): DocumentStor
       failIfAsked(tested, 'save')
       return store.save(...call)
     },
-    ...forget !== undefined && { forget: (...call) => forget.apply(store, call) },
     ...holds !== undefined && { holds: testedHolds(holds, tested) }
   }
 }

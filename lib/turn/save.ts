@@ -6,12 +6,7 @@ import { busy } from './overlap/busy.js'
 import type { Operation } from './telemetry.js'
 
 /** What one turn makes of one document that it was loaded with. */
-export interface DocumentEdit extends Pick<DocumentChange, 'key' | 'loaded' | 'edit'> {
-  /** whether nothing is to be left of what was stored, beside the document either */
-  readonly forgets: boolean
-}
-
-type SavedChange = DocumentEdit & DocumentChange
+export type DocumentEdit = Omit<DocumentChange, 'isSaved'>
 
 /**
  * Saves what a turn changed, after every earlier save of the same keys.
@@ -43,7 +38,7 @@ export async function save (
   return { isOverlapped: outcome === 'overlapped' }
 }
 
-function errorOf (cause: unknown, changes: SavedChange[]): Error {
+function errorOf (cause: unknown, changes: DocumentChange[]): Error {
   const saved = changes.filter(({ isSaved }) => isSaved)
   if (saved.length === 0 && isAboutDocument(cause)) return cause
   return new FST_BOTAS_STATE_SAVE_FAILED(list(saved), list(changes.filter(({ isSaved }) => !isSaved)), { cause })
@@ -55,18 +50,15 @@ function refusalOf (outcome: SaveOutcome): Error | undefined {
 }
 
 async function saveInTurn (
-  store: DocumentStore, changes: SavedChange[], operation: Operation, turn: Promise<void> | undefined, end: TurnEnd | undefined
+  store: DocumentStore, changes: DocumentChange[], operation: Operation, turn: Promise<void> | undefined, end: TurnEnd | undefined
 ): Promise<SaveOutcome> {
   if (turn !== undefined) await turn
   operation.assertPending()
-  const outcome = await store.save(changes, operation, end)
-  const forgotten = changes.filter(({ forgets, isSaved }) => forgets && isSaved).map(({ key }) => key)
-  if (forgotten.length > 0) await store.forget?.(forgotten, operation, end?.hold)
-  return outcome
+  return store.save(changes, operation, end)
 }
 
 /** A storage may ask for an edit late, and more than once. */
-function inTime ({ key, loaded, edit, forgets }: DocumentEdit, operation: Operation): SavedChange {
+function inTime ({ key, loaded, edit, forgets }: DocumentEdit, operation: Operation): DocumentChange {
   return {
     key,
     loaded,

@@ -66,7 +66,7 @@ export class TurnDocuments {
     for (const { key, scope, rules, loaded, current } of this.#documents) {
       const edit = scope.changes()
       if (edit === undefined) continue
-      edits.push({ key, loaded, edit: rules === undefined ? edit : rules.edit(edit, loaded, current, key), forgets: scope.isCleared })
+      edits.push({ key, loaded, edit: rules === undefined ? edit : rules.edit(edit, loaded, current, key), forgets: scope.isForgotten })
     }
     return edits
   }

@@ -58,13 +58,13 @@ export function forgettingSuite (t: Test, make: (t: Test) => Promise<Forgetting>
     t.strictSame(await named(), [])
   })
 
-  t.test('where a user is cleared together with a conversation, of both nothing is left', async (t) => {
+  t.test('where a user is deleted together with a conversation, of both nothing is left', async (t) => {
     const { app, say, named } = await start(t)
     for (const activityId of ['a', 'b']) await say(ADA, activityId)
     for (const activityId of ['a', 'b']) await say(IN_CONVERSATION, activityId)
-    await app.botasState.run(IN_CONVERSATION, ({ conversation, user }) => {
-      conversation.clear()
-      user.clear()
+    await app.botasState.run(IN_CONVERSATION, (state) => {
+      state.deleteConversationState()
+      state.deleteUserState()
     })
     t.strictSame(await named(), [])
     t.equal(await say(IN_CONVERSATION, 'a'), 1)
@@ -89,6 +89,35 @@ export function forgettingSuite (t: Test, make: (t: Test) => Promise<Forgetting>
     await app.botasState.run(IN_CONVERSATION, (state) => state.deleteConversationState())
     t.equal(await say(IN_CONVERSATION, 'b'), 1)
     t.equal(await say(ADA, 'b'), 2, 'which got the reply of the first delivery')
+  })
+
+  t.test('a scope that is only cleared forgets no activity', async (t) => {
+    const { app, say } = await start(t)
+    for (const identity of [ADA, IN_CONVERSATION]) await say(identity, 'a')
+    await app.botasState.run(IN_CONVERSATION, ({ conversation, user }) => {
+      conversation.clear()
+      user.clear()
+    })
+    t.strictSame([await say(IN_CONVERSATION, 'a'), await say(ADA, 'a')], [1, 1])
+    t.strictSame(await app.botasState.run(IN_CONVERSATION, ({ user }) => user.toJSON()), {})
+  })
+
+  t.test('of turns that are saved around a deletion none runs twice', async (t) => {
+    const { app, say, forget } = await start(t)
+    const runs = new Map<string, number>()
+    const deliver = (id: string) => app.botasState.run({ ...ADA, activityId: id }, ({ user }) => {
+      runs.set(id, (runs.get(id) ?? 0) + 1)
+      user.update<string[]>('done', (done = []) => [...done, id])
+    })
+    for (let round = 0; round < 20; round++) {
+      const ids = Array.from({ length: 4 }, (_, index) => `${round}-${index}`)
+      await Promise.all([...ids.map(deliver), forget()])
+      await Promise.all(ids.map(deliver))
+      const done = await app.botasState.run(ADA, ({ user }) => user.get<string[]>('done') ?? [])
+      // One that was saved before the deletion is forgotten with it, and done again; what is there was done once.
+      t.equal(new Set(done).size, done.length)
+    }
+    await say(ADA, 'last')
   })
 
   t.test('the activity by which a user is deleted is handled once all the same', async (t) => {

@@ -3,7 +3,7 @@ import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { type Comparing, type Replacement, type Save, compareAndSet } from '../compare-and-set.js'
-import { type DocumentChange, type DocumentStore, type Hold, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
+import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
 import { assertWellFormed } from '../file-name.js'
 import { OutageGate } from '../outage-gate.js'
@@ -99,7 +99,8 @@ export class DriverDocuments implements DocumentStore {
   async save (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
     const savesOf = (changes: DocumentChange[]): Save[] => changes.map(({ key, loaded, edit }) =>
       ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key) }))
-    if (this.#driver.isAtomic) return noteOutcome(changes, await this.#replace(savesOf(changes), call, end))
+    const forgotten = changes.filter(({ forgets }) => forgets).map(({ key }) => key)
+    if (this.#driver.isAtomic) return noteOutcome(changes, await this.#replace(savesOf(changes), call, end, forgotten))
     const save = (change: DocumentChange): Promise<SaveOutcome> => this.#replace(savesOf([change]), call)
     if (end === undefined) return saveEach(changes, save)
     // The document that the place is about comes first: a turn that took the place has changed it, or will find it changed.
@@ -108,13 +109,6 @@ export class DriverDocuments implements DocumentStore {
     const outcome = noteOutcome(first, await this.#replace(savesOf(first), call, end))
     if (outcome !== 'replaced') await saveEach(changes.filter((change) => !isFirst(change)), save)
     return outcome
-  }
-
-  async forget (keys: string[], call: StorageCall, hold?: Hold): Promise<void> {
-    const remove = this.#driver.removeBeginning?.bind(this.#driver)
-    if (remove === undefined) return
-    call.signal.throwIfAborted()
-    await this.#gate.send((patience) => remove(...handledBeside(keys, hold), patience), call)
   }
 
   get #milliseconds (): number {
@@ -138,7 +132,7 @@ export class DriverDocuments implements DocumentStore {
   }
 
   /** Saves documents in one step, with what the turn holds where the driver is atomic, and otherwise as long as it holds that. */
-  async #replace (saves: Save[], call: StorageCall | undefined, end?: TurnEnd): Promise<SaveOutcome> {
+  async #replace (saves: Save[], call: StorageCall | undefined, end?: TurnEnd, forgotten: string[] = []): Promise<SaveOutcome> {
     const keys = saves.map(({ key }) => key)
     keys.forEach(assertWellFormed)
     return this.#saves.run(keys, async (turn) => {
@@ -146,14 +140,15 @@ export class DriverDocuments implements DocumentStore {
         await turn
         call?.signal.throwIfAborted()
       }
-      return compareAndSet(saves, saves.map(storedAsLoaded), this.#comparing(keys, call, end), call)
+      return compareAndSet(saves, saves.map(storedAsLoaded), this.#comparing(keys, call, end, forgotten), call)
     })
   }
 
   /** How one save compares and sets, in all its attempts by one mark. */
-  #comparing (keys: string[], call: StorageCall | undefined, end: TurnEnd | undefined): Comparing<StoredDocument, SaveOutcome> {
+  #comparing (keys: string[], call: StorageCall | undefined, end: TurnEnd | undefined, forgotten: string[]): Comparing<StoredDocument, SaveOutcome> {
     const mark = { origin: this.#origin, number: this.#saveCount++ }
     const load = (): Promise<StoredDocument[]> => this.#load(keys, 0, call)
+    const removal = forgotten.length === 0 ? undefined : handledBeside(forgotten)
     let ending: Ending = { outcome: 'saved', writes: [] }
     return {
       documentOf: ({ document }) => document,
@@ -165,7 +160,8 @@ export class DriverDocuments implements DocumentStore {
         if (end !== undefined) ending = await this.#holds.ending(end, mark, outcome, call as StorageCall)
         if (ending.writes === undefined) return ending
         const writes = [...replacements.flatMap((replacement) => this.#writesOf(replacement, mark)), ...ending.writes]
-        if (writes.length === 0 || await this.#gate.send((patience) => this.#driver.write(writes, patience), call)) return ending
+        if (writes.length === 0 && removal === undefined) return ending
+        if (await this.#gate.send((patience) => this.#driver.write(writes, patience, removal), call)) return ending
         const stored = await load()
         // All or none: one that has been removed since says nothing.
         return stored.some(({ row }) => hasMark(row.marks, mark)) ? ending : { stored }

@@ -3,7 +3,7 @@ import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { pauseAfterConflict } from '../compare-and-set.js'
 import type { Entry, Hold, Holds, TurnEnd } from '../document-store.js'
 import type { StorageCall } from '../storage.js'
-import type { Driver, Row, RowWrite } from './driver.js'
+import type { Driver, Removal, Row, RowWrite } from './driver.js'
 import { Line } from './line.js'
 import { type Mark, hasMark, withMark } from './marks.js'
 
@@ -175,9 +175,9 @@ function textOf (row: Row | undefined): string {
   return row?.text?.toString() ?? ''
 }
 
-/** Which rows `removeBeginning` removes: those of activities that were handled beside these documents, but that of a turn. */
-export function handledBeside (keys: string[], hold: Hold | undefined): [keys: string[], text: string, but: string | undefined] {
-  return [keys.map(activityBeginning), HANDLED, hold?.activity && activityKey(hold)]
+/** What was kept beside documents of which nothing is to be left: activities that were handled. */
+export function handledBeside (keys: string[]): Removal {
+  return { keys: keys.map(activityBeginning), text: HANDLED }
 }
 
 /** Control characters are in no id, so that no document has such a key. */

@@ -28,6 +28,12 @@ export interface RowWrite {
   readonly lifetime: number
 }
 
+/** Rows whose keys begin like one of these, and whose texts begin so. */
+export interface Removal {
+  readonly keys: string[]
+  readonly text: string
+}
+
 /** The little by which a server is asked: all that is not said here is the same for every server. */
 export interface Driver extends Link {
   /** Whether several rows are written in one step, and read as of one moment. */
@@ -40,13 +46,10 @@ export interface Driver extends Link {
   read(keys: string[], lifetime: number, patience: Patience): Promise<Row[]>
   /** The same, and the time of the server, in milliseconds. */
   readAndTellTime(keys: string[], patience: Patience): Promise<{ rows: Row[], now: number }>
-  /** Writes rows where each is still as it was read: all or none, where that is one step. Resolves to whether they were. */
-  write(writes: RowWrite[], patience: Patience): Promise<boolean>
   /**
-   * Removes all rows whose keys begin like one of these, and whose texts begin so, but one. Left out where nothing but documents stands
-   * longer than a turn.
+   * Writes rows where each is still as it was read: all or none, where that is one step. Resolves to whether they were.
    *
-   * @param but the key of a row that stays
+   * @param removal of what else goes in the same step; left out by who keeps nothing but documents for longer than a turn
    */
-  removeBeginning?(keys: string[], text: string, but: string | undefined, patience: Patience): Promise<void>
+  write(writes: RowWrite[], patience: Patience, removal?: Removal): Promise<boolean>
 }

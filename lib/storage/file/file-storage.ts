@@ -16,7 +16,7 @@ import { HANDLED, forgetHandled, keptReply, markName, markNames, markOf } from '
 import { ifThere } from './if-there.js'
 import { realPath } from './real-path.js'
 import { type SaveStep, doLeftSteps, doSteps } from './save-steps.js'
-import type { Storage } from '../storage.js'
+import type { Storage, StorageCall } from '../storage.js'
 
 /** The files that this process changes, by path: several storages may be open on one directory. */
 const files = new KeyedQueue()
@@ -60,8 +60,8 @@ export class FileStorage implements Storage {
    *
    * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where a file is no regular one, or no JSON object in UTF-8
    */
-  async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    return objectsOf(keys, await this.#readDocuments(keys))
+  async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
+    return objectsOf(keys, await this.#load(keys, call))
   }
 
   /**
@@ -143,9 +143,8 @@ export class FileStorage implements Storage {
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
-      load: (keys, call) => storage.#readDocuments(keys, call.renews !== false && storage.#isRenewedByLoads),
+      load: (keys, call) => storage.#load(keys, call),
       save: (changes, _call, end) => storage.#save(changes, end),
-      forget: async (keys, _call, hold) => settledAll(keys.map((key) => storage.#forget(key, hold))),
       holds: storage.#holds
     }))
   }
@@ -178,6 +177,7 @@ export class FileStorage implements Storage {
           const step = await this.#prepare(directory, paths[index] as string, change)
           if (step !== undefined) steps.push(step)
         }))
+        for (const { key, forgets } of changes) if (forgets) steps.push(...await stepsToForget(directory, key))
         if (end?.reply !== undefined) steps.push(await this.#prepareMark(directory, end.hold, end.reply))
         await doSteps(directory, steps, end?.reply !== undefined)
       } catch (error) {
@@ -187,13 +187,6 @@ export class FileStorage implements Storage {
       for (const change of changes) change.isSaved = true
       return 'saved'
     })
-  }
-
-  async #forget (key: string, hold: Hold | undefined): Promise<void> {
-    const directory = await this.#use()
-    const marks = await markNames(directory, key)
-    const own = hold && markName(hold)
-    await settledAll(marks.filter((mark) => mark !== own).map((mark) => this.#changing(join(directory, mark), (path) => ifThere(unlink(path)))))
   }
 
   /** Writes what becomes of a document aside. Nothing is to be done where none is stored, nor to be. */
@@ -215,14 +208,27 @@ export class FileStorage implements Storage {
     return [relative(directory, aside), name]
   }
 
-  async #readDocuments (keys: string[], isRenewed = this.#isRenewedByLoads): Promise<Array<TextDocument | undefined>> {
+  #load (keys: string[], call: StorageCall | undefined): Promise<Array<TextDocument | undefined>> {
+    return call?.renews === false ? this.#peek(keys) : this.#readDocuments(keys)
+  }
+
+  /** Leaves everything as it is, also what a killed process left, and what is expired. */
+  async #peek (keys: string[]): Promise<Array<TextDocument | undefined>> {
+    const directory = await realPath(this.#directory)
+    return Promise.all(keys.map(async (key) => {
+      const path = join(directory, fileName(key))
+      return await this.#isExpired(path) ? undefined : readDocument(path, key)
+    }))
+  }
+
+  async #readDocuments (keys: string[]): Promise<Array<TextDocument | undefined>> {
     const directory = await this.#use()
     const paths = keys.map((key) => join(directory, fileName(key)))
     if (files.isBusy(paths)) await files.settled(paths)
     return Promise.all(keys.map(async (key, index) => {
       const path = paths[index] as string
       await this.#removeExpired(path)
-      if (isRenewed) await ifThere(utimes(path, new Date(), new Date()))
+      if (this.#isRenewedByLoads) await ifThere(utimes(path, new Date(), new Date()))
       return readDocument(path, key)
     }))
   }
@@ -257,4 +263,9 @@ export class FileStorage implements Storage {
 
 function invalidDirectory (got: string): Error {
   return invalidOption('directory', 'a path', got)
+}
+
+/** What was kept beside a document goes. */
+async function stepsToForget (directory: string, key: string): Promise<SaveStep[]> {
+  return (await markNames(directory, key)).map((name) => [undefined, name])
 }

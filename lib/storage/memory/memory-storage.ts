@@ -4,7 +4,7 @@ import { TextDocument, documentsOf, objectsOf } from '../../document/text-docume
 import { type DocumentChange, type Hold, type Holds, type SaveOutcome, type TurnEnd, provideDocumentStore } from '../document-store.js'
 import { assertKnownOptions, assertWholeNumber } from '../option-checks.js'
 import { EXPIRY_OPTIONS, type Expiry, lifetimeOf, pruneRegularly } from '../expiry.js'
-import type { Storage } from '../storage.js'
+import type { Storage, StorageCall } from '../storage.js'
 
 /** The options of `MemoryStorage`. */
 export interface MemoryStorageOptions extends Expiry {
@@ -37,8 +37,8 @@ export class MemoryStorage implements Storage {
   }
 
   /** The documents of these keys; a key that is not stored is left out. */
-  async read (keys: string[]): Promise<Record<string, StateDocument>> {
-    return objectsOf(keys, keys.map((key) => this.#documents.get(key)))
+  async read (keys: string[], call?: StorageCall): Promise<Record<string, StateDocument>> {
+    return objectsOf(keys, this.#load(keys, call))
   }
 
   /**
@@ -84,21 +84,15 @@ export class MemoryStorage implements Storage {
 
   static {
     provideDocumentStore(this.prototype, (storage) => ({
-      load: async (keys, call) => call.renews === false ? storage.#peek(keys) : storage.#load(keys),
+      load: async (keys, call) => storage.#load(keys, call),
       save: async (changes, _call, end) => storage.#save(changes, end),
-      forget: async (keys, _call, hold) => { keys.forEach((key) => storage.#forget(key, hold)) },
       holds: storage.#holds
     }))
   }
 
-  #load (keys: string[]): Array<TextDocument | undefined> {
-    return keys.map((key) => this.#documents.get(key))
-  }
-
-  /** As `#load`, but no document lives longer for it. */
-  #peek (keys: string[]): Array<TextDocument | undefined> {
+  #load (keys: string[], call?: StorageCall): Array<TextDocument | undefined> {
     const documents = this.#documents
-    return keys.map((key) => documents instanceof LRUCache ? documents.peek(key) : documents.get(key))
+    return keys.map((key) => call?.renews === false && documents instanceof LRUCache ? documents.peek(key) : documents.get(key))
   }
 
   /** Nothing comes between, and nothing is kept if one of the edits fails. */
@@ -106,6 +100,7 @@ export class MemoryStorage implements Storage {
     const edited = changes.map(({ key, edit }) => TextDocument.edited(this.#documents.get(key), edit, key))
     for (const [index, change] of changes.entries()) {
       this.#keep(change.key, edited[index])
+      if (change.forgets) this.#forget(change.key)
       change.isSaved = true
     }
     if (end?.reply !== undefined) this.#remember(end.hold, end.reply)
@@ -119,11 +114,8 @@ export class MemoryStorage implements Storage {
   }
 
   /** Looks at all marks: documents are forgotten rarely. */
-  #forget (key: string, hold: Hold | undefined): void {
-    const own = hold && markOf(hold)
-    for (const mark of [...this.#marks.keys()]) {
-      if (mark.startsWith(`${key}\n`) && mark !== own) this.#marks.delete(mark)
-    }
+  #forget (key: string): void {
+    for (const mark of [...this.#marks.keys()]) if (mark.startsWith(`${key}\n`)) this.#marks.delete(mark)
   }
 
   readonly #holds: Holds = {

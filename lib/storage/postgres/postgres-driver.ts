@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import type { Driver, Row, RowWrite } from '../driver/driver.js'
+import type { Driver, Removal, Row, RowWrite } from '../driver/driver.js'
 import type { Failure } from '../outage-gate.js'
 import type { Patience } from '../patience.js'
 import { CHANGED, UNDEFINED_TABLE, cannotCreate, cleaned, codeOf, failureOf } from './errors.js'
@@ -57,9 +57,9 @@ export class PostgresDriver implements Driver {
     return { rows: found.map(rowOf), now: Number(found[0]?.now) }
   }
 
-  async write (writes: RowWrite[], patience: Patience): Promise<boolean> {
-    const isFew = writes.length <= FEW && writes.every(({ row }) => row.version !== undefined)
-    return isFew ? this.#update(writes, patience) : this.#insertAndUpdate(writes, patience)
+  async write (writes: RowWrite[], patience: Patience, removal?: Removal): Promise<boolean> {
+    const isUsual = removal === undefined && writes.length <= FEW && writes.every(({ row }) => row.version !== undefined)
+    return isUsual ? this.#update(writes, patience) : this.#insertAndUpdate(writes, patience, removal)
   }
 
   /** Some rows, all of which are there already: what nearly every turn writes. */
@@ -74,7 +74,7 @@ export class PostgresDriver implements Driver {
     }
   }
 
-  async #insertAndUpdate (writes: RowWrite[], patience: Patience): Promise<boolean> {
+  async #insertAndUpdate (writes: RowWrite[], patience: Patience, removal: Removal | undefined): Promise<boolean> {
     const columns = [
       writes.map(({ key }) => idOf(key)),
       writes.map(keyIn),
@@ -85,17 +85,14 @@ export class PostgresDriver implements Driver {
       writes.map(({ text, lifetime }) => lifetimeOf(text, lifetime))
     ]
     try {
-      const [row] = await this.#run(this.#table.insertAndUpdate, columns, patience)
+      const [row] = removal === undefined
+        ? await this.#run(this.#table.insertAndUpdate, columns, patience)
+        : await this.#run(this.#table.insertUpdateAndRemove, [...columns, ...columnsOf(removal)], patience)
       return row?.is_as_read === 'true'
     } catch (error) {
       if (CHANGED.has(codeOf(error as Error))) return false
       throw error
     }
-  }
-
-  async removeBeginning (keys: string[], text: string, but: string | undefined, patience: Patience): Promise<void> {
-    const kept = but === undefined ? Buffer.alloc(0) : idOf(but)
-    await this.#run(this.#table.removeBeginning, [keys.map((key) => Buffer.from(key)), keys.map(readable), text, kept], patience)
   }
 
   /** Removes rows whose time has passed, and resolves to whether there may be more. */
@@ -128,6 +125,10 @@ export class PostgresDriver implements Driver {
 /** Of a key that may be longer than an index allows. */
 function idOf (key: string): Buffer {
   return hash('sha256', key, 'buffer')
+}
+
+function columnsOf ({ keys, text }: Removal): unknown[] {
+  return [keys.map((key) => Buffer.from(key)), keys.map(readable), text]
 }
 
 /** What was removed is not named any more. */

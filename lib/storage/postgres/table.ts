@@ -28,10 +28,10 @@ export interface Table {
    */
   readonly insertAndUpdate: string
   /**
-   * $1: beginnings of what ids are made of; $2: the same of keys, in their order; $3: the beginning of texts; $4: an id that stays. Removes the
-   * rows of activities that begin so.
+   * As `insertAndUpdate`, for any number of rows, and in the same step removes rows of activities. Then $8: beginnings of what their ids
+   * are made of; $9: the same of their keys, in this order; $10: the beginning of their texts.
    */
-  readonly removeBeginning: string
+  readonly insertUpdateAndRemove: string
   /** $1: how many at most. Gives as many rows as were removed. */
   readonly prune: string
 }
@@ -116,37 +116,44 @@ function statements (table: string): Statements {
       ? `UPDATE ${table} SET key = $2, text = $3, marks = $4, expires = ${end('$5::float8')} WHERE id = $1 AND ${isAsRead('$6', '$7')} RETURNING 1`
       : updateSome(table, positions)),
 
-    insertAndUpdate: `
-      WITH given AS (
-        SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::float8[])
-        AS given (id, key, text, marks, version, is_there, lifetime)
-      ),
-      locked AS MATERIALIZED (
-        SELECT id, xmin::text AS version, ${IS_THERE} AS is_there FROM ${table} WHERE id = ANY ($1) ORDER BY id FOR UPDATE
-      ),
-      comparison AS MATERIALIZED (
-        SELECT bool_and(given.version IS NOT DISTINCT FROM locked.version AND given.is_there = coalesce(locked.is_there, false)) AS is_as_read
-        FROM given LEFT JOIN locked USING (id)
-      ),
-      updated AS (
-        UPDATE ${table} AS stored SET key = given.key, text = given.text, marks = given.marks, expires = ${end('given.lifetime')}
-        FROM given, comparison WHERE is_as_read AND stored.id = given.id
-      ),
-      inserted AS (
-        INSERT INTO ${table} (id, key, text, marks, expires)
-        SELECT id, key, text, marks, ${end('lifetime')} FROM given, comparison WHERE is_as_read AND version IS NULL ORDER BY id
-      )
-      SELECT is_as_read::text FROM comparison`,
+    insertAndUpdate: insertAndUpdate(table, ''),
 
     // A key in which a space stands for another character is told by its id.
-    removeBeginning: `
-      DELETE FROM ${table} AS stored USING unnest($1::bytea[], $2::text[]) AS given (bytes, beginning)
-      WHERE ${IS_ACTIVITY} AND ${BEGINNING} BETWEEN left(beginning, 200) AND left(beginning, 200) || ${LAST}
-      AND starts_with(key, beginning) AND starts_with(text, $3) AND stored.id <> $4
-      AND stored.id = sha256(given.bytes || convert_to(substr(key, char_length(beginning) + 1), 'UTF8'))`,
+    insertUpdateAndRemove: insertAndUpdate(table, `,
+      removed AS (
+        DELETE FROM ${table} AS stored USING unnest($8::bytea[], $9::text[]) AS given (bytes, beginning), comparison
+        WHERE is_as_read AND ${IS_ACTIVITY} AND ${BEGINNING} BETWEEN left(beginning, 200) AND left(beginning, 200) || ${LAST}
+        AND starts_with(key, beginning) AND starts_with(text, $10)
+        AND stored.id = sha256(given.bytes || convert_to(substr(key, char_length(beginning) + 1), 'UTF8'))
+      )`),
 
     prune: `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires <= now() LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING 1`
   }
+}
+
+/** @param more steps that are done in the same one */
+function insertAndUpdate (table: string, more: string): string {
+  return `
+    WITH given AS (
+      SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::float8[])
+      AS given (id, key, text, marks, version, is_there, lifetime)
+    ),
+    locked AS MATERIALIZED (
+      SELECT id, xmin::text AS version, ${IS_THERE} AS is_there FROM ${table} WHERE id = ANY ($1) ORDER BY id FOR UPDATE
+    ),
+    comparison AS MATERIALIZED (
+      SELECT coalesce(bool_and(given.version IS NOT DISTINCT FROM locked.version AND given.is_there = coalesce(locked.is_there, false)), true) AS is_as_read
+      FROM given LEFT JOIN locked USING (id)
+    ),
+    updated AS (
+      UPDATE ${table} AS stored SET key = given.key, text = given.text, marks = given.marks, expires = ${end('given.lifetime')}
+      FROM given, comparison WHERE is_as_read AND stored.id = given.id
+    ),
+    inserted AS (
+      INSERT INTO ${table} (id, key, text, marks, expires)
+      SELECT id, key, text, marks, ${end('lifetime')} FROM given, comparison WHERE is_as_read AND version IS NULL ORDER BY id
+    )${more}
+    SELECT is_as_read::text FROM comparison`
 }
 
 /** Where one of the rows is not as it was read, a division by zero takes back what was done with the others, in one round trip. */

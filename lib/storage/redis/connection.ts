@@ -26,12 +26,16 @@ export class RedisConnection {
   readonly #gate: OutageGate
   /** of a Cluster */
   readonly #nodes: RedisNodes | undefined
+  #brokenAt = -Infinity
 
   constructor (client: RedisClient) {
     this.#client = client
     this.#gate = new OutageGate(linkOf(client))
     client.on('error', (error: Error) => this.#gate.begin(reasonOf(error)))
-    client.on('close', () => this.#gate.fail((call) => call === undefined))
+    client.on('close', () => {
+      this.#brokenAt = performance.now()
+      this.#gate.fail((call) => call === undefined)
+    })
     if (client.isCluster) this.#nodes = new RedisNodes(client as Cluster)
     client.on('ready', () => this.#gate.end())
     client.on('end', () => this.#onEnd())
@@ -41,6 +45,11 @@ export class RedisConnection {
   /** Tells of every outage, also of the one that is going on. */
   watch (observer: OutageObserver): () => void {
     return this.#gate.watch(observer)
+  }
+
+  /** Whether it broke lately, within so many milliseconds. */
+  brokeWithin (milliseconds: number): boolean {
+    return performance.now() - this.#brokenAt < milliseconds
   }
 
   /** Sends QUIT, and waits briefly. */

@@ -14,15 +14,14 @@ import { clientPrefixOf, companionKey } from './companion-key.js'
 import { type RedisConnection, connectionOf } from './connection.js'
 import { isCrossSlot, isWrongType } from './errors.js'
 import { type HoldKeys, enter, leave, renew } from './hold-scripts.js'
-import { forgetMarks, memberOf } from './marks.js'
-import { type SaveEnd, saveTogether } from './save-script.js'
+import { type SaveEnd, type SaveOptions, memberOf, saveTogether } from './save-script.js'
 import type { ScriptReply } from './script.js'
 
 /** How long a lost answer can be asked for at least, in milliseconds: a client may send a command again by itself. */
 const MIN_TOKEN_LIFETIME = 60_000
 
-/** How many marks are forgotten by one command: others wait for it. */
-const FORGOTTEN_AT_ONCE = 1000
+/** How long a token that is needed no more may keep a turn waiting, in milliseconds. */
+const FORGET_TIMEOUT = 500
 
 /** The documents in a Redis, each a string, and what turns hold beside them. */
 export class RedisDocuments implements DocumentStore {
@@ -79,19 +78,24 @@ export class RedisDocuments implements DocumentStore {
   }
 
   /** Saves documents in one command: all or none, see `compareAndSet`. */
-  replace (saves: Save[], call: StorageCall | undefined, end?: SaveEnd): Promise<SaveOutcome> {
+  replace (saves: Save[], call: StorageCall | undefined, end?: SaveEnd, forgotten: string[] = []): Promise<SaveOutcome> {
     const beside = end?.of.hold.key ?? (saves[0] as Save).key
-    return this.#inTurn(beside, call, () => this.#replaceNow(saves, beside, call, end))
+    return this.#inTurn(beside, call, () => this.#replaceNow(saves, call, this.#optionsOf(beside, call, end, forgotten)))
   }
 
-  #replaceNow (saves: Save[], beside: string, call: StorageCall | undefined, end: SaveEnd | undefined): Promise<SaveOutcome> {
-    const keys = saves.map(({ key }) => key)
-    const options = {
+  #optionsOf (beside: string, call: StorageCall | undefined, end: SaveEnd | undefined, forgotten: string[]): SaveOptions {
+    const clientPrefix = clientPrefixOf(this.#client)
+    return {
       token: { key: this.#companionKey('saved', beside), origin: this.#origin, number: this.#saveCount++ },
       tokenLifetime: Math.ceil(Math.max(call?.timeout ?? 0, MIN_TOKEN_LIFETIME)),
       ttl: this.#lifetime.seconds,
-      end
+      end,
+      forgotten: forgotten.map((key) => ({ index: clientPrefix + this.#companionKey('marks', key), beginning: clientPrefix + this.#markKey(key, '') }))
     }
+  }
+
+  #replaceNow (saves: Save[], call: StorageCall | undefined, options: SaveOptions): Promise<SaveOutcome> {
+    const keys = saves.map(({ key }) => key)
     return compareAndSet<TextDocument | undefined, SaveOutcome>(saves, saves.map(({ loaded }) => loaded), {
       documentOf: (stored) => stored,
       load: () => this.load(keys, call),
@@ -114,38 +118,27 @@ export class RedisDocuments implements DocumentStore {
     })
   }
 
-  /** Tokens of other processes stay for a minute: one of them may wait for a lost answer, and a document that is gone is not to come back. */
-  async forget (keys: string[], call: StorageCall, hold?: Hold): Promise<void> {
-    await settledAll(keys.map(async (key) => {
-      const token = this.#companionKey('saved', key)
-      await this.#inTurn(key, call, () => this.#begin(() => this.#client.hdel(token, this.#origin), call))
-      await this.#forgetMarks(key, call, hold?.activity && activityIdAt(key, hold, hold.activity))
-    }))
-  }
-
-  async #forgetMarks (key: string, call: StorageCall, own: string | undefined): Promise<void> {
-    const index = this.#companionKey('marks', key)
-    const kept = own && memberOf(own)
-    const members = (await this.#begin(() => this.#client.zrange(index, '0', '-1'), call)).filter((member) => member !== kept)
-    for (let begin = 0; begin < members.length; begin += FORGOTTEN_AT_ONCE) {
-      const some = members.slice(begin, begin + FORGOTTEN_AT_ONCE)
-      const marks = some.map((member) => this.#markKey(key, member))
-      await this.#begin(() => forgetMarks(this.#client, index, some, marks), call)
-    }
-  }
-
-  /** Sends a command as long as somebody waits. */
-  #begin<Result> (command: () => Promise<Result>, call: StorageCall): Promise<Result> {
-    call.signal.throwIfAborted()
-    return this.#connection.send(command, call)
+  /**
+   * Once a save is known to be done, its token names a document that is gone. Those of other processes stay for a minute: one of them may
+   * wait for a lost answer, and what is gone is not to come back. So does this one where a copy of an earlier save may still be under
+   * way, on a connection that broke, or where the next save is.
+   */
+  async #forgetTokens (keys: string[]): Promise<void> {
+    if (this.#connection.brokeWithin(MIN_TOKEN_LIFETIME)) return
+    const call = { signal: AbortSignal.timeout(FORGET_TIMEOUT), timeout: FORGET_TIMEOUT, retrying () {} }
+    await settledAll(keys.filter((key) => !this.#saves.isBusy([key])).map((key) => this.#inTurn(key, call, () =>
+      this.#connection.send(() => this.#client.hdel(this.#companionKey('saved', key), this.#origin), call)).catch(() => {})))
   }
 
   async #saveChanges (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
     const saves = changes.map(({ key, loaded, edit }): Save =>
       ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key) }))
-    return noteOutcome(changes, await this.replace(saves, call, end && {
+    const forgotten = changes.filter(({ forgets }) => forgets).map(({ key }) => key)
+    const outcome = noteOutcome(changes, await this.replace(saves, call, end && {
       of: end, keys: this.#keysOf(end.hold, end.reply !== undefined), marks: this.#companionKey('marks', end.hold.key)
-    }))
+    }, forgotten))
+    if (forgotten.length > 0) await this.#forgetTokens(forgotten)
+    return outcome
   }
 
   /** The document beside which the turn holds something comes last: then all is saved, and all is let go. */

@@ -3,7 +3,6 @@ import type { Replacement } from '../compare-and-set.js'
 import type { SaveOutcome, TurnEnd } from '../document-store.js'
 import type { RedisClient } from './client.js'
 import { HANDLED, type HoldKeys, listOf } from './hold-scripts.js'
-import { memberOf } from './marks.js'
 import { LINE } from './line.js'
 import { READ, UNREADABLE, type ScriptReply, runScript, scriptOf, sha1 } from './script.js'
 
@@ -20,7 +19,8 @@ const MAX_TOKENS = 64
  * KEYS: the tokens of the saves beside one document; the mark of the activity and the index of marks, if one is remembered; the place, if one
  * is held; then the documents.
  * ARGV: as named in the first lines; then for each document the digest of what was loaded, see `digestOf`, and the text to store, ''
- * for none. The ttl of tokens is in milliseconds, those of documents, 0 for ever, and of the record in seconds; a record is '' where none is stored, and "lost" what becomes of a turn that lost its place, 'refused', 'merged', or '' for
+ * for none; then for each document of which nothing is to be left the index of its marks, and how their keys begin. These and the marks lie in
+ * its slot. The ttl of tokens is in milliseconds, those of documents, 0 for ever, and of the record in seconds; a record is '' where none is stored, and "lost" what becomes of a turn that lost its place, 'refused', 'merged', or '' for
  * no place.
  * Returns the number of an outcome, now or of the same command before, whose answer was lost; or else, where documents have
  * changed, what is stored, in the order of the documents.
@@ -68,6 +68,14 @@ for i = first, #KEYS do
   elseif document_ttl == '0' then redis.call('SET', KEYS[i], text)
   else redis.call('SET', KEYS[i], text, 'EX', document_ttl) end
 end
+for i = 11 + 2 * (#KEYS - first + 1), #ARGV, 2 do
+  for _, member in ipairs(redis.call('ZRANGE', ARGV[i], 0, -1)) do
+    local forgotten = ARGV[i + 1] .. member
+    -- One that is handled again now is left to who handles it.
+    if string.sub(redis.call('GET', forgotten) or '', 1, 1) == '${HANDLED}' then redis.call('DEL', forgotten) end
+  end
+  redis.call('DEL', ARGV[i])
+end
 if mark then
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -105,6 +113,19 @@ export interface SaveOptions {
   readonly ttl: number
   /** What else the save is about. */
   readonly end: SaveEnd | undefined
+  /** What is found of the marks beside documents of which nothing is to be left. */
+  readonly forgotten: Marks[]
+}
+
+/** The marks beside a document, by keys with all prefixes. */
+export interface Marks {
+  /**
+   * Of a sorted set: the activities that were handled, each as the end of the key of its mark, and when its time is over, by the clock of
+   * the server in milliseconds.
+   */
+  readonly index: string
+  /** How the keys of marks begin. */
+  readonly beginning: string
 }
 
 /** The end of a turn, and where what it holds is kept. */
@@ -117,10 +138,11 @@ export interface SaveEnd {
 
 /** @returns what became of the save; or what is stored where the documents have changed */
 export function saveTogether (client: RedisClient, replacements: Array<Replacement<TextDocument | undefined>>, options: SaveOptions): Promise<SaveOutcome | ScriptReply[]> {
-  const { token, tokenLifetime, ttl, end } = options
+  const { token, tokenLifetime, ttl, end, forgotten } = options
   const keys = [token.key, ...keysOf(end), ...replacements.map(({ key }) => key)]
   const texts = replacements.flatMap(({ stored, next }) => [digestOf(stored), next?.content ?? ''])
-  return runScript(client, SAVE, keys, [String(tokenLifetime), String(ttl), token.origin, String(token.number), ...argsOf(end), ...texts])
+  const marks = forgotten.flatMap(({ index, beginning }) => [index, beginning])
+  return runScript(client, SAVE, keys, [String(tokenLifetime), String(ttl), token.origin, String(token.number), ...argsOf(end), ...texts, ...marks])
     .then((reply) => Array.isArray(reply) ? reply : OUTCOMES[Number(reply) as keyof typeof OUTCOMES])
 }
 
@@ -139,6 +161,11 @@ function argsOf (end: SaveEnd | undefined): string[] {
     holder,
     leaves ? '1' : '0'
   ]
+}
+
+/** An activity in the index of marks, and at the end of the key of its own. */
+export function memberOf (id: string): string {
+  return encodeURIComponent(id)
 }
 
 /** Compared in place of the document: to send that once more takes longer, from some KB on. */

@@ -78,7 +78,7 @@ async function play (key: string, choices: number[]): Promise<{ story: string[],
     const reply = hold.activity === undefined ? undefined : `of ${hold.holder}`
     return asked(async (store) => {
       const [loaded] = await store.load([key], call)
-      const change = { key, loaded, isSaved: false, edit: () => ({ clears: false, members: new Map([[hold.holder, 'true']]) }) }
+      const change = { key, loaded, forgets: false, isSaved: false, edit: () => ({ clears: false, members: new Map([[hold.holder, 'true']]) }) }
       return store.save([change], call, { hold, reply, leaves: true })
     })
   }

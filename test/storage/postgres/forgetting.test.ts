@@ -46,8 +46,9 @@ t.test('what is forgotten is found by an index, however much is stored', async (
   const { app } = await buildFastify(t, { storage, once: true }, () => {})
   await app.botasState.run({ ...IDENTITY, activityId: 'a' }, ({ conversation }) => conversation.set('n', 1))
   await pool.query(`INSERT INTO ${table} SELECT sha256(n::text::bytea), ' activity test/bot/conversations/' || n || ' a', '=', '', NULL FROM generate_series(1, 20000) AS n; ANALYZE ${table}`)
-  const parameters = ["ARRAY['\\x00'::bytea]", "ARRAY[' activity test/bot/conversations/c ']", "'='", "'\\x00'"]
-  const statement = tableOf(table).removeBeginning.replace(/\$([1-4])/g, (_all, n: string) => parameters[Number(n) - 1] as string)
+  const parameters = ["'{}'::bytea[]", "'{}'::text[]", "'{}'::text[]", "'{}'::text[]", "'{}'::text[]", "'{}'::boolean[]", "'{}'::float8[]",
+    "ARRAY['\\x00'::bytea]", "ARRAY[' activity test/bot/conversations/c ']", "'='"]
+  const statement = tableOf(table).insertUpdateAndRemove.replace(/\$(\d+)/g, (_all: string, n: string) => parameters[Number(n) - 1] as string)
   const plan = (await pool.query(`EXPLAIN ${statement}`)).rows.map((row) => row['QUERY PLAN']).join('\n')
   t.match(plan, `${table}_activities`)
 })
