@@ -271,7 +271,7 @@ export class TurnRequest implements ReplyWatcher {
   #end (): void {
     const { statusCode } = this.#reply as FastifyReply
     if ((this.#status ?? statusCode) >= 500) this.turn.fail()
-    else if (this.turn.corruption !== undefined) this.#logUnsaved(this.turn.corruption)
+    else if (this.turn.unusable !== undefined) this.#logUnsaved(this.turn.unusable)
     if (this.turn.replacement !== undefined) this.#logReplaced(this.turn.replacement)
     this.#endTurn()?.catch((error) => this.#logUnsaved(error))
   }

@@ -11,7 +11,7 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   readonly #name: Name
   #members: Map<string, TrackedMember> | undefined
   #loaded: Document | undefined
-  #corrupted: (error: unknown) => void = () => {}
+  #refused: (error: unknown) => void = () => {}
   #cleared = false
   #forgotten = false
   /** makes the error of every change, once the scope is sealed */
@@ -30,11 +30,11 @@ export class TrackedScope<Name extends string = string> implements StateScope {
   /**
    * Takes what is stored.
    *
-   * @param corrupted is told where the document turns out to be corrupt when it is first touched
+   * @param refused is told where the document turns out to be none that can be used when it is first touched
    */
-  load (document: Document | undefined, corrupted: (error: unknown) => void): void {
+  load (document: Document | undefined, refused: (error: unknown) => void): void {
     this.#loaded = document
-    this.#corrupted = corrupted
+    this.#refused = refused
     this.#unavailable = undefined
   }
 
@@ -141,13 +141,13 @@ export class TrackedScope<Name extends string = string> implements StateScope {
     return member
   }
 
-  /** What is asked of the document that was loaded. If it is corrupt, the turn fails, whatever the handler makes of it. */
+  /** What is asked of the document that was loaded. If it cannot be used, the turn fails, whatever the handler makes of it. */
   #touch<Result> (ask: (document: Document) => Result): Result | undefined {
     if (this.#loaded === undefined) return undefined
     try {
       return ask(this.#loaded)
     } catch (error) {
-      this.#corrupted(error)
+      this.#refused(error)
       throw error
     }
   }

@@ -33,7 +33,7 @@ export function encryptionOf (options: EncryptionOptions): Encryption {
   if (plaintext !== 'accept' && plaintext !== 'refuse') throw invalidOption('plaintext', '"accept" or "refuse"', describeOther(plaintext))
   if (!isObject(keys)) throw invalidOption('keys', 'an object with "current" and a key for each id', describeType(keys))
   const { current, ...others } = keys
-  const found = Object.entries(others).map(([id, key], index) => cipherKey(id, key, `keys (the ${ordinal(index + 1)} one)`))
+  const found = Object.entries(others).map(([id, key]) => cipherKey(id, key))
   const acceptsPlaintext = plaintext === 'accept'
   return { cipher: new Cipher(found, currentOf(current, found, acceptsPlaintext)), acceptsPlaintext }
 }
@@ -47,15 +47,17 @@ function currentOf (id: unknown, keys: CipherKey[], isOptional: boolean): Cipher
 
 const KEY_ID = /^[\w.-]{1,64}$/
 const KEY_BYTES = 32
+/** A longer id may be a key of another length. */
+const MAX_SHOWN = 20
 
-function cipherKey (id: string, given: unknown, option: string): CipherKey {
+function cipherKey (id: string, given: unknown): CipherKey {
   // Where id and key are swapped, the id is the key.
   if (!KEY_ID.test(id) || bytesOf(id)?.length === KEY_BYTES) {
     throw invalidOption('keys', 'an object with ids of letters, digits, ".", "_" and "-", 64 at most, and no keys among them', 'another id')
   }
   const bytes = bytesOf(given)
   if (bytes?.length === KEY_BYTES) return { id, secret: createSecretKey(bytes) }
-  throw invalidOption(option, '32 bytes, or a string that has these in Base64 or hexadecimal digits, such as `openssl rand -base64 32` prints',
+  throw invalidOption(`keys.${id.length > MAX_SHOWN ? '…' : id}`, '32 bytes, or a string that has these in Base64 or hexadecimal digits, such as `openssl rand -base64 32` prints',
     bytes === undefined ? describeType(given) : `${typeof given === 'string' ? 'a string of ' : ''}${bytes.length} bytes`)
 }
 
@@ -72,8 +74,4 @@ function bytesIn (text: string): Uint8Array | undefined {
 
 function describeOther (value: unknown): string {
   return typeof value === 'string' ? 'another string' : describeType(value)
-}
-
-function ordinal (number: number): string {
-  return ['first', 'second', 'third'][number - 1] ?? `${number}th`
 }

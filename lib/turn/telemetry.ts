@@ -45,7 +45,7 @@ export interface BotasStateStats {
   pendingFlushes: number
   /** Loads that were begun, those under way included. */
   loads: number
-  /** Loads that failed, and with them their turns, with a 500. */
+  /** Turns that failed, with a 500, because a load failed, or a document that was loaded could not be used: corrupt, for instance. */
   loadFailures: number
   /** How often a storage had to load again, for instance because a connection broke. */
   loadRetries: number
@@ -137,6 +137,13 @@ export class Operations {
     }
   }
 
+  /** A document that was loaded turned out, when it was first touched, to be none that the turn can use. */
+  unusable (error: unknown): void {
+    const { load } = this.#kinds
+    load.failed++
+    load.noteError(lastErrorOf(error))
+  }
+
   begin (kind: 'load' | 'save', keys: string[]): Operation {
     return new Operation(this.#kinds[kind], keys)
   }
@@ -204,10 +211,9 @@ export class Operation implements StorageCall {
   }
 
   failed (error: unknown): void {
-    const { code, message, cause } = error as Error & { code: string }
     this.#kind.failed++
-    this.#kind.noteError({ at: Date.now(), code, message: cause instanceof Error ? `${message}: ${cause.message}` : message })
-    this.#publish('failure', { code })
+    this.#kind.noteError(lastErrorOf(error))
+    this.#publish('failure', { code: (error as { code: string }).code })
   }
 
   #publish (outcome: StateEvent['outcome'], error?: { code: string }): void {
@@ -215,4 +221,9 @@ export class Operation implements StorageCall {
     const duration = performance.now() - this.#begun
     this.#kind.channel.publish({ keys: this.keys, duration, retries: this.#retries, outcome, ...error } satisfies StateEvent)
   }
+}
+
+function lastErrorOf (error: unknown): BotasStateStats['lastError'] {
+  const { code, message, cause } = error as Error & { code: string }
+  return { at: Date.now(), code, message: cause instanceof Error ? `${message}: ${cause.message}` : message }
 }

@@ -62,7 +62,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   #isOverlapped = false
   #replacement: Error | undefined
   #failure: { cause: unknown } | undefined
-  #corruption: unknown
+  #unusable: unknown
   #isBegun = false
   #isLoading = false
   #isEnded = false
@@ -87,9 +87,9 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     return this.#failure !== undefined
   }
 
-  /** What a corrupt document made a scope throw: a handler may swallow it, but the turn has failed. */
-  get corruption (): unknown {
-    return this.#corruption
+  /** What a document that cannot be used made a scope throw: a handler may swallow it, but the turn has failed. */
+  get unusable (): unknown {
+    return this.#unusable
   }
 
   /** What the turn waits for and holds; nothing where it runs beside others. */
@@ -389,11 +389,11 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   }
 
   #useDocuments (found: Array<Document | undefined>): void {
-    const refused = (error: unknown): void => {
-      this.#corruption ??= error
+    this.#documents.use(found, (error) => {
+      if (this.#unusable === undefined) this.#context.operations.unusable(error)
+      this.#unusable ??= error
       this.fail(error)
-    }
-    this.#documents.use(found, refused)
+    })
   }
 
   #loadFailed (cause: unknown, operation: Operation | undefined): Error {

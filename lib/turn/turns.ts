@@ -174,7 +174,7 @@ export class Turns {
       const result = await this.inside(turn, () => work(turn.state))
       while (turn.isKeptOpen) await new Promise<void>((resolve) => turn.whenIdle(resolve))
       if (rejections.length > 0) throw rejections[0]
-      if (turn.corruption !== undefined) throw turn.corruption
+      if (turn.unusable !== undefined) throw turn.unusable
       if (turn.replacement !== undefined) throw turn.replacement
       if (this.#options.once !== undefined) turn.keep(keptResult(result, this.#options.once.keepReply))
       return result

@@ -9,8 +9,10 @@ import { encryptedText } from '../../lib/document/decrypted-document.js'
 import { type EncryptionOptions, FileStorage, MemoryStorage, type StateDocument, type StateScope, type Storage, type TurnState, conversationKey, encrypted } from '../../lib/index.js'
 import { RedisStorage } from '../../lib/storage/redis/redis-storage.js'
 import { CONVERSATION_KEY, USER_KEY, message } from '../helpers/activities.js'
-import { buildFastify, post } from '../helpers/build-fastify.js'
+import { buildFastify, post, settled } from '../helpers/build-fastify.js'
 import { ENCRYPTION, KEYS, encryptedAs } from '../helpers/encryption.js'
+import { everythingIn } from '../helpers/everything-in-redis.js'
+import { forgettingSuite } from '../helpers/forgetting-suite.js'
 import { LeasesOnly, LeasingStorage, newServer } from '../helpers/leasing-storage.js'
 import { onceStorages } from '../helpers/overlap-storages.js'
 import { published } from '../helpers/published.js'
@@ -73,10 +75,7 @@ t.test('of what the bot is told nothing is in Redis in clear, whatever key it is
   t.teardown(() => client.disconnect())
   const keys = await client.keys('*')
   t.ok(keys.length >= 4, keys.join())
-  for (const key of keys) {
-    const value = await client.dump(key) as unknown as string
-    t.notOk(value.includes(SECRET) || key.includes(SECRET), key)
-  }
+  for (const record of await everythingIn(client)) t.notOk(record.includes(SECRET), record)
   t.match(await client.get(`botas:${USER_KEY}`), /^\{"last":"~encrypted:1:2026-11:[\w-]+","all":"~encrypted:1:2026-11:[\w-]+"\}$/)
 })
 
@@ -158,7 +157,7 @@ t.test('a value is encrypted anew when it changes, and only then: until that an 
   const after = await storedIn(storage)
   t.equal(after.name, before.name)
   t.match(after.visits, /^~encrypted:1:2026-11:/)
-  await t.rejects(old.run(({ user }) => user.get('visits')), { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /there is no key "2026-11" in the option "keys"/ })
+  await t.rejects(old.run(({ user }) => user.get('visits')), { code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /there is no key "2026-11" in the option "keys": add it/ })
   t.equal(await old.run(({ user }) => user.get('name')), 'Ada')
 })
 
@@ -166,19 +165,49 @@ t.test('while a key is rotated, processes that encrypt with different ones undo 
   const redis = await startRedis(t)
   const ids = Object.keys(KEYS)
   const updating = ids.map((id) => startProcess(t, 'updates.js', `encrypted-${id}+${redis.url}`, id, '300', '4'))
+  const plain = new RedisStorage(redis.url)
+  t.teardown(() => plain.close())
+  const encrypting = new Set<string | undefined>()
+  const seen = settled(async () => {
+    encrypting.add((await storedIn(plain, 'key'))?.n?.split(':')[2])
+    return ids.every((id) => encrypting.has(id))
+  })
   const apps = await Promise.all(ids.map((current) => startBot(t, encrypted(new RedisStorage(redis.url), { keys: { current, ...KEYS } }), { once: true, concurrency: 'queue' })))
   const replies = await Promise.all(Array.from({ length: 60 }, (_, n) => post(apps[n % 2]?.url as string, message({ id: `${n >> 1}`, text: String(n >> 1), conversation: String(n % 5), user: 'one' }))))
   t.strictSame([...new Set(replies.map(({ status }) => status))], [200])
+  await seen
   for (const { exited } of updating) t.match(await exited, { code: 0, errors: '' })
   const { app } = apps[0] as typeof apps[number]
   t.strictSame(await app.botasState.storage.read(['key']), { key: { n: 600, '2026-05': 300, '2026-11': 300 } })
   const all = await app.botasState.run({ ...IDENTITY, userId: 'one' }, ({ user }) => user.get<string[]>('all'))
   // Each message was delivered to both, in two conversations.
   t.equal(all?.length, 60)
-  const plain = new RedisStorage(redis.url)
-  t.teardown(() => plain.close())
-  const stored = Object.values(await storedIn(plain, 'key')).map((value) => value.split(':')[2])
-  t.ok(stored.every((id) => ids.includes(id as string)), stored.join())
+})
+
+t.test('what a storage is asked to update is encrypted with the current key, so that a rotation comes to an end', async (t) => {
+  for (const plain of [new MemoryStorage(), slowStorage(2), new LeasingStorage()]) {
+    await encrypted(plain, OLD).write({ [USER_KEY]: { name: 'Ada', visits: 1 } })
+    await plain.update(USER_KEY, (document) => ({ ...document, plain: true }))
+    const rotating = encryptedAs(plain, { ...ENCRYPTION, plaintext: 'accept' })
+    await rotating.update(USER_KEY, (document) => document)
+    t.match(await storedIn(plain), { name: /^~encrypted:1:2026-11:/, visits: /^~encrypted:1:2026-11:/, plain: /^~encrypted:1:2026-11:/ })
+    t.strictSame(await encrypted(plain, { keys: { current: '2026-11', '2026-11': KEYS['2026-11'] } }).read([USER_KEY]), { [USER_KEY]: { name: 'Ada', visits: 1, plain: true } })
+  }
+})
+
+t.test('replicas may know the keys before one of them encrypts, so that none meets what it cannot read', async (t) => {
+  for (const plain of [new MemoryStorage(), slowStorage(2), new LeasingStorage()]) {
+    const first = await startBot(t, encrypted(plain, { keys: KEYS, plaintext: 'accept' }), { once: plain instanceof LeasingStorage })
+    const second = await startBot(t, encrypted(plain, { ...ENCRYPTION, plaintext: 'accept' }), { once: plain instanceof LeasingStorage })
+    await post(first.url, message({ id: 'a', text: 'plain' }))
+    t.match(await storedIn(plain), { last: 'plain', all: ['plain'] })
+    await post(second.url, message({ id: 'b', text: SECRET }))
+    t.match(await storedIn(plain), { last: /^~encrypted:1:2026-11:/, all: /^~encrypted:1:2026-11:/ })
+    t.strictSame(await first.run(({ user }) => user.get('all')), ['plain', SECRET])
+    await first.app.botasState.storage.update?.(USER_KEY, (document) => ({ ...document, n: 1.5 }))
+    t.match(await storedIn(plain), { last: /^~encrypted:1:2026-11:/, n: 1.5 })
+    if (plain instanceof LeasingStorage) t.equal((await post(first.url, message({ id: 'b', text: 'again' }))).text, `{"text":"${SECRET}"}`)
+  }
 })
 
 t.test('values that are not encrypted are taken with plaintext: \'accept\', and encrypted when they change', async (t) => {
@@ -194,7 +223,7 @@ t.test('values that are not encrypted are taken with plaintext: \'accept\', and 
   }
 })
 
-t.test('a text keeps its very characters, and a value that another language wrote its type', async (t) => {
+t.test('a value that another language wrote, and that is not touched, keeps its very text', async (t) => {
   const directory = t.testdir()
   const storage = new FileStorage(directory)
   const file = join(directory, `${encodeURIComponent(USER_KEY)}.json`)
@@ -221,7 +250,7 @@ t.test('an update by the storage itself leaves members as they are that it does 
   }
 })
 
-for (const [name, make] of Object.entries(onceStorages)) {
+for (const [name, make] of Object.entries(onceStorages).filter(([name]) => !name.endsWith('encrypted'))) {
   t.test(`a kept reply opens for its own activity only, and not at all without its key: ${name}`, async (t) => {
     const open = await make(t)
     const storage = open()
@@ -253,7 +282,7 @@ t.test('a key is 32 bytes, a secret KeyObject of these, or their text in Base64 
   const key = KEYS['2026-11']
   const storage = new MemoryStorage()
   await encrypted(storage, ENCRYPTION).write({ key: { n: 1 } })
-  for (const same of [new Uint8Array(key), createSecretKey(key), key.toString('hex'), key.toString('base64'), key.toString('base64url')]) {
+  for (const same of [new Uint8Array(key), createSecretKey(key), key.toString('hex'), key.toString('base64'), key.toString('base64url'), `${key.toString('base64')}\n`]) {
     t.strictSame(await encrypted(storage, { keys: { current: '2026-11', '2026-11': same } }).read(['key']), { key: { n: 1 } })
   }
 })
@@ -265,12 +294,18 @@ t.test('wrong options are told, without a word of a key', async (t) => {
     [{}, /"keys" must be an object with "current" and a key for each id, got undefined/],
     [{ keys: KEYS }, /"keys\.current" must be the id of one of the keys, got undefined/],
     [{ keys: { current: SECRET, ...KEYS } }, /"keys\.current" must be the id of one of the keys, got another string/],
-    [{ keys: { current: 'a', a: Buffer.alloc(16) } }, /"keys\.a" must be 32 bytes, .* got an object of another length/],
-    [{ keys: { current: 'a', a: SECRET } }, /"keys\.a" must be 32 bytes, .* got a string of another length/],
+    [{ keys: { current: 'a', a: Buffer.alloc(16) } }, /"keys\.a" must be 32 bytes, .* such as `openssl rand -base64 32` prints, got 16 bytes/],
+    [{ keys: { current: 'a', a: SECRET } }, /"keys\.a" must be 32 bytes, .* got a string of 5 bytes/],
     [{ keys: { current: 'a', a: `${SECRET}!` } }, /"keys\.a" must be 32 bytes, .* got a string$/],
     [{ keys: { current: 'a', a: 7 } }, /"keys\.a" must be 32 bytes, .* got a number$/],
     [{ keys: { current: 'a', a: privateKey } }, /"keys\.a" must be 32 bytes, .* got an object$/],
     [{ keys: { current: 'a', a: KEYS['2026-05'], [`${SECRET}:`]: KEYS['2026-11'] } }, /"keys" must be an object with ids of letters, .* got another id/],
+    [{ keys: { current: '2026', [KEYS['2026-05'].toString('hex')]: '2026' } }, /"keys" must be an object with ids .* and no keys among them, got another id/],
+    [{ keys: { current: '2026', [KEYS['2026-05'].toString('base64url')]: '2026' } }, /got another id/],
+    [{ keys: { current: 'a', ['0'.repeat(32)]: 'too short' } }, /"keys\.…" must be 32 bytes/],
+    [{ keys: {}, plaintext: 'accept' }, /"keys\.current" must be the id of one of the keys, got undefined/],
+    [{ ...ENCRYPTION, plaintext: KEYS['2026-05'].toString('hex') }, /"plaintext" must be .* got another string/],
+    [{ ...ENCRYPTION, [KEYS['2026-05'].toString('hex')]: 1 }, /unknown option "…"/],
     [{ ...ENCRYPTION, plaintext: true }, /"plaintext" must be "accept" or "refuse", got a boolean/],
     [{ ...ENCRYPTION, key: SECRET }, /unknown option "key"; known options: keys, plaintext/]
   ]
@@ -280,9 +315,12 @@ t.test('wrong options are told, without a word of a key', async (t) => {
       encrypted(new MemoryStorage(), options as EncryptionOptions)
     } catch (error) {
       t.notMatch((error as Error).message, SECRET)
+      t.notMatch((error as Error).message, KEYS['2026-05'].toString('hex'))
+      t.notMatch((error as Error).message, KEYS['2026-05'].toString('base64url'))
     }
   }
-  t.throws(() => encrypted('memory:' as unknown as Storage, ENCRYPTION), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"storage" must be an object with the methods/ })
+  t.throws(() => encrypted('memory:' as unknown as Storage, ENCRYPTION), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /"storage" must be a storage object, such as new RedisStorage\(url\) in place of a URL/ })
+  t.throws(() => encrypted(encrypted(new MemoryStorage(), ENCRYPTION), ENCRYPTION), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message: /a storage that is not encrypted, got one that is/ })
 })
 
 t.test('a storage that cannot remember activities is refused by its own name, encrypted or not', async (t) => {
@@ -304,4 +342,18 @@ t.test('a text that opens and is no JSON is a corrupt document', async (t) => {
   await storage.write({ [key]: { n: JSON.parse(encryptedText(SECRET, key, 'n', cipher)) } satisfies StateDocument })
   const { run } = await startBot(t, encrypted(storage, ENCRYPTION))
   await t.rejects(run(({ conversation }) => conversation.get('n')), { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: /^(?!.*hunter)/ })
+})
+
+t.test('of what is forgotten nothing is left in an encrypted storage either', async (t) => {
+  t.test('files', async (t) => forgettingSuite(t, async (t) => {
+    const directory = t.testdir()
+    const everything = async () => (await readdir(directory, { recursive: true })).map(decodeURIComponent)
+    return { storage: encrypted(new FileStorage(directory), ENCRYPTION), everything }
+  }))
+  t.test('Redis', async (t) => forgettingSuite(t, async (t) => {
+    const { url } = await startRedis(t)
+    const client = new Redis(url)
+    t.teardown(() => client.disconnect())
+    return { storage: encrypted(new RedisStorage(client), ENCRYPTION), everything: () => everythingIn(client) }
+  }))
 })

@@ -132,3 +132,18 @@ t.test('who listens is told of every load and flush, with keys and without value
   t.match(loads.at(-1), { keys: [CONVERSATION_KEY, USER_KEY], outcome: 'failure', code: 'FST_BOTAS_STATE_LOAD_FAILED' })
   t.notMatch(JSON.stringify([loads, flushes]), /hunter|secret/)
 })
+
+t.test('a message that got a 500 for a document that cannot be used is counted once, with its error', async (t) => {
+  const storage = new MemoryStorage()
+  await storage.write({ [USER_KEY]: { schemaVersion: 2 } })
+  const { app, url } = await buildFastify(t, { storage, documents: { user: { version: { key: 'schemaVersion' } } } }, (app) => {
+    app.post('/', async ({ state: { user } }) => {
+      try {
+        user.get('name')
+      } catch {}
+      user.get('name')
+    })
+  })
+  t.equal((await post(url, message())).status, 500)
+  t.match(app.botasState.stats, { loads: 1, loadFailures: 1, flushes: 0, lastError: { code: 'FST_BOTAS_STATE_NEWER_DOCUMENT', message: USER_KEY } })
+})
