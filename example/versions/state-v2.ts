@@ -14,7 +14,7 @@ export const v2: Deployment = {
   }
 }
 
-/** The last word is the last name; who has one name only has none. */
+/** The last word is the last name; a single name has no last name. */
 export function partsOf (name: string): { first: string, last?: string | undefined } {
   const words = name.split(' ')
   const last = words.length > 1 ? words.pop() : undefined

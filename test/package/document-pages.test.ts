@@ -4,6 +4,8 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { bot, output, snippet } from '../helpers/pages.js'
+import { startPostgres } from '../helpers/postgres-server.js'
+import { startRedis } from '../helpers/redis-server.js'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -56,7 +58,7 @@ t.test('what is encrypted is not readable in the storage, and what was stored be
     await storage.write({ 'test/bot/users/u': { name: 'Ada' } })`)
   t.match(await output(t, bot({
     before,
-    routes: `${code}\napp.post('/api/messages', async ({ state: { user } }) => { user.set('text', 'secret'); return user.toJSON() })`,
+    routes: `${code.replace('STATE_KEY }', "STATE_KEY }, plaintext: 'accept'")}\napp.post('/api/messages', async ({ state: { user } }) => { user.set('text', 'secret'); return user.toJSON() })`,
     after: `console.log((await say()).body)
       console.log(JSON.stringify(await storage.read(['test/bot/users/u'])))`
   })), /^\{"name":"Ada","text":"secret"\}\n\{"test\/bot\/users\/u":\{"name":"Ada","text":"~encrypted:1:2026-11:[\w-]+"\}\}\n$/)
@@ -79,14 +81,55 @@ t.test('a user is forgotten, and what a conversation knows with the conversation
   })), '{"test/bot/users/v":{"n":1}}\n')
 })
 
-t.test('a dry run says which documents would fail', async (t) => {
+t.test('a dry run says which documents would fail, and ends with 1', async (t) => {
   const { before, code } = importing('check', `
     import { MemoryStorage } from 'fastify-botas-state'
     const storage = new MemoryStorage()
     await storage.write({ 'test/bot/users/u': { schemaVersion: 7 }, 'test/bot/users/v': {} })
     const keys = ['test/bot/users/u', 'test/bot/users/v', 'test/bot/users/w']
     const documents = { user: { version: { key: 'schemaVersion' } } }`)
-  t.match(await output(t, bot({ before, routes: code })), /^test\/bot\/users\/u FST_BOTAS_STATE_NEWER_DOCUMENT .* has version 7, [^\n]+\n$/)
+  const { code: status, stdout } = await output(t, bot({ before, routes: code })).catch((error) => error)
+  t.equal(status, 1)
+  t.match(stdout, /^test\/bot\/users\/u FST_BOTAS_STATE_NEWER_DOCUMENT .* has version 7, [^\n]+\n$/)
+})
+
+t.test('the keys of documents are listed as the page says', async (t) => {
+  const [redis, postgres] = await Promise.all([startRedis(t), startPostgres(t)])
+  t.equal(await output(t, bot({
+    before: `
+      import { readdir } from 'node:fs/promises'
+      import { FileStorage } from 'fastify-botas-state'
+      import { PostgresStorage } from 'fastify-botas-state/postgres'
+      import { RedisStorage } from 'fastify-botas-state/redis'
+      import { Redis } from 'ioredis'
+      import pg from 'pg'
+      const redis = new Redis(${JSON.stringify(redis.url)})
+      const pool = new pg.Pool({ connectionString: ${JSON.stringify(postgres.url)} })
+      for (const storage of [new RedisStorage(redis), new PostgresStorage(pool), new FileStorage('./bot-state')]) {
+        const app = Fastify()
+        await app.register(botasState, { storage, once: true, concurrency: 'queue' })
+        await app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'Zoë/1', activityId: 'a' }, ({ user }) => user.set('n', 1))
+        await storage.write({ 'test/bot/users/gone': {} })
+        await storage.delete(['test/bot/users/gone'])
+      }`,
+    routes: snippet('check-keys'),
+    after: `await show(redisKeys, postgresKeys, fileKeys)
+      redis.disconnect()
+      await pool.end()`
+  })), '["test/bot/users/Zoë/1"]\n'.repeat(3))
+})
+
+t.test('a rotation comes to an end as the page says', async (t) => {
+  t.match(await output(t, bot({
+    before: `
+      import { MemoryStorage, encrypted } from 'fastify-botas-state'
+      const [plain, keys] = [new MemoryStorage(), ['test/bot/users/u']]
+      const [a, b] = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)]
+      await encrypted(plain, { keys: { current: 'a', a } }).write({ 'test/bot/users/u': { name: 'Ada' } })
+      const storage = encrypted(plain, { keys: { current: 'b', a, b } })`,
+    routes: snippet('rotate'),
+    after: 'await show(plain.read(keys))'
+  })), /^\{"test\/bot\/users\/u":\{"name":"~encrypted:1:b:/)
 })
 
 /** Whether a block compiles as it stands, between what the text takes for granted and what is said of it. */
@@ -99,6 +142,11 @@ async function compiles (t: Test, before: string, code: string, after: string) {
 
 const APP = "import Fastify from 'fastify'\nimport botasState from 'fastify-botas-state'\nconst app = Fastify()"
 
+t.test('options and upgrades that are used twice have types', async (t) => {
+  const [imports = '', ...code] = snippet('document-options').split('\n')
+  await compiles(t, `import Fastify from 'fastify'\n${imports}\nconst app = Fastify()`, code.join('\n'), 'app.register(botasState, { documents })')
+})
+
 t.test('types may be those of a schema', async (t) => {
   await compiles(t, `import { z } from 'zod'\n${APP}`, snippet('document-types'), `
     app.post('/typed', async ({ state }) => {
@@ -107,6 +155,13 @@ t.test('types may be those of a schema', async (t) => {
       state.user.set('visits', 'one')
       return visits
     })`)
+  await compiles(t, `import * as v from 'valibot'\n${APP}`, `
+    const user = v.object({ visits: v.optional(v.number()) })
+    declare module 'fastify-botas-state' { interface UserState extends v.InferInput<typeof user> {} }`, 'app.register(botasState, { documents: { user: { schema: user } } })')
+  await compiles(t, `import { type } from 'arktype'\n${APP}`, `
+    const user = type({ 'visits?': 'number' })
+    type User = typeof user.inferIn
+    declare module 'fastify-botas-state' { interface UserState extends User {} }`, 'app.register(botasState, { documents: { user: { schema: user } } })')
 })
 
 t.test('a schema of TypeBox is used as the page says', async (t) => {

@@ -25,7 +25,7 @@ async function startSecure (t: Test, program?: 'valkey-server', args: string[] =
     '--tls-ca-cert-file', authorityPath, '--tls-auth-clients', 'no',
     ...user('admin', '~* &* +@all'),
     ...user('botas', `~botas:* ${COMMANDS}`),
-    ...user('queueing', `~botas:* ${COMMANDS} +time +zadd +zrem +zremrangebyscore`),
+    ...user('queueing', `~botas:* ${COMMANDS} +time +zadd +zremrangebyscore`),
     ...user('renewing', `~botas:* ${COMMANDS} +getex`),
     ...user('without-scripts', '~botas:* +get +set +del +info'),
     ...user('reader', `%R~botas:* ${COMMANDS}`),
