@@ -139,7 +139,7 @@ t.test('commands are those of the package', async (t) => {
 t.test('no block of a page is left out by the tests', async (t) => {
   const files = ['package/readme', 'package/production', 'package/pages', 'package/nestjs', 'package/install', 'package/storage-pages', 'package/document-pages', 'example/readme']
   const tests = await Promise.all(files.map((name) => readFile(join(root, `test/${name}.test.ts`), 'utf8')))
-  const tested = [...tests.join('').matchAll(/(?:snippet|handler|onRedis|importing)\('([\w-]+)'\)/g)].map(([, name]) => name)
+  const tested = [...tests.join('').matchAll(/(?:snippet|handler|onRedis|importing)\('([\w-]+)'[,)]/g)].map(([, name]) => name)
   t.strictSame([...new Set(tested)].sort(), [...snippets.keys()].sort())
 })
 
