@@ -3,7 +3,7 @@ import { FST_BOTAS_STATE_CANNOT_DECRYPT } from '../errors.js'
 
 /** Begins every encrypted text; its version comes next: `~encrypted:1:<key id>:<Base64url of nonce, ciphertext and tag>`. */
 const PREFIX = '~encrypted:'
-const ENCRYPTED = /^~encrypted:1:([\w.-]{1,64}):([\w-]+)$/
+const HEAD = /^~encrypted:1:([\w.-]{1,64}):/
 
 const ALGORITHM = 'aes-256-gcm'
 const NONCE_BYTES = 12
@@ -56,7 +56,8 @@ export class Cipher {
 
   /** @throws FST_BOTAS_STATE_CANNOT_DECRYPT */
   decrypt (encrypted: string, subject: Subject): string {
-    const [, id = '', content = ''] = ENCRYPTED.exec(encrypted) ?? []
+    const [head = '', id = ''] = HEAD.exec(encrypted) ?? []
+    const content = head === '' ? '' : encrypted.slice(head.length)
     const bytes = Buffer.from(content, 'base64url')
     if (!isWritten(bytes, content)) throw cannotDecrypt(subject, 'it was truncated or changed, or is of a format that is not known')
     const key = this.#keys.get(id)
@@ -84,9 +85,13 @@ export function cannotDecrypt ({ kind, key, name }: Subject, reason: string): Er
   return new FST_BOTAS_STATE_CANNOT_DECRYPT(kind === 'member' ? `the member "${name}" of the document "${key}"` : `the kept reply "${key}"`, reason)
 }
 
-/** Whether this is how the bytes are written: the last character has bits that count for nothing, and are to be 0. */
+/**
+ * Whether this is how the bytes are written. What Buffer reads leniently is not: the characters of the other Base64, others, which it leaves
+ * out, and a last character with bits that count for nothing.
+ */
 function isWritten (bytes: Buffer, content: string): boolean {
-  return bytes.length >= NONCE_BYTES + TAG_BYTES && content.length === Math.ceil(bytes.length * 4 / 3) && content.endsWith(bytes.subarray(-(bytes.length % 3) || bytes.length).toString('base64url'))
+  return bytes.length >= NONCE_BYTES + TAG_BYTES && content.length === Math.ceil(bytes.length * 4 / 3) && !content.includes('+') && !content.includes('/') &&
+    content.endsWith(bytes.subarray(-(bytes.length % 3) || bytes.length).toString('base64url'))
 }
 
 function decrypted (bytes: Buffer, key: KeyObject, subject: Subject): string {

@@ -85,10 +85,9 @@ if mark then
   keep_for(marks, string.format('%.0f', record_ttl * 1000))
 end
 if leave_place and leaves == '1' then leave_place() end
--- The last one comes last, in an encoding that keeps the order of so few.
-if before then redis.call('HDEL', KEYS[1], origin) end
 redis.call('HSET', KEYS[1], origin, number .. ':' .. outcome)
-if redis.call('HLEN', KEYS[1]) > ${MAX_TOKENS} then redis.call('HDEL', KEYS[1], redis.call('HKEYS', KEYS[1])[1]) end
+-- So few are in the order in which they came.
+if not before and redis.call('HLEN', KEYS[1]) > ${MAX_TOKENS} then redis.call('HDEL', KEYS[1], redis.call('HKEYS', KEYS[1])[1]) end
 keep_for(KEYS[1], token_ttl)
 return outcome
 `)
