@@ -33,7 +33,7 @@ export interface BotasState {
    * @returns what `work` resolves to
    * @throws what `work` throws, and FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_LOAD_FAILED,
    *   FST_BOTAS_STATE_BUSY, FST_BOTAS_STATE_REPLACED, FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_INVALID_DOCUMENT,
-   *   FST_BOTAS_STATE_NEWER_DOCUMENT or FST_BOTAS_STATE_SAVE_FAILED
+   *   FST_BOTAS_STATE_NEWER_DOCUMENT, FST_BOTAS_STATE_CANNOT_DECRYPT or FST_BOTAS_STATE_SAVE_FAILED
    */
   run<Result>(identity: TurnIdentity, work: (state: TurnState) => Result | Promise<Result>): Promise<Result>
 }

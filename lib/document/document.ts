@@ -10,7 +10,7 @@ export type StateDocument = Record<string, unknown>
  */
 export type ChangeDocument = (current: StateDocument | undefined) => StateDocument | undefined
 
-/** A document that a turn was loaded with. Immutable. Every method throws FST_BOTAS_STATE_CORRUPT_DOCUMENT where it is corrupt. */
+/** A document that a turn was loaded with. Immutable. Every method throws where it cannot be used: FST_BOTAS_STATE_CORRUPT_DOCUMENT, for instance. */
 export interface Document {
   names(): Iterable<string>
   has(name: string): boolean

@@ -149,7 +149,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
    * @param terms on which it is admitted
    * @param outer the turn inside which it begins, and whose place it shares
    * @returns the reply that was kept where the activity was handled before; the turn has nothing to do then
-   * @throws FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_BUSY or FST_BOTAS_STATE_REPLACED
+   * @throws FST_BOTAS_STATE_LOAD_FAILED, FST_BOTAS_STATE_BUSY, FST_BOTAS_STATE_REPLACED, or FST_BOTAS_STATE_CANNOT_DECRYPT for a kept reply
    */
   async load (identity: TurnIdentity, terms: Terms, outer?: Admission): Promise<Kept | undefined> {
     const { answered, operations, rules } = this.#context
@@ -292,7 +292,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
    *
    * @returns nothing where all is done
    * @throws FST_BOTAS_STATE_NOT_SERIALIZABLE where an object was changed in place to what JSON cannot hold
-   * @throws FST_BOTAS_STATE_SAVE_FAILED
+   * @throws FST_BOTAS_STATE_SAVE_FAILED, or the error of a document that cannot be used, see `isAboutDocument`
    */
   end (): Promise<void> | undefined {
     if (!this.#isEnded) {
