@@ -15,7 +15,7 @@ export type { Commit, CommitOutcome, OutageObserver, Storage, StorageCall } from
 export { MemoryStorage, type MemoryStorageOptions } from './storage/memory/memory-storage.js'
 export { FileStorage, type FileStorageOptions } from './storage/file/file-storage.js'
 export { encrypted } from './storage/encrypted.js'
-export type { EncryptionKey, EncryptionOptions } from './storage/encryption-options.js'
+export type { EncryptionKey, EncryptionKeys, EncryptionOptions } from './storage/encryption-options.js'
 /**
  * Every error of this plugin by its code, for `error instanceof errorCodes.FST_BOTAS_STATE_…`, in the manner of
  * Fastify's own `errorCodes`. Each instance has `code`, `statusCode` and, where another error is behind it, `cause`.

@@ -7,14 +7,23 @@ import { assertKnownOptions, invalidOption } from './option-checks.js'
 /** A key of AES-256: 32 bytes, or these in Base64 or hexadecimal digits. */
 export type EncryptionKey = Uint8Array | KeyObject | string
 
+/** Keys by their ids. */
+export interface EncryptionKeys {
+  /**
+   * The id of the one that encrypts. Without it, which needs `plaintext: 'accept'`, nothing is encrypted yet: for replicas that have to know
+   * the keys before one of them encrypts.
+   */
+  current?: string | undefined
+  [id: string]: EncryptionKey | undefined
+}
+
 /** The options of `encrypted`. */
 export interface EncryptionOptions {
   /**
-   * Keys by their ids, of letters, digits, `.`, `_` and `-`, 64 at most; `current` is the id of the one that encrypts. The others open
-   * what was encrypted with them. A key is to encrypt no more than some 4,000,000,000 values. Without `current`, which needs
-   * `plaintext: 'accept'`, nothing is encrypted yet: for replicas that have to know the keys before one of them encrypts.
+   * Keys by their ids, of letters, digits, `.`, `_` and `-`, 64 at most. A key is to encrypt no more than some 4,000,000,000 values; all of
+   * them open what was encrypted with them.
    */
-  keys: { current?: string | undefined, [id: string]: EncryptionKey | undefined }
+  keys: EncryptionKeys
   /**
    * What becomes of values that are not encrypted: `'accept'` loads them, and encrypts what changes, so that whoever can write to the
    * storage can put in values of his own. Default `'refuse'`.
