@@ -1,6 +1,6 @@
-import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { isObject } from './describe-type.js'
 import type { StateDocument } from './document.js'
-import { isIdentifier, quotes } from './quotations.js'
+import { Quotations, isIdentifier } from './quotations.js'
 
 /** How many issues an error names. */
 const MAX_ISSUES = 5
@@ -10,28 +10,46 @@ const MAX_LENGTH = 200
 /**
  * What an error says of the issues of a schema: their paths, and what the schema says of each, unless that may quote a value.
  *
+ * @param issues anything: not every schema keeps to the contract
  * @param document that was checked
  */
-export function describeIssues (issues: readonly StandardSchemaV1.Issue[], document: StateDocument): string {
-  const told = issues.slice(0, MAX_ISSUES).map((issue) => describeIssue(issue, document))
-  const more = issues.length - told.length
+export function describeIssues (issues: unknown, document: StateDocument): string {
+  const all: unknown[] = Array.isArray(issues) && issues.length > 0 ? [...issues] : [{}]
+  const quotations = new Quotations(document)
+  const told = all.slice(0, MAX_ISSUES).map((issue) => describeIssue(issue, document, quotations))
+  const more = all.length - told.length
   return told.join('; ') + (more > 0 ? `; and ${more} more` : '')
 }
 
-function describeIssue ({ path = [], message }: StandardSchemaV1.Issue, document: StateDocument): string {
-  const { place, value } = placeIn(document, path.map((segment) => typeof segment === 'object' ? segment.key : segment))
-  return typeof message !== 'string' || quotes(message, value, document) ? `${place} does not fit` : `${place}: ${shortened(message)}`
+function describeIssue (issue: unknown, document: StateDocument, quotations: Quotations): string {
+  const { path, message } = (issue ?? {}) as { path?: unknown, message?: unknown }
+  const { place, value } = placeIn(document, Array.isArray(path) ? [...path] : [], quotations)
+  if (typeof message !== 'string') return `${place} does not fit`
+  // What is cut off is told to nobody, and need not be compared.
+  const told = shortened(message)
+  return quotations.areIn(told, value) ? `${place} does not fit` : `${place}: ${told}`
 }
 
-/** The value at a path, and how an error names it. The names of members are no secret; those in their values may be. */
-function placeIn (document: StateDocument, keys: PropertyKey[]): { place: string, value: unknown } {
+/**
+ * What a path leads to, and how an error names that. A transform may lead on into what it made of a text: the path ends at the text then.
+ */
+function placeIn (document: StateDocument, path: unknown[], quotations: Quotations): { place: string, value: unknown } {
+  const names: string[] = []
   let value: unknown = document
-  const names = keys.map((key, depth) => {
-    const isShown = depth === 0 || Array.isArray(value) || isIdentifier(String(key))
-    value = (value as Record<PropertyKey, unknown> | null | undefined)?.[key]
-    return isShown ? quotedIfOdd(String(key)) : '*'
-  })
+  for (const segment of path) {
+    if (!isObject(value) && !Array.isArray(value)) break
+    const key = (isObject(segment) ? segment.key : segment) as PropertyKey
+    names.push(isShown(key, value, document, quotations) ? quotedIfOdd(String(key)) : '*')
+    value = Object.hasOwn(value, key) ? (value as Record<PropertyKey, unknown>)[key] : undefined
+  }
   return { place: names.length === 0 ? 'the document' : shortened(names.join('.')), value }
+}
+
+/** The names of members are no secret; those in their values may be. One that is not there may be a part of a value. */
+function isShown (key: PropertyKey, parent: object, document: StateDocument, quotations: Quotations): boolean {
+  if (isIdentifier(String(key))) return true
+  if (parent !== document && !Array.isArray(parent)) return false
+  return Object.hasOwn(parent, key) || !quotations.areIn(String(key), undefined)
 }
 
 function quotedIfOdd (name: string): string {

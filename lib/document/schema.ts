@@ -1,6 +1,6 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { FST_BOTAS_STATE_INVALID_DOCUMENT, FST_BOTAS_STATE_INVALID_OPTION } from '../errors.js'
-import { describeThrown } from './describe-type.js'
+import { describeThrown, describeType } from './describe-type.js'
 import { type Document, type StateDocument, objectOf } from './document.js'
 import { describeIssues } from './issues.js'
 
@@ -11,25 +11,26 @@ import { describeIssues } from './issues.js'
  * @throws FST_BOTAS_STATE_INVALID_DOCUMENT naming paths, and no values
  */
 export function assertFits (document: Document, schema: StandardSchemaV1, documentKey: string, problem: string): void {
-  const told = toldOf(schema, objectOf(document), objectOf(document))
+  const told = toldOf(schema, objectOf(document), document)
   if (told === undefined) return
   const { issues, failure } = told
   throw new FST_BOTAS_STATE_INVALID_DOCUMENT(documentKey, failure === undefined ? `${problem}: ${issues}` : `could not be checked: its schema ${failure}`)
 }
 
 /**
- * What an error says where an object does not fit, or cannot be checked.
+ * What an error says where a document does not fit, or cannot be checked.
  *
- * @param object is the schema's, which may change it
- * @param same is not
+ * @param object the document, for the schema, which may change it
  */
-function toldOf (schema: StandardSchemaV1, object: StateDocument, same: StateDocument): { issues?: string, failure?: string } | undefined {
+function toldOf (schema: StandardSchemaV1, object: StateDocument, document: Document): { issues?: string, failure?: string } | undefined {
   try {
-    const result = schema['~standard'].validate(object)
+    const result: unknown = schema['~standard'].validate(object)
     // zod returns a promise also where a check throws: https://github.com/colinhacks/zod/blob/main/packages/zod/src/v4/classic/schemas.ts
     if (isIgnoredPromise(result)) return { failure: PROMISED }
+    if (typeof result !== 'object' || result === null) return { failure: `returned ${describeType(result)} in place of a result` }
+    const { issues } = result as { issues?: unknown }
     // Some make their messages only when they are read.
-    return result.issues === undefined ? undefined : { issues: describeIssues(result.issues, same) }
+    return issues ? { issues: describeIssues(issues, objectOf(document)) } : undefined
   } catch (error) {
     // The error's own message may quote values.
     return { failure: `threw ${describeThrown(error)}` }

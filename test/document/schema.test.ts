@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { type } from 'arktype'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import Type from 'typebox'
 import * as v from 'valibot'
 import { z } from 'zod'
@@ -90,7 +90,8 @@ const quotations: Record<string, (value: string) => string> = {
   'with its end cut off': (value) => `${value.slice(0, 6)}… is no colour`,
   'with its beginning cut off': (value) => `the colour that ends with ${value.slice(-6)} is none`,
   'letter by letter': (value) => `not a colour: ${[...value].join(' ')}`,
-  decomposed: (value) => `${value.normalize('NFD')} is no colour`
+  decomposed: (value) => `${value.normalize('NFD')} is no colour`,
+  'in a URL': (value) => `no colour: https://example.org/?colour=${encodeURIComponent(value)}`
 }
 const canaries = ['hunter2hunter2', '\nhunter2\thunter2', 'hünter2straßehünter2', '🦄🦄🦄🦄🦄🦄🦄🦄', '1234567890123']
 
@@ -103,7 +104,7 @@ for (const [title, quote] of Object.entries(quotations)) {
         })
         const { say, told } = await startObedient(t, { user: { schema } })
         const reply = await say({ user: { set: { colour: 'red', secret: /^\d/.test(canary) ? Number(canary) : canary } } })
-        t.match(reply, { status: 500, body: { message: `${path.length === 0 ? 'the document' : path.join('.')} does not fit;` } })
+        t.match(reply, { status: 500, body: { message: `${path[0] ?? 'the document'} does not fit;` } })
         t.notMatch(told(reply), /h.{0,3}nter|unte|🦄|123456|890123|\\d83e/i, `${canary} at ${path.join('.')}`)
       }
     }
@@ -134,27 +135,177 @@ t.test('a value of signs only, and one letter, are told to nobody either', async
   }
 })
 
-t.test('of many issues the first five are told, with paths and messages that are not too long', async (t) => {
-  const schema = z.looseObject({}).check(({ issues, value }) => {
-    for (let n = 0; n < 8; n++) issues.push({ code: 'custom', input: value, path: [`place ${n}`, 'x'.repeat(500)], message: 'wrong '.repeat(500) })
-  })
-  const { say } = await startObedient(t, { user: { schema } })
-  const { body } = await say({ user: { set: { n: 1 } } })
-  t.match(body.message, /"place 0"\.xxx.*…: wrong wrong.*…; "place 1".*"place 4".*; and 3 more;/)
-  t.notMatch(body.message, 'place 5')
-  t.ok(body.message.length < 2300, String(body.message.length))
+/** A bot whose schema complains of each document as it is told to. */
+async function startComplaining (t: Test) {
+  let result: unknown
+  const schema = ownSchema((value) => Object.keys(value as object).length === 0 ? { value } : result as StandardSchemaV1.Result<unknown>)
+  const bot = await startObedient(t, { user: { schema } })
+  return {
+    ...bot,
+    /** what the schema gives, and what is told of it */
+    async refusal (document: object, given: unknown): Promise<string> {
+      result = given
+      const reply = await bot.say({ user: { set: { ...document } } })
+      t.match(reply, { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT' } })
+      return reply.body.message.replace(`the document "${USER_KEY}" `, '').replace('; what is stored was not modified', '')
+    }
+  }
+}
+
+/** Messages about a value that have a part of it. */
+const ofTheirOwn: Array<[value: unknown, message: string]> = [
+  ['王芳', '姓名王芳太短了'],
+  ['王芳', 'no user at https://example.org/?n=%E7%8E%8B%E8%8A%B3'],
+  ['王', 'no user at https://example.org/?n=%E7%8E%8B'],
+  ['Al', 'who_ALx is not known'],
+  ['X', 'no size is called x'],
+  [87, '87kg is too heavy'],
+  [true, 'Expected false but received true'],
+  [{ isMember: false }, 'Expected true but received false'],
+  [{ city: 'Rome', streets: [{ name: 'Via Appia' }] }, 'there are no trams in Appia'],
+  [{ 'ada@example.org': 1 }, 'nobody is called Ada'],
+  ['Margarethe', 'Mar… is unknown'],
+  ['Margarethe', '…the is unknown'],
+  ['Margarethe', '…garet… is unknown'],
+  ['ﾏﾙｺ', 'マルコ is unknown'],
+  ['istanbul', 'İSTANBUL is unknown'],
+  ['λόγος', 'ΛΌΓΟΣ is unknown'],
+  ['#', '# is no colour']
+]
+
+t.test('what a message may have of the value that it is about is told to nobody, be it one letter', async (t) => {
+  const { refusal } = await startComplaining(t)
+  for (const [value, message] of ofTheirOwn) t.equal(await refusal({ it: value }, { issues: [{ path: ['it'], message }] }), 'would not fit its schema: it does not fit', message)
 })
 
-t.test('a place is named by the keys of the path, and an issue without path or text by the document', async (t) => {
-  const issues: Array<[issue: object, told: RegExp]> = [
-    [{ path: [{ key: 'list' }, { key: 0 }], message: 'too much' }, /schema: list\.0: too much;/],
-    [{ path: ['a b', Symbol('c')], message: 'too much' }, /schema: "a b"\."Symbol\(c\)": too much;/],
-    [{ message: 'too much' }, /schema: the document: too much;/],
-    [{ path: [], message: 7 }, /schema: the document does not fit;/]
+t.test('a message about one value is not told where it may quote another one, and is told where it has some letters by chance', async (t) => {
+  const { refusal } = await startComplaining(t)
+  const cases: Array<[other: unknown, message: string, isTold?: 'told']> = [
+    ['Ada', 'not for Ada'],
+    ['Ada', 'not for user_ADA!'],
+    ['Ada', 'no adaptation', 'told'],
+    ['d', 'has to be an id', 'told'],
+    [87, 'not with 87kg'],
+    [87, 'not before 1987', 'told'],
+    ['+49 30 12', 'call 49-30-12 before'],
+    ['+49 30 12', 'call 49 before', 'told'],
+    ['her name is Margarethe', 'notmargarethe2'],
+    ['her name is Margarethe', 'her name must be a text'],
+    ['her name is Margarethe', 'too short, name it', 'told'],
+    ['王芳 住在北京', '不是王芳的'],
+    ['王', '不是王芳的'],
+    [[[{ deep: ['Ms. Lovelace'] }]], 'not for Lovelace'],
+    [{ 'ada@example.org': 1 }, 'not for ada@example.org'],
+    [{ address: 1 }, 'address is wrong', 'told'],
+    [[true, null, '', ' '], 'must be true, or null', 'told']
   ]
-  for (const [issue, told] of issues) {
-    const { say } = await startObedient(t, { user: { schema: ownSchema(() => ({ issues: [issue as StandardSchemaV1.Issue] })) } })
-    t.match((await say({ user: { set: { list: [1, null], n: true } } })).body.message, told)
+  for (const [other, message, isTold] of cases) {
+    t.equal(await refusal({ other, size: 5 }, { issues: [{ path: ['size'], message }] }), `would not fit its schema: size${isTold ? `: ${message}` : ' does not fit'}`, message)
+  }
+})
+
+t.test('a value that a message has far behind its beginning is cut off with it', async (t) => {
+  const { refusal } = await startComplaining(t)
+  const beginning = 'expected one of '.padEnd(200, 'red, ')
+  t.equal(await refusal({ name: 'Margarethe' }, { issues: [{ path: ['name'], message: `${beginning}Margarethe` }] }), `would not fit its schema: name: ${beginning}…`)
+})
+
+t.test('of many issues the first five are told, with paths and messages that are not too long', async (t) => {
+  const places = Object.fromEntries(Array.from({ length: 8 }, (_, n) => [`place ${n}`, { ['x'.repeat(500)]: n }]))
+  const { refusal } = await startComplaining(t)
+  const message = await refusal(places, { issues: Object.keys(places).map((name) => ({ path: [name, 'x'.repeat(500)], message: 'wrong '.repeat(500) })) })
+  t.match(message, /"place 0"\.xxx.*…: wrong wrong.*…; "place 1".*"place 4".*; and 3 more$/)
+  t.notMatch(message, 'place 5')
+  t.ok(message.length < 2300, String(message.length))
+})
+
+t.test('a place is named by the keys of the path, as far as it leads through the document; and by no name that may be a value', async (t) => {
+  const document = {
+    list: ['a', { zip: 1 }],
+    'my colour': 7,
+    contacts: { 'ada@example.org': 7, 4711: { zip: 7 } },
+    text: '{"ada@example.org":7,"list":[4711]}',
+    none: null
+  }
+  const places: Array<[path: unknown, told: string]> = [
+    [[{ key: 'list' }, { key: 0 }], 'list.0'],
+    [['list', '1', 'zip'], 'list.1.zip'],
+    [['my colour'], '"my colour"'],
+    [['contacts', 'ada@example.org'], 'contacts.*'],
+    [['contacts', 4711, 'zip'], 'contacts.*.zip'],
+    [['contacts', Symbol('ada@example.org')], 'contacts.*'],
+    // What a schema parsed is no part of the document.
+    [['text', 'ada@example.org'], 'text'],
+    [['text', 'list', 0], 'text'],
+    [['none', 'Ada'], 'none'],
+    // What is missing.
+    [['list', 2], 'list.2'],
+    [['list', 4711], 'list.*'],
+    [['name'], 'name'],
+    [['last name'], '"last name"'],
+    [['ada@example.org'], '*'],
+    [['contacts', 'work'], 'contacts.work'],
+    [['contacts', 'at home'], 'contacts.*'],
+    [['contacts', 'work', 'Ada'], 'contacts.work'],
+    [['constructor', 'name'], 'constructor'],
+    [[], 'the document'],
+    [undefined, 'the document'],
+    ['name', 'the document']
+  ]
+  const { refusal } = await startComplaining(t)
+  for (const [path, told] of places) t.equal(await refusal(document, { issues: [{ path, message: 'too much' }] }), `would not fit its schema: ${told}: too much`, told)
+})
+
+t.test('an address that zod finds in what it made of a text is told to nobody', async (t) => {
+  const contacts = z.string().transform((text) => JSON.parse(text)).pipe(z.record(z.string(), z.string()))
+  const { say, told } = await startObedient(t, { user: { schema: z.object({ contacts: contacts.optional() }) } })
+  const reply = await say({ user: { set: { contacts: '{"ada@example.org":7}' } } })
+  t.match(reply, { status: 500, body: { message: `the document "${USER_KEY}" would not fit its schema: contacts: Invalid input: expected string, received number;` } })
+  t.notMatch(told(reply), 'example')
+})
+
+t.test('a document that is nested deep, and one of many texts, are told of like any other', async (t) => {
+  const deep = JSON.parse(`${'{"a":['.repeat(1500)}"hunter2"${']}'.repeat(1500)}`)
+  const texts = Array.from({ length: 60_000 }, (_, n) => `text ${n.toString(36)}`)
+  const { storage, write, text } = filesOf(t)
+  let issues: object[] = []
+  const { say, told } = await startObedient(t, { user: { schema: ownSchema((value) => Object.keys(value as object).length === 0 ? { value } : { issues } as StandardSchemaV1.FailureResult) } }, { storage })
+  for (const stored of [{ deep }, { texts, secret: 'hunter2' }]) {
+    await write(USER_KEY, JSON.stringify(stored))
+    issues = [{ path: [], message: 'not hunter2' }, { path: ['n'], message: 'not hunter2' }, { path: ['n'], message: 'too much' }]
+    const reply = await say({ user: { get: 'n' } })
+    t.match(reply, { status: 500, body: { message: /does not fit its schema: the document does not fit; n does not fit; n: too much;/ } })
+    t.notMatch(told(reply), 'hunter')
+    t.equal(await text(USER_KEY), JSON.stringify(stored))
+  }
+})
+
+t.test('a schema that does not keep to the contract refuses the document without a quotation', async (t) => {
+  const { refusal, told } = await startComplaining(t)
+  const thrown = (error: unknown) => Object.defineProperty({}, 'message', { get () { throw error } })
+  const results: Array<[result: unknown, told: string]> = [
+    [undefined, 'could not be checked: its schema returned undefined in place of a result'],
+    [null, 'could not be checked: its schema returned null in place of a result'],
+    ['hunter2', 'could not be checked: its schema returned a string in place of a result'],
+    [{ get issues () { throw new Error('hunter2') } }, 'could not be checked: its schema threw an error'],
+    [{ issues: [thrown(new TypeError('hunter2'))] }, 'could not be checked: its schema threw a TypeError'],
+    [{ issues: [thrown(Object.assign(new Error('hunter2'), { name: 'hunter2' }))] }, 'could not be checked: its schema threw an error'],
+    [{ issues: [thrown('hunter2')] }, 'could not be checked: its schema threw a string'],
+    [{ issues: [{ path: [{ key: { toString: () => { throw new RangeError('hunter2') } } }], message: 'no' }] }, 'could not be checked: its schema threw a RangeError'],
+    [{ issues: [null, undefined, 'hunter2'] }, 'would not fit its schema: the document does not fit; the document does not fit; the document does not fit'],
+    [{ issues: 'hunter2' }, 'would not fit its schema: the document does not fit'],
+    [{ issues: [] }, 'would not fit its schema: the document does not fit'],
+    [{ issues: [{ path: 'hunter2', message: 'no' }] }, 'would not fit its schema: the document: no'],
+    [{ issues: [{ path: ['secret'], message: ['hunter2'] }, { path: null, message: 7 }] }, 'would not fit its schema: secret does not fit; the document does not fit']
+  ]
+  for (const [result, problem] of results) t.equal(await refusal({ secret: 'hunter2' }, result), problem)
+  t.notMatch(told(), 'hunter')
+})
+
+t.test('a document fits where a schema gives any falsy value for issues', async (t) => {
+  for (const issues of [undefined, null, false, 0, '']) {
+    const { say } = await startObedient(t, { user: { schema: ownSchema((value) => ({ value, issues }) as StandardSchemaV1.SuccessResult<unknown>) } })
+    t.match(await say({ user: { set: { name: 'Ada' } } }), { status: 200 })
   }
 })
 
@@ -319,7 +470,8 @@ t.test('a schema that throws fails the turn that touches the document, and its m
   const schemas: Array<[StandardSchemaV1, RegExp]> = [
     [v.looseObject({ site: v.custom(hostOf) }), /could not be checked: its schema threw a TypeError;/],
     [z.looseObject({ site: z.custom(hostOf) }), /could not be checked: its schema returned a promise: its checks must be synchronous, and must not throw;/],
-    [type({ 'site?': type('string').narrow((site) => { throw site }) }), /could not be checked: its schema threw a string;/]
+    [type({ 'site?': type('string').narrow((site) => { throw site }) }), /could not be checked: its schema threw a string;/],
+    [type({ 'site?': type('string').narrow((site) => { throw Object.assign(new Error(site), { name: site }) }) }), /could not be checked: its schema threw an error;/]
   ]
   for (const [schema, problem] of schemas) {
     const { storage, write, text } = filesOf(t)
