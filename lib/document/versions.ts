@@ -85,8 +85,7 @@ function upgraded (document: StateDocument, version: number, upgrade: Upgrade, d
   let result: unknown
   try {
     result = upgrade(document)
-    // What comes of a getter is read once, here.
-    if (isObject(result) && hasPlainPrototype(result)) return { ...result }
+    if (isObject(result) && hasPlainPrototype(result)) return thawed(result)
   } catch (error) {
     // The error's own message may quote values.
     throw cannotUpgrade(documentKey, version, `threw ${describeThrown(error)}`)
@@ -97,6 +96,26 @@ function upgraded (document: StateDocument, version: number, upgrade: Upgrade, d
   }
   // The members of a Map are no members of a document: it would be emptied.
   throw cannotUpgrade(documentKey, version, `returned ${isObject(result) ? 'an instance of a class' : describeType(result)} in place of the document`)
+}
+
+/**
+ * The same in new containers, for an upgrade may return what is frozen, and the next one change what it is given. What comes of a getter is
+ * read once, here. Other objects stay what they are.
+ */
+function thawed (document: StateDocument): StateDocument {
+  // No recursion: a document may be nested deep, or in itself. What is added meanwhile gets its turn.
+  const copies = new Map<object, object>()
+  const copyOf = (value: unknown): unknown => {
+    if (typeof value !== 'object' || value === null || !hasPlainPrototype(value)) return value
+    const copy = copies.get(value) ?? (Array.isArray(value) ? new Array(value.length) : {})
+    copies.set(value, copy)
+    return copy
+  }
+  const copy = copyOf(document) as StateDocument
+  for (const [container, copy] of copies) {
+    for (const [name, value] of Object.entries(container)) setMember(copy as StateDocument, name, copyOf(value))
+  }
+  return copy
 }
 
 function cannotUpgrade (documentKey: string, version: number, problem: string): Error {

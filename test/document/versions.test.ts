@@ -99,6 +99,65 @@ t.test('an upgrade may change what it is given in place, and remove members', as
   t.equal(await text(USER_KEY), '{"list":[1,2],"at":"1970-01-01T00:00:00.000Z","v":2,"n":1}')
 })
 
+/** As `produce` of immer gives it. */
+function deeplyFrozen<Value> (value: Value): Value {
+  for (const member of Object.values(value as object)) if (typeof member === 'object' && member !== null) deeplyFrozen(member)
+  return Object.freeze(value)
+}
+
+t.test('an upgrade may return what is frozen, and the next one change it', async (t) => {
+  const upgrades: Record<number, Upgrade> = {
+    2: (document) => Object.freeze(document),
+    3: (document) => {
+      (document as { list: Array<{ n: number }> }).list[0]!.n = 3
+      return deeplyFrozen({ ...document, added: { to: [1] } })
+    },
+    4: (document) => {
+      const { list, added } = document as { list: Array<{ n: number }>, added: { to: number[] } }
+      list.push({ n: 4 })
+      added.to.push(2)
+      return deeplyFrozen(document)
+    }
+  }
+  const { storage, write, text } = filesOf(t)
+  await write(USER_KEY, '{"score":1.0,"list":[{"n":1}],"same":{"id":9007199254740993}}')
+  const { say } = await startObedient(t, { user: { version: { key: 'v', upgrades } } }, { storage })
+  t.match(await say({ user: { get: 'list' } }), { body: { user: [{ n: 3 }, { n: 4 }] } })
+  t.match(await say({ user: { set: { n: 1 } } }), { status: 200 })
+  t.equal(await text(USER_KEY), '{"score":1.0,"list":[{"n":3},{"n":4}],"same":{"id":9007199254740993},"added":{"to":[1,2]},"v":4,"n":1}')
+})
+
+t.test('members keep their order where an upgrade leaves them, also those with names of array indexes', async (t) => {
+  const { storage, write, text } = filesOf(t)
+  await write(USER_KEY, '{"b":1.0,"10":1e0,"2":{"y":1.0,"1":2},"gone":1,"a":"\\u0041"}')
+  const upgrade: Upgrade = ({ gone, ...rest }) => ({ added: gone, ...rest })
+  const { say } = await startObedient(t, { user: { version: { key: 'v', upgrades: { 2: upgrade, 3: (document) => document } } } }, { storage })
+  t.match(await say({ user: { set: { n: 1 } } }), { status: 200 })
+  t.equal(await text(USER_KEY), '{"b":1.0,"10":1e0,"2":{"y":1.0,"1":2},"a":"\\u0041","added":1,"v":3,"n":1}')
+})
+
+t.test('an upgrade may leave what JSON makes something of, holes, and a member called __proto__', async (t) => {
+  const { storage, write, text } = filesOf(t)
+  await write(USER_KEY, '{"__proto__":{"x":1.0},"deep":{"__proto__":1.0}}')
+  const upgrade: Upgrade = (document) => {
+    const list = new Array(3)
+    list[1] = new Date(0)
+    return { ...document, list, buffer: Buffer.from('x'), own: { toJSON: () => 'mine' }, once: { get n () { return 1 } } }
+  }
+  const { say } = await startObedient(t, { user: { version: { key: 'v', upgrades: { 2: upgrade } } } }, { storage })
+  t.match(await say({ user: { set: { n: 1 } } }), { status: 200 })
+  t.equal(await text(USER_KEY), '{"__proto__":{"x":1.0},"deep":{"__proto__":1.0},"list":[null,"1970-01-01T00:00:00.000Z",null],"buffer":"eA==","own":"mine","once":{"n":1},"v":2,"n":1}')
+})
+
+t.test('a document that is nested deep can be upgraded', async (t) => {
+  const { storage, write, text } = filesOf(t)
+  const deep = `${'{"a":['.repeat(500)}1.0${']}'.repeat(500)}`
+  await write(USER_KEY, `{"deep":${deep}}`)
+  const { say } = await startObedient(t, { user: { version: { key: 'v', upgrades: { 2: (document) => document, 3: (document) => document } } } }, { storage })
+  t.match(await say({ user: { set: { n: 1 } } }), { status: 200 })
+  t.equal(await text(USER_KEY), `{"deep":${deep},"v":3,"n":1}`)
+})
+
 t.test('a new document, and one that is begun anew, get the current version', async (t) => {
   const { storage, write, text } = filesOf(t)
   const { say } = await startObedient(t, documentsOf(3), { storage })
@@ -153,7 +212,7 @@ t.test('a newer document can be removed', async (t) => {
 t.test('a handler that changes the version itself is refused', async (t) => {
   const { storage, write, text } = filesOf(t)
   const { say } = await startObedient(t, documentsOf(2), { storage })
-  const refused = { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /would get another version by its member "schemaVersion", which only upgrades change/ } }
+  const refused = { status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /would get another version: the handler changed its member "schemaVersion", which only upgrades may;/ } }
   t.match(await say({ user: { set: { schemaVersion: 3 } } }), refused)
   t.equal(await text(USER_KEY), undefined)
   const stored = '{"first":"Ada","schemaVersion":2}'
@@ -167,6 +226,7 @@ t.test('a handler that changes the version itself is refused', async (t) => {
 
 const failing: Array<[title: string, upgrade: unknown, problem: RegExp]> = [
   ['throws an error', ({ secret }: StateDocument) => { throw new RangeError(`no ${secret}`) }, /the upgrade to version 2 threw a RangeError;/],
+  ['throws an error named by a value', ({ secret }: StateDocument) => { throw Object.assign(new Error(String(secret)), { name: secret }) }, /the upgrade to version 2 threw an error;/],
   ['throws a text', ({ secret }: StateDocument) => { throw secret }, /the upgrade to version 2 threw a string;/],
   ['returns a promise', (document: StateDocument) => Promise.resolve(document), /the upgrade to version 2 returned a promise: it must be synchronous;/],
   ['returns a promise that is rejected', ({ secret }: StateDocument) => Promise.reject(new Error(String(secret))), /returned a promise: it must be synchronous;/],
@@ -174,6 +234,9 @@ const failing: Array<[title: string, upgrade: unknown, problem: RegExp]> = [
   ['returns a member', ({ secret }: StateDocument) => secret, /returned a string in place of the document;/],
   ['returns a list', ({ secret }: StateDocument) => [secret], /returned an array in place of the document;/],
   ['returns a Map', (document: StateDocument) => new Map(Object.entries(document)), /returned an instance of a class in place of the document;/],
+  ['returns a document with a getter that throws', ({ secret }: StateDocument) => ({ get name () { throw new Error(String(secret)) } }), /the upgrade to version 2 threw an error;/],
+  ['returns a document with such a getter deep within', ({ secret }: StateDocument) => ({ list: [{ get name () { throw new TypeError(String(secret)) } }] }), /the upgrade to version 2 threw a TypeError;/],
+  ['makes a member that is in itself', ({ secret }: StateDocument) => { const n: unknown[] = [secret]; n.push(n); return { n } }, /could not be upgraded: "n" in the upgraded state cannot be stored as JSON: it holds a cycle;/],
   ['returns null', () => null, /returned null in place of the document;/],
   ['makes a member that JSON cannot hold', ({ secret }: StateDocument) => ({ secret, n: 1n }), /could not be upgraded: "n" in the upgraded state cannot be stored as JSON: it holds a BigInt;/],
   ['makes a member that is no value', ({ secret }: StateDocument) => ({ secret, n: new Map([[secret, secret]]) }), /could not be upgraded: "n" in the upgraded state.*a Map;/]
@@ -202,7 +265,7 @@ t.test('a document whose version is no whole number fails the turn that touches 
     const stored = `{"schemaVersion":${version},"n":1}`
     await write(USER_KEY, stored)
     t.match(await say({ user: { set: { n: 2 } } }), {
-      status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /has no whole number from 1 as its version, in its member "schemaVersion";/ }
+      status: 500, body: { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /has a version that is no whole number from 1, its member "schemaVersion";/ }
     })
     t.equal(await text(USER_KEY), stored)
     t.match(await say({ user: { clear: true } }), { status: 200 })
