@@ -2,6 +2,7 @@ import { types } from 'node:util'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { isObject } from './document/describe-type.js'
 import { DocumentRules } from './document/document-rules.js'
+import { hasPlainPrototype } from './document/json-value.js'
 import { assertSynchronous } from './document/schema.js'
 import type { Upgrade, Versions } from './document/versions.js'
 import { assertKnownOptions, describeValue, invalidOption } from './storage/option-checks.js'
@@ -70,14 +71,23 @@ function versionsOf (given: unknown, option: string): Versions | undefined {
   assertKnownOptions(given, ['key', 'upgrades'], [], `${option}.`)
   const { key, upgrades = {} } = given
   if (typeof key !== 'string' || key === '') throw invalidOption(`${option}.key`, 'the name of a member', describeValue(key))
-  if (!isObject(upgrades)) throw invalidOption(`${option}.upgrades`, 'an object', describeValue(upgrades))
+  assertPlainObject(upgrades, `${option}.upgrades`)
+  if (Object.hasOwn(upgrades, 1)) throw invalidOption(`${option}.upgrades`, WITHOUT_GAP, 'one for version 1')
   const current = Object.keys(upgrades).length + 1
   const steps = new Map<number, Upgrade>()
   for (let version = 2; version <= current; version++) {
-    if (!Object.hasOwn(upgrades, version)) throw invalidOption(`${option}.upgrades`, 'one for each version from 2 on, without a gap', `none for version ${version}`)
+    if (!Object.hasOwn(upgrades, version)) throw invalidOption(`${option}.upgrades`, WITHOUT_GAP, `none for version ${version}`)
     steps.set(version, checkedUpgrade(upgrades[version], `${option}.upgrades.${version}`))
   }
   return { key, current, upgrades: steps }
+}
+
+const WITHOUT_GAP = 'one for each version from 2 on, without a gap'
+
+/** The entries of a Map are no members: it would be taken for no upgrades at all. */
+function assertPlainObject (value: unknown, option: string): asserts value is Record<string, unknown> {
+  if (!isObject(value)) throw invalidOption(option, 'an object', describeValue(value))
+  if (!hasPlainPrototype(value)) throw invalidOption(option, 'a plain object', 'an instance of a class')
 }
 
 function checkedUpgrade (upgrade: unknown, option: string): Upgrade {
