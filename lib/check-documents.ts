@@ -1,11 +1,11 @@
-import { isObject } from './document/describe-type.js'
+import { describeType, isObject } from './document/describe-type.js'
 import { type Document, objectOf } from './document/document.js'
 import { type DocumentsOptions, checkDocumentsOption } from './document-options.js'
-import { FST_BOTAS_STATE_INVALID_ID } from './errors.js'
-import type { BotasStateOptions } from './options.js'
+import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_LOAD_FAILED } from './errors.js'
+import { type BotasStateOptions, assertPluginOptions } from './options.js'
 import { type DocumentStore, documentStoreOf } from './storage/document-store.js'
 import { describeValue, invalidOption } from './storage/option-checks.js'
-import type { Storage } from './storage/storage.js'
+import { type Storage, isStorage } from './storage/storage.js'
 import type { ScopeRules } from './turn/turn-documents.js'
 import { withDeadline } from './waiting/deadline.js'
 
@@ -35,27 +35,49 @@ const LOAD_TIMEOUT = 30_000
  * @param keys of documents, as `conversationKey` and `userKey` make them; those that are not stored are no failures
  * @param options those of the plugin, or only its option `documents`
  * @returns those that would fail, in the order of the keys
- * @throws FST_BOTAS_STATE_INVALID_OPTION, and the error of a storage that cannot be read
+ * @throws FST_BOTAS_STATE_INVALID_OPTION
+ * @throws FST_BOTAS_STATE_LOAD_FAILED where the storage cannot be read: `cause` is its error
  */
 export async function checkDocuments (
-  storage: Storage, keys: Iterable<string> | AsyncIterable<string>, options: Pick<BotasStateOptions, 'documents'> | DocumentsOptions
+  storage: Storage, keys: Iterable<string> | AsyncIterable<string>, options: BotasStateOptions | DocumentsOptions
 ): Promise<FailingDocument[]> {
-  if (!isObject(options)) throw invalidOption('options', 'an object', describeValue(options))
-  const rules = checkDocumentsOption('documents' in options ? options.documents : options)
+  if (!isStorage(storage)) throw invalidOption('storage', 'a storage object, such as new RedisStorage(url) in place of a URL', describeType(storage))
+  if (!isIterable(keys)) throw invalidOption('keys', 'an array, or another iterable, of keys', describeType(keys))
+  const rules = rulesOf(options)
   const store = documentStoreOf(storage)
   const failing: FailingDocument[] = []
   for await (const some of inPortions(keys)) {
-    const documents = await loaded(store, some)
-    for (const [index, key] of some.entries()) failing.push(...problemOf(key, documents[index], rules))
+    const documents = await loaded(store, some.filter((key) => scopeOf(key) !== undefined))
+    for (const key of some) failing.push(...problemOf(key, documents, rules))
   }
   return failing
 }
 
-/** A storage may ignore that nobody waits any more. */
-function loaded (store: DocumentStore, keys: string[]): Promise<Array<Document | undefined>> {
+function rulesOf (options: BotasStateOptions | DocumentsOptions): ScopeRules | undefined {
+  if (!isObject(options)) throw invalidOption('options', 'an object', describeValue(options))
+  if ('conversation' in options || 'user' in options) return checkDocumentsOption(options)
+  assertPluginOptions(options)
+  return checkDocumentsOption((options as BotasStateOptions).documents)
+}
+
+/** A text is one, too, of its letters. */
+function isIterable (keys: unknown): boolean {
+  const { [Symbol.iterator]: iterator, [Symbol.asyncIterator]: asyncIterator } = Object(keys) as Partial<Iterable<unknown> & AsyncIterable<unknown>>
+  return typeof keys !== 'string' && (typeof iterator === 'function' || typeof asyncIterator === 'function')
+}
+
+/** Those that are stored, by their keys. */
+async function loaded (store: DocumentStore, keys: string[]): Promise<Map<string, Document>> {
+  if (keys.length === 0) return new Map()
+  // A storage may ignore that nobody waits any more.
   const controller = new AbortController()
   const call = { signal: controller.signal, timeout: LOAD_TIMEOUT, renews: false, retrying () {} }
-  return withDeadline(store.load(keys, call), LOAD_TIMEOUT, () => controller.abort())
+  try {
+    const documents = await withDeadline(store.load(keys, call), LOAD_TIMEOUT, () => controller.abort())
+    return new Map(keys.flatMap((key, index) => documents[index] === undefined ? [] : [[key, documents[index]] as const]))
+  } catch (cause) {
+    throw new FST_BOTAS_STATE_LOAD_FAILED(`"${keys[0]}"${keys.length === 1 ? '' : `, and ${keys.length - 1} more`}`, { cause })
+  }
 }
 
 async function * inPortions (keys: Iterable<string> | AsyncIterable<string>): AsyncGenerator<string[]> {
@@ -69,22 +91,28 @@ async function * inPortions (keys: Iterable<string> | AsyncIterable<string>): As
   if (portion.length > 0) yield portion
 }
 
-function problemOf (key: string, document: Document | undefined, rules: ScopeRules | undefined): FailingDocument[] {
+function problemOf (key: string, documents: Map<string, Document>, rules: ScopeRules | undefined): FailingDocument[] {
   try {
     const scope = scopeOf(key)
+    if (scope === undefined) throw new FST_BOTAS_STATE_INVALID_ID('key', problemOfKey(key))
+    const document = documents.get(key)
     if (document !== undefined) objectOf(rules?.[scope]?.current(document, key) ?? document)
     return []
   } catch (error) {
     const { code, message } = error as FailingDocument
-    return [{ key, code, message }]
+    return [{ key: typeof key === 'string' ? key : describeType(key), code, message }]
   }
 }
 
 const SCOPES = { conversations: 'conversation', users: 'user' } as const
 
-/** An id may hold a slash: the first collection that can be one counts. */
-function scopeOf (key: string): 'conversation' | 'user' {
+/** Nothing for what is no key. An id may hold a slash: the first collection that can be one counts. */
+function scopeOf (key: unknown): keyof ScopeRules | undefined {
+  if (typeof key !== 'string') return undefined
   const collection = key.split('/').slice(2, -1).find((part) => Object.hasOwn(SCOPES, part))
-  if (collection === undefined) throw new FST_BOTAS_STATE_INVALID_ID('key', 'it is not {channelId}/{botId}/conversations/{id} or …/users/{id}')
   return SCOPES[collection as keyof typeof SCOPES]
+}
+
+function problemOfKey (key: unknown): string {
+  return `expected a document key, {channelId}/{botId}/conversations/{id} or …/users/{id}${typeof key === 'string' ? '' : `, got ${describeType(key)}`}`
 }

@@ -110,7 +110,7 @@ const MAX_DELAY = 2 ** 31 - 1
  */
 export function checkOptions (options: BotasStateOptions | Storage): CheckedOptions {
   const given: BotasStateOptions = isStorage(options) ? { storage: options } : options
-  assertKnownOptions(given, OWN_OPTIONS, FASTIFY_OPTIONS)
+  assertPluginOptions(given)
   const concurrency = checkConcurrency(given.concurrency)
   const once = checkOnce(given.once)
   const rules = checkDocumentsOption(given.documents)
@@ -132,6 +132,15 @@ export function checkOptions (options: BotasStateOptions | Storage): CheckedOpti
     loadTimeout,
     flushTimeout
   }
+}
+
+/**
+ * Accepts any values.
+ *
+ * @throws FST_BOTAS_STATE_INVALID_OPTION for a name that is none of an option of the plugin
+ */
+export function assertPluginOptions (options: object): void {
+  assertKnownOptions(options, OWN_OPTIONS, FASTIFY_OPTIONS)
 }
 
 const OWN_OPTIONS = ['storage', 'identify', 'flush', 'concurrency', 'once', 'documents', 'loadTimeout', 'flushTimeout']

@@ -7,9 +7,12 @@ import { Redis } from 'ioredis'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { z } from 'zod'
-import { type DocumentsOptions, FileStorage, MemoryStorage, type Storage, type Upgrade, checkDocuments, conversationKey, userKey } from '../lib/index.js'
+import {
+  type BotasStateOptions, type DocumentsOptions, FileStorage, MemoryStorage, type Storage, type Upgrade, checkDocuments, conversationKey, encrypted, userKey
+} from '../lib/index.js'
 import { PostgresStorage } from '../lib/storage/postgres/postgres-storage.js'
 import { RedisStorage } from '../lib/storage/redis/redis-storage.js'
+import { ENCRYPTION, KEYS } from './helpers/encryption.js'
 import { wholeDocuments } from './helpers/recording-storage.js'
 import { startRedis } from './helpers/redis-server.js'
 import { freshTable } from './helpers/shared-servers.js'
@@ -36,12 +39,12 @@ const cases: Array<[key: string, text: string | undefined, failing?: { code: str
   [user('invalid'), '{"name":"Ada","age":"hunter2","v":2}', { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /users\/invalid" does not fit its schema: age: Invalid input/ }],
   [user('invalid when upgraded'), '{"nick":4711}', { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /does not fit its schema: name/ }],
   [user('newer'), '{"v":3}', { code: 'FST_BOTAS_STATE_NEWER_DOCUMENT', message: /has version 3, and this code knows version 2 at most/ }],
-  [user('of no version'), '{"v":"hunter2"}', { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /has no whole number from 1 as its version/ }],
-  [user('failing'), '{"nick":"hunter2"}', { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /could not be upgraded: the upgrade to version 2 threw an? Error/ }],
+  [user('of no version'), '{"v":"hunter2"}', { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /has a version that is no whole number from 1, its member "v"/ }],
+  [user('failing'), '{"nick":"hunter2"}', { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /could not be upgraded: the upgrade to version 2 threw an error;/ }],
   [conversation('fits'), '{"topic":"https://fastify.dev","a/b":1}'],
   [conversation('throwing'), '{"topic":"hunter2"}', { code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /conversations\/throwing" could not be checked: its schema returned a promise/ }],
   [conversation('users/hunter2'), '{"topic":"https://fastify.dev"}'],
-  ['state', undefined, { code: 'FST_BOTAS_STATE_INVALID_ID', message: /"key" is not a valid id: it is not \{channelId\}\/\{botId\}\/conversations\/\{id\} or …\/users\/\{id\}/ }]
+  ['state', undefined, { code: 'FST_BOTAS_STATE_INVALID_ID', message: /^"key" is not a valid id: expected a document key, \{channelId\}\/\{botId\}\/conversations\/\{id\} or …\/users\/\{id\}$/ }]
 ]
 const corrupt: typeof cases = [
   [user('corrupt'), '{"name":"hunter2"', { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: /users\/corrupt" is not a complete JSON object/ }],
@@ -120,7 +123,8 @@ t.test('a storage that never answers, and one that hears that nobody waits any m
   await new Promise(setImmediate)
   mock.method(performance, 'now', () => now + 31_000)
   mock.timers.tick(30_000)
-  t.match(await outcomes, [{ reason: { message: 'no answer within 30000 ms' } }, { reason: { message: 'given up' } }])
+  const code = 'FST_BOTAS_STATE_LOAD_FAILED'
+  t.match(await outcomes, [{ reason: { code, cause: { message: 'no answer within 30000 ms' } } }, { reason: { code, cause: { message: 'given up' } } }])
 })
 
 for (const [title, prepare] of Object.entries(storages)) {
@@ -206,21 +210,115 @@ t.test('a storage is told how long it may take, that nothing is to be renewed, a
 
 t.test('wrong options are refused before anything is read', async (t) => {
   const storage = slowStorage()
-  for (const options of [{ documents: { user: { scheme: 1 } } }, { users: {} }, undefined, null, 7, { documents: 7 }]) {
-    await t.rejects(checkDocuments(storage, [user('1')], options as DocumentsOptions), { code: 'FST_BOTAS_STATE_INVALID_OPTION' }, JSON.stringify(options))
+  const wrong: Array<[options: unknown, message: RegExp]> = [
+    [undefined, /^the option "options" must be an object, got undefined$/],
+    [null, /^the option "options" must be an object, got null$/],
+    [7, /^the option "options" must be an object, got 7$/],
+    [[documents], /^the option "options" must be an object, got an array$/],
+    [{ documents: 7 }, /^the option "documents" must be an object, got 7$/],
+    [{ documents: { user: { scheme: 1 } } }, /^unknown option "documents\.user\.scheme"/],
+    [{ documents: { users: {} } }, /^unknown option "documents\.users"; known options: documents\.conversation, documents\.user$/],
+    [{ document: {} }, /^unknown option "document"; known options: storage, .*documents/],
+    [{ users: {} }, /^unknown option "users"; known options: storage, .*documents/],
+    [{ user: {}, conversations: {} }, /^unknown option "documents\.conversations"; known options: documents\.conversation, documents\.user$/],
+    [{ user: {}, documents: {} }, /^unknown option "documents\.documents"/],
+    [{ conversation: { scheme: 1 } }, /^unknown option "documents\.conversation\.scheme"/]
+  ]
+  for (const [options, message] of wrong) {
+    await t.rejects(checkDocuments(storage, [user('1')], options as DocumentsOptions), { code: 'FST_BOTAS_STATE_INVALID_OPTION', message }, String(message))
   }
   t.strictSame(storage.calls, [])
 })
 
-t.test('a storage that cannot be read, and keys that break off, reject', async (t) => {
+t.test('the options may be all those of the plugin, with or without rules', async (t) => {
+  const storage = slowStorage(1)
+  await storage.store(user('1'), { name: 7, v: 2 })
+  const options: BotasStateOptions = { storage, flush: 'onSend', once: true }
+  t.strictSame(await checkDocuments(storage, [user('1')], options), [])
+  t.match(await checkDocuments(storage, [user('1')], { ...options, documents }), [{ code: 'FST_BOTAS_STATE_INVALID_DOCUMENT' }])
+})
+
+t.test('what is no storage is refused, and not shown', async (t) => {
+  const wrong: Array<[storage: unknown, got: string]> = [['redis://:hunter2@localhost', 'a string'], [undefined, 'undefined'], [{ read () {} }, 'an object'], [MemoryStorage, 'a function']]
+  for (const [storage, got] of wrong) {
+    await t.rejects(checkDocuments(storage as Storage, [user('1')], { documents }), {
+      code: 'FST_BOTAS_STATE_INVALID_OPTION', message: `the option "storage" must be a storage object, such as new RedisStorage(url) in place of a URL, got ${got}`
+    })
+  }
+})
+
+t.test('what is no list of keys is refused, and not shown', async (t) => {
+  const storage = slowStorage()
+  const wrong: Array<[keys: unknown, got: string]> = [
+    [user('1'), 'a string'], ['', 'a string'], [undefined, 'undefined'], [null, 'null'], [7, 'a number'], [{ length: 1, 0: user('1') }, 'an object']
+  ]
+  for (const [keys, got] of wrong) {
+    await t.rejects(checkDocuments(storage, keys as string[], { documents }), {
+      code: 'FST_BOTAS_STATE_INVALID_OPTION', message: `the option "keys" must be an array, or another iterable, of keys, got ${got}`
+    })
+  }
+  t.strictSame(storage.calls, [])
+})
+
+t.test('what is no key is named in its place, and the storage is not asked for it', async (t) => {
+  const storage = slowStorage(1)
+  await storage.store(user('1'), { name: 7, v: 2 })
+  const expected = 'expected a document key, {channelId}/{botId}/conversations/{id} or …/users/{id}'
+  const code = 'FST_BOTAS_STATE_INVALID_ID'
+  t.match(await checkDocuments(storage, ['state', 4711, user('1'), null, { name: 'hunter2' }] as string[], { documents }), [
+    { key: 'state', code, message: `"key" is not a valid id: ${expected}` },
+    { key: 'a number', code, message: `"key" is not a valid id: ${expected}, got a number` },
+    { key: user('1'), code: 'FST_BOTAS_STATE_INVALID_DOCUMENT' },
+    { key: 'null', code, message: `"key" is not a valid id: ${expected}, got null` },
+    { key: 'an object', code, message: `"key" is not a valid id: ${expected}, got an object` }
+  ])
+  t.strictSame(storage.calls, [['read', [user('1')]]])
+  t.equal((await checkDocuments(storage, ['state', 'users/1'], { documents })).length, 2)
+  t.equal(storage.count('read'), 1)
+})
+
+t.test('a storage that cannot be read rejects with its error as the cause, and names the first document', async (t) => {
   const storage = slowStorage(1)
   storage.failures.read = new Error('the disk is gone')
-  await t.rejects(checkDocuments(storage, [user('1')], { documents }), { message: 'the disk is gone' })
+  const code = 'FST_BOTAS_STATE_LOAD_FAILED'
+  await t.rejects(checkDocuments(storage, [user('1')], { documents }), {
+    code, message: `the state could not be loaded: "${user('1')}"`, cause: { message: 'the disk is gone' }
+  })
+  const keys = Array.from({ length: 250 }, (_, n) => user(String(n)))
+  await t.rejects(checkDocuments(storage, ['state', ...keys], { documents }), { code, message: `the state could not be loaded: "${user('0')}", and 98 more` })
+  storage.failures.read = (key) => key === user('100') ? new Error('the disk is gone') : undefined
+  await t.rejects(checkDocuments(storage, keys, { documents }), { code, message: `the state could not be loaded: "${user('100')}", and 99 more` })
   const directory = t.testdir({ state: 'a file' })
-  await t.rejects(checkDocuments(new FileStorage(join(directory, 'state')), [user('1')], { documents }), { code: 'ENOTDIR' })
+  await t.rejects(checkDocuments(new FileStorage(join(directory, 'state')), [user('1')], { documents }), { code, cause: { code: 'ENOTDIR' } })
+})
+
+t.test('keys that break off reject as they do', async (t) => {
   async function * broken (): AsyncGenerator<string> {
     yield user('1')
     throw new Error('no more keys')
   }
   await t.rejects(checkDocuments(new MemoryStorage(), broken(), { documents }), { message: 'no more keys' })
+})
+
+t.test('documents are checked as they are decrypted, and those that cannot be are named', async (t) => {
+  for (const storage of [new MemoryStorage(), wholeDocuments(slowStorage(1))]) {
+    const old = encrypted(storage, { keys: { current: '2026-05', '2026-05': KEYS['2026-05'] } })
+    await old.write({ [user('old key')]: { name: 'hunter2', v: 2 } })
+    const now = encrypted(storage, { keys: { current: '2026-11', '2026-11': KEYS['2026-11'] } })
+    await now.write({ [user('fits')]: { nick: 'Ada' }, [user('invalid')]: { name: 4711, v: 2 } })
+    await storage.write({ [user('plain')]: { name: 'hunter2', v: 2 } })
+    const keys = ['old key', 'fits', 'missing', 'invalid', 'plain'].map(user)
+    const before = await storage.read(keys)
+    const failing = await checkDocuments(now, keys, { documents })
+    t.match(failing, [
+      { key: user('old key'), code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /2026-05/ },
+      { key: user('invalid'), code: 'FST_BOTAS_STATE_INVALID_DOCUMENT', message: /schema: name: Invalid input/ },
+      { key: user('plain'), code: 'FST_BOTAS_STATE_CANNOT_DECRYPT', message: /it is not encrypted, and the option "plaintext" is "refuse"/ }
+    ])
+    t.equal(failing.length, 3)
+    t.notMatch(JSON.stringify(failing), /hunter|4711/)
+    const both = encrypted(storage, { ...ENCRYPTION, plaintext: 'accept' })
+    t.strictSame((await checkDocuments(both, keys, { documents })).map(({ key }) => key), [user('invalid')])
+    t.strictSame(await storage.read(keys), before)
+  }
 })

@@ -206,6 +206,9 @@ export async function dryRun (storage: Storage, keys: AsyncIterable<string>, doc
   for (const { key, code, message } of failing) expectType<string[]>()([key, code, message])
   await checkDocuments(storage, ['key'], documents)
   await checkDocuments(storage, new Set(['key']), options)
+  await checkDocuments(storage, ['key'], { storage, flush: 'onSend', documents })
+  // @ts-expect-error the option is called documents
+  await checkDocuments(storage, ['key'], { document: documents })
   // @ts-expect-error a storage, not its URL
   await checkDocuments('memory:', keys, documents)
   // @ts-expect-error keys are texts
