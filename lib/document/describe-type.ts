@@ -1,3 +1,5 @@
+import { types } from 'node:util'
+
 /** Whether a value is an object with named members. */
 export function isObject (value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -12,6 +14,8 @@ export function describeType (value: unknown): string {
 
 /** What an error says of what somebody's function threw, whose message, and name, may quote values. */
 export function describeThrown (error: unknown): string {
+  // Its traps may throw, too.
+  if (types.isProxy(error)) return 'an object'
   const native = [TypeError, RangeError, SyntaxError, ReferenceError, URIError].find((kind) => error instanceof kind)
   if (native !== undefined) return `a ${native.name}`
   return error instanceof Error ? 'an error' : describeType(error)

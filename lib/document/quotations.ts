@@ -124,10 +124,14 @@ function hasPartOf (value: string, { text, letters }: Reading): boolean {
   return text.match(WORDS)?.some((word) => word.length >= MIN_TELLING && value.includes(word)) === true
 }
 
-/** A message as it is, and with what URLs escape. */
+/** A message as it is, and with what URLs in it escape, be it more than once. */
 function readingsOf (message: string): Reading[] {
-  const plain = message.replace(/(?:%[\da-f]{2})+/gi, (escaped) => Buffer.from(escaped.replaceAll('%', ''), 'hex').toString())
-  return [...new Set([message, plain])].map((text) => ({ text: folded(text), letters: lettersOf(folded(text)) }))
+  const texts = [message]
+  for (const text of texts) {
+    const plain = text.replace(/(?:%[\da-f]{2})+/gi, (escaped) => Buffer.from(escaped.replaceAll('%', ''), 'hex').toString())
+    if (plain !== text) texts.push(plain)
+  }
+  return texts.map(folded).map((text) => ({ text, letters: lettersOf(text) }))
 }
 
 function lettersOf (text: string): string {
