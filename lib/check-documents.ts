@@ -1,11 +1,13 @@
 import { describeType, isObject } from './document/describe-type.js'
 import { type Document, objectOf } from './document/document.js'
+import { ObjectDocument } from './document/object-document.js'
 import { type DocumentsOptions, checkDocumentsOption } from './document-options.js'
 import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_LOAD_FAILED } from './errors.js'
 import { type BotasStateOptions, assertPluginOptions } from './options.js'
-import { type DocumentStore, documentStoreOf } from './storage/document-store.js'
+import { type DocumentStore, documentStoreOf, readApart } from './storage/document-store.js'
 import { describeValue, invalidOption } from './storage/option-checks.js'
-import { type Storage, isStorage } from './storage/storage.js'
+import { type Storage, type StorageCall, isStorage } from './storage/storage.js'
+import { isAboutDocument } from './turn/about-document.js'
 import type { ScopeRules } from './turn/turn-documents.js'
 import { withDeadline } from './waiting/deadline.js'
 
@@ -73,11 +75,19 @@ async function loaded (store: DocumentStore, keys: string[]): Promise<Map<string
   const controller = new AbortController()
   const call = { signal: controller.signal, timeout: LOAD_TIMEOUT, renews: false, retrying () {} }
   try {
-    const documents = await withDeadline(store.load(keys, call), LOAD_TIMEOUT, () => controller.abort())
+    const documents = await withDeadline(loadedApart(store, keys, call), LOAD_TIMEOUT, () => controller.abort())
     return new Map(keys.flatMap((key, index) => documents[index] === undefined ? [] : [[key, documents[index]] as const]))
   } catch (cause) {
     throw new FST_BOTAS_STATE_LOAD_FAILED(`"${keys[0]}"${keys.length === 1 ? '' : `, and ${keys.length - 1} more`}`, { cause })
   }
+}
+
+/** What wraps a storage may fail for one of many documents: that one is loaded as a document that throws. */
+function loadedApart (store: DocumentStore, keys: string[], call: StorageCall): Promise<Array<Document | undefined>> {
+  return readApart<Document>(keys, (keys) => store.load(keys, call), (error, key) => {
+    if (!isAboutDocument(error)) throw error
+    return new ObjectDocument(error, key)
+  })
 }
 
 async function * inPortions (keys: Iterable<string> | AsyncIterable<string>): AsyncGenerator<string[]> {

@@ -317,6 +317,9 @@ t.test('documents are checked as they are decrypted, and those that cannot be ar
     ])
     t.equal(failing.length, 3)
     t.notMatch(JSON.stringify(failing), /hunter|4711/)
+    const { read, write, delete: remove } = now
+    const wrapped = await checkDocuments({ read, write, delete: remove }, keys, { documents })
+    t.strictSame(wrapped.map(({ key, code }) => [key, code]), failing.map(({ key, code }) => [key, code]), 'also where something wraps it')
     const both = encrypted(storage, { ...ENCRYPTION, plaintext: 'accept' })
     t.strictSame((await checkDocuments(both, keys, { documents })).map(({ key }) => key), [user('invalid')])
     t.strictSame(await storage.read(keys), before)
