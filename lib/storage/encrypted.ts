@@ -63,7 +63,14 @@ function encryptedStore (store: DocumentStore, encryption: Encryption): Document
     documents.map((document, index) => document && decrypted(document, keys[index] as string, encryption))
   return {
     load: async (keys, call) => decryptedAll(keys, await store.load(keys, call)),
-    save: (changes, call, end) => store.save(changes.map((change) => encryptedDocumentChange(change, encryption)), call, end && encryptedEnd(end, encryption)),
+    async save (changes, call, end) {
+      const encrypted = changes.map((change) => encryptedDocumentChange(change, encryption))
+      try {
+        return await store.save(encrypted, call, end && encryptedEnd(end, encryption))
+      } finally {
+        for (const [index, change] of changes.entries()) change.isSaved = encrypted[index]?.isSaved === true
+      }
+    },
     ...holds !== undefined && { holds: encryptedHolds(holds, decryptedAll, encryption) }
   }
 }
@@ -91,16 +98,8 @@ function decrypted (document: Document, key: string, encryption: Encryption): De
 }
 
 function encryptedDocumentChange (change: DocumentChange, encryption: Encryption): DocumentChange {
-  const { key, edit, forgets } = change
   const loaded = change.loaded as DecryptedDocument | undefined
-  return {
-    key,
-    loaded: loaded?.encrypted,
-    edit: encryptedEdit(edit, loaded, key, encryption),
-    forgets,
-    get isSaved () { return change.isSaved },
-    set isSaved (isSaved) { change.isSaved = isSaved }
-  }
+  return { ...change, loaded: loaded?.encrypted, edit: encryptedEdit(change.edit, loaded, change.key, encryption) }
 }
 
 function encryptedEnd (end: TurnEnd, { cipher }: Encryption): TurnEnd {

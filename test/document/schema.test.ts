@@ -180,6 +180,11 @@ t.test('what a message may have of the value that it is about is told to nobody,
   for (const [value, message] of ofTheirOwn) t.equal(await refusal({ it: value }, { issues: [{ path: ['it'], message }] }), 'would not fit its schema: it does not fit', message)
 })
 
+t.test('a message without a word is told where it quotes nothing', async (t) => {
+  const { refusal } = await startComplaining(t)
+  t.equal(await refusal({ it: 'Al', other: 'X' }, { issues: [{ path: ['it'], message: '!!' }] }), 'would not fit its schema: it: !!')
+})
+
 t.test('a message about one value is not told where it may quote another one, and is told where it has some letters by chance', async (t) => {
   const { refusal } = await startComplaining(t)
   const cases: Array<[other: unknown, message: string, isTold?: 'told']> = [

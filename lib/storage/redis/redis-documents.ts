@@ -20,9 +20,6 @@ import type { ScriptReply } from './script.js'
 /** How long a lost answer can be asked for at least, in milliseconds: a client may send a command again by itself. */
 const MIN_TOKEN_LIFETIME = 60_000
 
-/** How long a token that is needed no more may keep a turn waiting, in milliseconds. */
-const FORGET_TIMEOUT = 500
-
 /** The documents in a Redis, each a string, and what turns hold beside them. */
 export class RedisDocuments implements DocumentStore {
   readonly #client: RedisClient
@@ -125,9 +122,9 @@ export class RedisDocuments implements DocumentStore {
    */
   async #forgetTokens (keys: string[]): Promise<void> {
     if (this.#connection.brokeWithin(MIN_TOKEN_LIFETIME)) return
-    const call = { signal: AbortSignal.timeout(FORGET_TIMEOUT), timeout: FORGET_TIMEOUT, retrying () {} }
-    await settledAll(keys.filter((key) => !this.#saves.isBusy([key])).map((key) => this.#inTurn(key, call, () =>
-      this.#connection.send(() => this.#client.hdel(this.#companionKey('saved', key), this.#origin), call)).catch(() => {})))
+    // Nobody waits for a server that is gone meanwhile.
+    await settledAll(keys.filter((key) => !this.#saves.isBusy([key])).map((key) => this.#inTurn(key, undefined, () =>
+      this.#connection.send(() => this.#client.hdel(this.#companionKey('saved', key), this.#origin))).catch(() => {})))
   }
 
   async #saveChanges (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
@@ -206,12 +203,7 @@ export class RedisDocuments implements DocumentStore {
 function markOnly ({ hold, reply }: TurnEnd, key: string): TurnEnd | undefined {
   if (reply === undefined) return undefined
   const activity = hold.activity as NonNullable<Hold['activity']>
-  return { hold: { ...hold, key, place: undefined, activity: { ...activity, id: activityIdAt(key, hold, activity) } }, reply: '', leaves: false }
-}
-
-/** By what a document remembers an activity. */
-function activityIdAt (key: string, hold: Hold, { id }: NonNullable<Hold['activity']>): string {
-  return key === hold.key ? id : `${hold.key}\n${id}`
+  return { hold: { ...hold, key, place: undefined, activity: { ...activity, id: `${hold.key}\n${activity.id}` } }, reply: '', leaves: false }
 }
 
 function documentsOf (contents: ScriptReply[], keys: string[]): Array<TextDocument | undefined> {

@@ -6,7 +6,8 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import botasState, { FileStorage } from '../../../lib/index.js'
+import botasState, { FileStorage, checkDocuments } from '../../../lib/index.js'
+import { fileName } from '../../../lib/storage/file-name.js'
 import { message } from '../../helpers/activities.js'
 import { listen, post, settled } from '../../helpers/build-fastify.js'
 import { storageSuite } from '../../helpers/storage-suite.js'
@@ -234,6 +235,16 @@ t.test('an expired file is removed when it is met, and the others now and then',
   t.strictSame((await readdir(directory)).sort(), ['fresh.json', 'not%20met.json'])
   await storage.prune()
   t.strictSame(await readdir(directory), ['fresh.json'])
+})
+
+t.test('a dry run leaves alone what is expired, and what a killed process left, and takes neither for a document', async (t) => {
+  const key = 'test/bot/users/ada'
+  const directory = t.testdir({ [fileName(key)]: '[]', '=1-1.tmp': '{}', '=1-1.save': '[]' })
+  await utimes(join(directory, fileName(key)), 1, 1)
+  const before = await readdir(directory)
+  t.strictSame(await checkDocuments(new FileStorage(directory, { ttl: 3600 }), [key], {}), [])
+  t.strictSame(await readdir(directory), before)
+  t.match(await checkDocuments(new FileStorage(directory), [key], {}), [{ key, code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT' }])
 })
 
 t.test('old files are removed by themselves, if they are documents', async (t) => {
