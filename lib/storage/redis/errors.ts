@@ -8,8 +8,8 @@ const LOST = /^(Command timed out|Connection is closed|Stream isn't writeable|Cl
  * that became a replica.
  */
 const REFUSED = /\b(BUSY|LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|NOREPLICAS|READONLY)\b/
-/** Replies of a node, and an error of ioredis: the map of the Cluster has changed. */
-const REDIRECTED = /^(MOVED |ASK |All keys in the pipeline should belong to the same slots)/
+/** Replies of a node, also to a script whose keys are moving, and an error of ioredis: the map of the Cluster has changed. */
+const REDIRECTED = /^(MOVED |ASK |All keys in the pipeline should belong to the same slots)|non local key in a cluster node/
 
 /** @param isCluster of which another node may have the key by now */
 export function failureOf ({ name, message }: Error, isCluster: boolean): Failure {

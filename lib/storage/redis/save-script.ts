@@ -62,20 +62,23 @@ for i = first, #KEYS do
   stored[#stored + 1] = text
 end
 if changed then return stored end
+-- Before anything is written: in a slot that moves, a key may be on another node already.
+local forgotten = {}
+for i = 11 + 2 * (#KEYS - first + 1), #ARGV, 2 do
+  for _, member in ipairs(redis.call('ZRANGE', ARGV[i], 0, -1)) do
+    local beside = ARGV[i + 1] .. member
+    -- One that is handled again now is left to who handles it.
+    if string.sub(redis.call('GET', beside) or '', 1, 1) == '${HANDLED}' then forgotten[#forgotten + 1] = beside end
+  end
+  forgotten[#forgotten + 1] = ARGV[i]
+end
 for i = first, #KEYS do
   local text = ARGV[12 + 2 * (i - first)]
   if text == '' then redis.call('DEL', KEYS[i])
   elseif document_ttl == '0' then redis.call('SET', KEYS[i], text)
   else redis.call('SET', KEYS[i], text, 'EX', document_ttl) end
 end
-for i = 11 + 2 * (#KEYS - first + 1), #ARGV, 2 do
-  for _, member in ipairs(redis.call('ZRANGE', ARGV[i], 0, -1)) do
-    local forgotten = ARGV[i + 1] .. member
-    -- One that is handled again now is left to who handles it.
-    if string.sub(redis.call('GET', forgotten) or '', 1, 1) == '${HANDLED}' then redis.call('DEL', forgotten) end
-  end
-  redis.call('DEL', ARGV[i])
-end
+for _, key in ipairs(forgotten) do redis.call('DEL', key) end
 if mark then
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
