@@ -234,6 +234,22 @@ t.test('a row that somebody has locked is waited for, and saved once', async (t)
   t.strictSame(await storage.read([CONVERSATION]), { [CONVERSATION]: { n: 2 } })
 })
 
+t.test('a save that waits for a locked row longer than its turn does fails in time', async (t) => {
+  const { storage, pool, table } = await open(t)
+  const { app } = await buildFastify(t, { storage, flushTimeout: 3000 }, () => {})
+  await storage.write({ [CONVERSATION]: { n: 1 } })
+  const client = await pool.connect()
+  await client.query(`BEGIN; SELECT FROM ${table} FOR UPDATE`)
+  const begun = performance.now()
+  // The first attempt is given up after two seconds, the second one by the turn.
+  await t.rejects(app.botasState.run(IDENTITY, ({ conversation }) => conversation.set('n', 2)), { code: 'FST_BOTAS_STATE_SAVE_FAILED' })
+  t.ok(performance.now() - begun < 4500)
+  await client.query('ROLLBACK')
+  client.release()
+  await app.botasState.run(IDENTITY, ({ conversation }) => conversation.update<number>('m', (m = 0) => m + 1))
+  t.match(await storage.read([CONVERSATION]), { [CONVERSATION]: { m: 1 } })
+})
+
 t.test('a document that somebody else is storing for the first time is waited for, and merged', async (t) => {
   const { storage, pool, table } = await open(t)
   const { app } = await buildFastify(t, { storage }, () => {})
