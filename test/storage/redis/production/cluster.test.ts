@@ -91,6 +91,29 @@ t.test('on a Cluster, what stands beside each of the documents of a turn', async
   }
 }))
 
+t.test('a user is deleted, whole or not at all, while the slot of the document moves to another node', async (t) => {
+  const cluster = await startCluster(t)
+  const { app } = await buildFastify(t, { storage: new RedisStorage(connect(t, cluster)), once: true }, () => {})
+  const identity = { channelId: 'test', botId: 'bot', userId: 'ada' }
+  for (const activityId of ['a', 'b']) await app.botasState.run({ ...identity, activityId }, ({ user }) => user.set(activityId, true))
+  const key = 'botas:test/bot/users/ada'
+  const [from] = await cluster.mastersOf([key]) as [ClusterNode]
+  const to = cluster.nodes.slice(0, 3).find((node) => node !== from) as ClusterNode
+  const slot = await from.ask('CLUSTER', 'KEYSLOT', key) as number
+  const move = (...keys: string[]) => from.ask('MIGRATE', '127.0.0.1', to.port, '', 0, 5000, 'KEYS', ...keys)
+  await to.ask('CLUSTER', 'SETSLOT', slot, 'IMPORTING', from.id)
+  await from.ask('CLUSTER', 'SETSLOT', slot, 'MIGRATING', to.id)
+  await move(`botas:~marks:{${key}}`)
+  const deleted = app.botasState.run(identity, (state) => state.deleteUserState())
+  await wait(300)
+  t.equal(await from.ask('EXISTS', key), 1)
+  await move(...await from.ask('CLUSTER', 'GETKEYSINSLOT', slot, 100) as string[])
+  for (const node of [to, from]) await node.ask('CLUSTER', 'SETSLOT', slot, 'NODE', to.id)
+  await deleted
+  const client = connect(t, cluster)
+  t.strictSame((await Promise.all(client.nodes('master').map((node) => node.keys('*ada*')))).flat(), [])
+})
+
 function sum (numbers: number[]): number {
   return numbers.reduce((one, other) => one + other, 0)
 }
