@@ -15,10 +15,10 @@ const arrows = {
   'lib/storage/*.ts': ['../document/', '../waiting/'],
   'lib/storage/open-storage.ts': ['./(memory|file|redis|postgres)/'],
   'lib/storage/*/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|option-checks|expiry|file-name).js'],
-  'lib/storage/driver/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|outage-gate|patience|compare-and-set|read-documents|place-times|expiry|file-name).js'],
+  'lib/storage/driver/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|outage-gate|patience|compare-and-set|in-turn|read-documents|place-times|expiry|file-name).js'],
   'lib/storage/postgres/**/*.ts': ['../../document/', '../driver/', '../(outage-gate|patience|option-checks|expiry).js'],
   'lib/storage/{blob,cosmos}/**/*.ts': ['../../document/', '../driver/', '../(file-name|option-checks|expiry).js'],
-  'lib/storage/redis/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|outage-gate|compare-and-set|read-documents|place-times|option-checks|expiry).js', 'ioredis'],
+  'lib/storage/redis/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|outage-gate|compare-and-set|in-turn|read-documents|place-times|option-checks|expiry).js', 'ioredis'],
   'lib/conformance/**/*.ts': ['../document/', '../storage/storage.js'],
   'lib/testing/**/*.ts': ['../plugin.js', '../turn/', '../document/', '../storage/document-store.js', 'fastify', 'node:https?', 'node:http2']
 }

@@ -8,6 +8,7 @@ import { type DocumentStore, documentStoreOf, readApart } from './storage/docume
 import { describeValue, invalidOption } from './storage/option-checks.js'
 import { type Storage, type StorageCall, isStorage } from './storage/storage.js'
 import { isAboutDocument } from './turn/about-document.js'
+import { scopeOf } from './turn/identity.js'
 import type { ScopeRules } from './turn/turn-documents.js'
 import { withDeadline } from './waiting/deadline.js'
 
@@ -112,15 +113,6 @@ function problemOf (key: string, documents: Map<string, Document>, rules: ScopeR
     const { code, message } = error as FailingDocument
     return [{ key: typeof key === 'string' ? key : describeType(key), code, message }]
   }
-}
-
-const SCOPES = { conversations: 'conversation', users: 'user' } as const
-
-/** Nothing for what is no key. An id may hold a slash: the first collection that can be one counts. */
-function scopeOf (key: unknown): keyof ScopeRules | undefined {
-  if (typeof key !== 'string') return undefined
-  const collection = key.split('/').slice(2, -1).find((part) => Object.hasOwn(SCOPES, part))
-  return SCOPES[collection as keyof typeof SCOPES]
 }
 
 function problemOfKey (key: unknown): string {

@@ -1,9 +1,5 @@
-import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../errors.js'
 import { type Cipher, type Subject, cannotDecrypt, isEncrypted } from './cipher.js'
-import type { Document, EditDocument } from './document.js'
-
-/** Why a value is refused that is not encrypted. */
-export const NOT_ENCRYPTED = 'it is not encrypted, and the option "plaintext" is "refuse"'
+import { type Document, type EditDocument, parsedMember } from './document.js'
 
 /** How the members of documents are encrypted. */
 export interface Encryption {
@@ -44,17 +40,25 @@ export class DecryptedDocument implements Document {
     if (!this.has(name)) return undefined
     const value = this.encrypted.valueOf(name)
     const text = this.#decrypted(name, value)
-    return text === undefined ? value : parsed(text, this.#key, name)
+    return text === undefined ? value : parsedMember(text, this.#key, name)
   }
 
   /** @returns nothing for a value that is accepted as it is */
   #decrypted (name: string, value: unknown): string | undefined {
-    const { cipher, acceptsPlaintext } = this.#encryption
-    const subject = subjectOf(this.#key, name)
-    if (isEncrypted(value)) return cipher.decrypt(value, subject)
-    if (!acceptsPlaintext) throw cannotDecrypt(subject, NOT_ENCRYPTED)
-    return undefined
+    return decryptedText(value, subjectOf(this.#key, name), this.#encryption)
   }
+}
+
+/**
+ * The text of which a value is the encryption.
+ *
+ * @returns nothing for a value that is accepted as it is
+ * @throws FST_BOTAS_STATE_CANNOT_DECRYPT
+ */
+export function decryptedText (value: unknown, subject: Subject, { cipher, acceptsPlaintext }: Encryption): string | undefined {
+  if (isEncrypted(value)) return cipher.decrypt(value, subject)
+  if (!acceptsPlaintext) throw cannotDecrypt(subject, 'it is not encrypted, and the option "plaintext" is "refuse"')
+  return undefined
 }
 
 /**
@@ -78,13 +82,4 @@ export function encryptedText (text: string, key: string, name: string, cipher: 
 
 function subjectOf (key: string, name: string): Subject {
   return { kind: 'member', key, name }
-}
-
-function parsed (text: string, key: string, name: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    // The parser's own message quotes the text, which is private.
-    throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `not valid JSON in its member "${name}"`)
-  }
 }

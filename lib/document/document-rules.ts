@@ -41,9 +41,9 @@ export class DocumentRules {
     const change = edit(current)
     const whole = change.clears || current === undefined ? change : { ...change, members: new Map([...current.upgrade.members, ...change.members]) }
     const edited = this.#versions === undefined ? whole : withVersion(whole, stored, this.#versions, documentKey)
+    if (this.#schema === undefined) return edited
     const document = new EditedDocument(stored, edited)
-    const isLeft = [...document.names()].length > 0
-    if (isLeft && this.#schema !== undefined) assertFits(document, this.#schema, documentKey, 'would not fit its schema')
+    if ([...document.names()].length > 0) assertFits(document, this.#schema, documentKey, 'would not fit its schema')
     return edited
   }
 }

@@ -48,3 +48,17 @@ export function assertDocument (value: unknown, key: string): asserts value is S
 export function notAnObject (value: unknown, key: string): Error {
   return new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `${describeType(value)}, not a JSON object`)
 }
+
+/**
+ * The value of a member, by its JSON text.
+ *
+ * @throws FST_BOTAS_STATE_CORRUPT_DOCUMENT
+ */
+export function parsedMember (text: string, key: string, name: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    // The parser's own message quotes the text, which is private.
+    throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(key, `not valid JSON in its member "${name}"`)
+  }
+}

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT, FST_BOTAS_STATE_NOT_SERIALIZABLE } from '../errors.js'
 import { describeType, isObject } from './describe-type.js'
-import { type ChangeDocument, type Document, type EditDocument, type StateDocument, notAnObject } from './document.js'
+import { type ChangeDocument, type Document, type EditDocument, type StateDocument, notAnObject, parsedMember } from './document.js'
 import { encodeValue, hasPlainPrototype, placeOf, setMember } from './json-value.js'
 import { type MemberText, memberTexts } from './member-texts.js'
 import { isAs, snapshotOfStored } from './snapshot.js'
@@ -91,13 +91,7 @@ export class TextDocument implements Document {
 
   valueOf (name: string): unknown {
     const text = this.textOf(name)
-    if (text === undefined) return undefined
-    try {
-      return JSON.parse(text)
-    } catch {
-      // The parser's own message quotes the text, which is private.
-      throw new FST_BOTAS_STATE_CORRUPT_DOCUMENT(this.#key, `not valid JSON in its member "${name}"`)
-    }
+    return text === undefined ? undefined : parsedMember(text, this.#key, name)
   }
 
   /** All of it as an object. */

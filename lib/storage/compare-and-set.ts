@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import type { TextDocument } from '../document/text-document.js'
+import { TextDocument } from '../document/text-document.js'
+import type { DocumentChange } from './document-store.js'
 import type { StorageCall } from './storage.js'
 
 /** The longest pause before another attempt, in milliseconds. */
@@ -11,6 +12,19 @@ export interface Save {
   /** what it was loaded as */
   readonly loaded: TextDocument | undefined
   readonly change: (stored: TextDocument | undefined) => TextDocument | undefined
+  /** see `DocumentChange` */
+  readonly forgets?: boolean
+}
+
+/** What turns make of documents. */
+export function savesOf (changes: DocumentChange[]): Save[] {
+  return changes.map(({ key, loaded, edit, forgets }) =>
+    ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key), forgets }))
+}
+
+/** The keys of the documents of which nothing is to be left. */
+export function forgottenIn (saves: Save[]): string[] {
+  return saves.filter(({ forgets }) => forgets).map(({ key }) => key)
 }
 
 /** A document as it is taken to be stored, and what it is to become. */

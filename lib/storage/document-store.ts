@@ -85,6 +85,12 @@ export interface Holds {
   leave(hold: Hold, call: StorageCall): Promise<void>
 }
 
+/** The same holds, entered in another way. */
+export function enteredBy (holds: Holds, enter: Holds['enter']): Holds {
+  const { isShared, remembers, isLeftBySave } = holds
+  return { isShared, remembers, isLeftBySave, enter, renew: (...call) => holds.renew(...call), leave: (...call) => holds.leave(...call) }
+}
+
 /** How a turn ends that holds something: stored together with its documents, or not at all. */
 export interface TurnEnd {
   readonly hold: Hold

@@ -1,11 +1,11 @@
-import { type Subject, cannotDecrypt, isEncrypted } from '../document/cipher.js'
-import { DecryptedDocument, type Encryption, NOT_ENCRYPTED, encryptedEdit, encryptedText } from '../document/decrypted-document.js'
+import type { Subject } from '../document/cipher.js'
+import { DecryptedDocument, type Encryption, decryptedText, encryptedEdit, encryptedText } from '../document/decrypted-document.js'
 import { describeType } from '../document/describe-type.js'
 import { type ChangeDocument, type Document, type StateDocument, objectOf } from '../document/document.js'
 import { encodeStored, setMember } from '../document/json-value.js'
 import { ObjectDocument } from '../document/object-document.js'
 import { TextDocument } from '../document/text-document.js'
-import { type DocumentChange, type DocumentStore, type Holds, type TurnEnd, documentStoreOf, nameOfStorage, provideDocumentStore } from './document-store.js'
+import { type DocumentChange, type DocumentStore, type Holds, type TurnEnd, documentStoreOf, enteredBy, nameOfStorage, provideDocumentStore } from './document-store.js'
 import { type EncryptionOptions, encryptionOf } from './encryption-options.js'
 import { activityName } from './foreign-holds.js'
 import { invalidOption } from './option-checks.js'
@@ -33,7 +33,7 @@ export function encrypted (storage: Storage, options: EncryptionOptions): Storag
     async read (keys, call) {
       const found = await storage.read(keys, call)
       const stored = Object.entries(found).filter(([, object]) => object !== undefined)
-      return Object.fromEntries(stored.map(([key, object]) => [key, objectOf(decrypted(new ObjectDocument(object, key), key, encryption))]))
+      return Object.fromEntries(stored.map(([key, object]) => [key, objectOf(new DecryptedDocument(new ObjectDocument(object, key), key, encryption))]))
     },
     write: async (changes, call) =>
       storage.write(Object.fromEntries(Object.entries(changes).map(([key, object]) => [key, encryptedObject(object, undefined, key, encryption)])), call),
@@ -60,7 +60,7 @@ export function encrypted (storage: Storage, options: EncryptionOptions): Storag
 function encryptedStore (store: DocumentStore, encryption: Encryption): DocumentStore {
   const { holds } = store
   const decryptedAll = (keys: string[], documents: Array<Document | undefined>): Array<DecryptedDocument | undefined> =>
-    documents.map((document, index) => document && decrypted(document, keys[index] as string, encryption))
+    documents.map((document, index) => document && new DecryptedDocument(document, keys[index] as string, encryption))
   return {
     load: async (keys, call) => decryptedAll(keys, await store.load(keys, call)),
     async save (changes, call, end) {
@@ -78,23 +78,11 @@ function encryptedStore (store: DocumentStore, encryption: Encryption): Document
 function encryptedHolds (
   holds: Holds, decryptedAll: (keys: string[], documents: Array<Document | undefined>) => Array<Document | undefined>, encryption: Encryption
 ): Holds {
-  const { isShared, remembers, isLeftBySave } = holds
-  return {
-    isShared,
-    remembers,
-    isLeftBySave,
-    async enter (hold, keys, call) {
-      const entry = await holds.enter(hold, keys, call)
-      if (entry.outcome === 'done') return { ...entry, reply: decryptedReply(entry.reply, activityName(hold), encryption) }
-      return entry.outcome === 'entered' ? { ...entry, documents: decryptedAll(keys, entry.documents) } : entry
-    },
-    renew: (...call) => holds.renew(...call),
-    leave: (...call) => holds.leave(...call)
-  }
-}
-
-function decrypted (document: Document, key: string, encryption: Encryption): DecryptedDocument {
-  return new DecryptedDocument(document, key, encryption)
+  return enteredBy(holds, async (hold, keys, call) => {
+    const entry = await holds.enter(hold, keys, call)
+    if (entry.outcome === 'done') return { ...entry, reply: decryptedReply(entry.reply, activityName(hold), encryption) }
+    return entry.outcome === 'entered' ? { ...entry, documents: decryptedAll(keys, entry.documents) } : entry
+  })
 }
 
 function encryptedDocumentChange (change: DocumentChange, encryption: Encryption): DocumentChange {
@@ -116,7 +104,7 @@ function encryptedCommit ({ changes, record, ...others }: Commit, encryption: En
 
 function encryptedChange (change: ChangeDocument, key: string, encryption: Encryption): ChangeDocument {
   return (current) => {
-    const document = current == null ? undefined : decrypted(new ObjectDocument(current, key), key, encryption)
+    const document = current == null ? undefined : new DecryptedDocument(new ObjectDocument(current, key), key, encryption)
     const next = change(document && objectOf(document))
     return next === undefined ? undefined : encryptedObject(next, document, key, encryption)
   }
@@ -135,11 +123,8 @@ function encryptedObject (object: unknown, stored: DecryptedDocument | undefined
   return result
 }
 
-function decryptedReply (text: string, name: string, { cipher, acceptsPlaintext }: Encryption): string {
-  const place = replySubject(name)
-  if (isEncrypted(text)) return cipher.decrypt(text, place)
-  if (!acceptsPlaintext) throw cannotDecrypt(place, NOT_ENCRYPTED)
-  return text
+function decryptedReply (text: string, name: string, encryption: Encryption): string {
+  return decryptedText(text, replySubject(name), encryption) ?? text
 }
 
 function replySubject (name: string): Subject {

@@ -1,4 +1,4 @@
-import type { DocumentStore, Entry, Holds } from '../storage/document-store.js'
+import { type DocumentStore, type Entry, type Holds, enteredBy } from '../storage/document-store.js'
 import type { Turns } from '../turn/turns.js'
 
 /** What a test has put between the turns of a server and their storage. */
@@ -38,19 +38,11 @@ function testedStore (store: DocumentStore, tested: TestedStorage): DocumentStor
 
 /** A turn that holds something is loaded when it enters. */
 function testedHolds (holds: Holds, tested: TestedStorage): Holds {
-  const { isShared, remembers, isLeftBySave } = holds
-  return {
-    isShared,
-    remembers,
-    isLeftBySave,
-    enter: async (...call) => {
-      failIfAsked(tested, 'load')
-      const entry = await holds.enter(...call)
-      return isLoaded(entry) ? loaded(tested, entry) : entry
-    },
-    renew: (...call) => holds.renew(...call),
-    leave: (...call) => holds.leave(...call)
-  }
+  return enteredBy(holds, async (...call) => {
+    failIfAsked(tested, 'load')
+    const entry = await holds.enter(...call)
+    return isLoaded(entry) ? loaded(tested, entry) : entry
+  })
 }
 
 /** What takes an activity alone loads nothing yet. */

@@ -53,6 +53,14 @@ export function keyOf (scope: PersistedScope, { channelId, botId, conversationId
   return isMissing(id) ? undefined : `${channelId}/${botId}/${collections[scope]}/${id}`
 }
 
+/** The scope of a document by its key; nothing for what is no key. An id may hold a slash: the first collection that can be one counts. */
+export function scopeOf (key: unknown): PersistedScope | undefined {
+  if (typeof key !== 'string') return undefined
+  const parts = key.split('/').slice(2, -1)
+  const collection = parts.find((part) => part === collections.conversation || part === collections.user)
+  return collection && (collection === collections.conversation ? 'conversation' : 'user')
+}
+
 /**
  * What somebody gave as an identity.
  *

@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto'
 import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
-import { type Comparing, type Replacement, type Save, compareAndSet } from '../compare-and-set.js'
+import { type Comparing, type Replacement, type Save, compareAndSet, forgottenIn, savesOf } from '../compare-and-set.js'
 import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
 import { assertWellFormed } from '../file-name.js'
+import { inTurn } from '../in-turn.js'
 import { OutageGate } from '../outage-gate.js'
 import type { Patience } from '../patience.js'
 import { ReadDocuments } from '../read-documents.js'
@@ -97,10 +98,7 @@ export class DriverDocuments implements DocumentStore {
   }
 
   async save (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
-    const savesOf = (changes: DocumentChange[]): Save[] => changes.map(({ key, loaded, edit }) =>
-      ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key) }))
-    const forgotten = changes.filter(({ forgets }) => forgets).map(({ key }) => key)
-    if (this.#driver.isAtomic) return noteOutcome(changes, await this.#replace(savesOf(changes), call, end, forgotten))
+    if (this.#driver.isAtomic) return noteOutcome(changes, await this.#replace(savesOf(changes), call, end))
     const save = (change: DocumentChange): Promise<SaveOutcome> => this.#replace(savesOf([change]), call)
     if (end === undefined) return saveEach(changes, save)
     // The document that the place is about comes first: a turn that took the place has changed it, or will find it changed.
@@ -132,22 +130,17 @@ export class DriverDocuments implements DocumentStore {
   }
 
   /** Saves documents in one step, with what the turn holds where the driver is atomic, and otherwise as long as it holds that. */
-  async #replace (saves: Save[], call: StorageCall | undefined, end?: TurnEnd, forgotten: string[] = []): Promise<SaveOutcome> {
+  async #replace (saves: Save[], call: StorageCall | undefined, end?: TurnEnd): Promise<SaveOutcome> {
     const keys = saves.map(({ key }) => key)
     keys.forEach(assertWellFormed)
-    return this.#saves.run(keys, async (turn) => {
-      if (turn !== undefined) {
-        await turn
-        call?.signal.throwIfAborted()
-      }
-      return compareAndSet(saves, saves.map(storedAsLoaded), this.#comparing(keys, call, end, forgotten), call)
-    })
+    return inTurn(this.#saves, keys, call, () => compareAndSet(saves, saves.map(storedAsLoaded), this.#comparing(saves, call, end), call))
   }
 
   /** How one save compares and sets, in all its attempts by one mark. */
-  #comparing (keys: string[], call: StorageCall | undefined, end: TurnEnd | undefined, forgotten: string[]): Comparing<StoredDocument, SaveOutcome> {
+  #comparing (saves: Save[], call: StorageCall | undefined, end: TurnEnd | undefined): Comparing<StoredDocument, SaveOutcome> {
     const mark = { origin: this.#origin, number: this.#saveCount++ }
-    const load = (): Promise<StoredDocument[]> => this.#load(keys, 0, call)
+    const load = (): Promise<StoredDocument[]> => this.#load(saves.map(({ key }) => key), 0, call)
+    const forgotten = forgottenIn(saves)
     const removal = forgotten.length === 0 ? undefined : handledBeside(forgotten)
     let ending: Ending = { outcome: 'saved', writes: [] }
     return {

@@ -2,6 +2,7 @@ import type { Document } from '../../document/document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { pauseAfterConflict } from '../compare-and-set.js'
 import type { Entry, Hold, Holds, TurnEnd } from '../document-store.js'
+import { inTurn } from '../in-turn.js'
 import type { StorageCall } from '../storage.js'
 import type { Driver, Removal, Row, RowWrite } from './driver.js'
 import { Line } from './line.js'
@@ -121,13 +122,7 @@ export class DriverHolds implements Holds {
 
   /** Changes what a turn holds, after the turns of this process that asked before, and as often as something comes between. */
   #change<Result> (hold: Hold, call: StorageCall, decide: (held: Held) => HeldTexts & { result: Result }): Promise<Result> {
-    return this.#changes.run([hold.key], async (turn) => {
-      if (turn !== undefined) {
-        await turn
-        call.signal.throwIfAborted()
-      }
-      return this.#changeNow(hold, call, decide)
-    })
+    return inTurn(this.#changes, [hold.key], call, () => this.#changeNow(hold, call, decide))
   }
 
   async #changeNow<Result> (hold: Hold, call: StorageCall, decide: (held: Held) => HeldTexts & { result: Result }): Promise<Result> {

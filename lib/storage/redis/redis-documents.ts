@@ -3,11 +3,12 @@ import { TextDocument } from '../../document/text-document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { settledAll } from '../../waiting/settled-all.js'
-import { type Save, compareAndSet } from '../compare-and-set.js'
+import { type Save, compareAndSet, forgottenIn, savesOf } from '../compare-and-set.js'
 import {
   type DocumentChange, type DocumentStore, type Entry, type Hold, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, readApart
 } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
+import { inTurn } from '../in-turn.js'
 import type { StorageCall } from '../storage.js'
 import type { RedisClient } from './client.js'
 import { clientPrefixOf, companionKey } from './companion-key.js'
@@ -75,9 +76,9 @@ export class RedisDocuments implements DocumentStore {
   }
 
   /** Saves documents in one command: all or none, see `compareAndSet`. */
-  replace (saves: Save[], call: StorageCall | undefined, end?: SaveEnd, forgotten: string[] = []): Promise<SaveOutcome> {
+  replace (saves: Save[], call: StorageCall | undefined, end?: SaveEnd): Promise<SaveOutcome> {
     const beside = end?.of.hold.key ?? (saves[0] as Save).key
-    return this.#inTurn(beside, call, () => this.#replaceNow(saves, call, this.#optionsOf(beside, call, end, forgotten)))
+    return inTurn(this.#saves, [beside], call, () => this.#replaceNow(saves, call, this.#optionsOf(beside, call, end, forgottenIn(saves))))
   }
 
   #optionsOf (beside: string, call: StorageCall | undefined, end: SaveEnd | undefined, forgotten: string[]): SaveOptions {
@@ -104,17 +105,6 @@ export class RedisDocuments implements DocumentStore {
     }, call)
   }
 
-  /** After every earlier save whose token stands beside the same document. */
-  #inTurn<Result> (beside: string, call: StorageCall | undefined, work: () => Promise<Result>): Promise<Result> {
-    return this.#saves.run([beside], async (turn) => {
-      if (turn !== undefined) {
-        await turn
-        call?.signal.throwIfAborted()
-      }
-      return work()
-    })
-  }
-
   /**
    * Once a save is known to be done, its token names a document that is gone. Those of other processes stay for a minute: one of them may
    * wait for a lost answer, and what is gone is not to come back. So does this one where a copy of an earlier save may still be under
@@ -123,17 +113,16 @@ export class RedisDocuments implements DocumentStore {
   async #forgetTokens (keys: string[]): Promise<void> {
     if (this.#connection.brokeWithin(MIN_TOKEN_LIFETIME)) return
     // Nobody waits for a server that is gone meanwhile.
-    await settledAll(keys.filter((key) => !this.#saves.isBusy([key])).map((key) => this.#inTurn(key, undefined, () =>
+    await settledAll(keys.filter((key) => !this.#saves.isBusy([key])).map((key) => inTurn(this.#saves, [key], undefined, () =>
       this.#connection.send(() => this.#client.hdel(this.#companionKey('saved', key), this.#origin))).catch(() => {})))
   }
 
   async #saveChanges (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
-    const saves = changes.map(({ key, loaded, edit }): Save =>
-      ({ key, loaded: loaded as TextDocument | undefined, change: (stored) => TextDocument.edited(stored, edit, key) }))
-    const forgotten = changes.filter(({ forgets }) => forgets).map(({ key }) => key)
+    const saves = savesOf(changes)
+    const forgotten = forgottenIn(saves)
     const outcome = noteOutcome(changes, await this.replace(saves, call, end && {
       of: end, keys: this.#keysOf(end.hold, end.reply !== undefined), marks: this.#companionKey('marks', end.hold.key)
-    }, forgotten))
+    }))
     if (forgotten.length > 0) await this.#forgetTokens(forgotten)
     return outcome
   }
