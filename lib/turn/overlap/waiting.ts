@@ -6,7 +6,6 @@ export class Waiting {
   /** when the turn arrived, as `performance.now` has it */
   readonly #since = performance.now()
   readonly #turns: WaitingTurns
-  #waited = 0
   #refusal: Error | undefined
   #refuse: ((error: Error) => void) | undefined
 
@@ -14,9 +13,9 @@ export class Waiting {
     this.#turns = turns
   }
 
-  /** How long it has waited so far, in milliseconds. */
+  /** How long ago the turn arrived, in milliseconds. */
   get waited (): number {
-    return this.#waited
+    return performance.now() - this.#since
   }
 
   get refusal (): Error | undefined {
@@ -45,11 +44,11 @@ export class Waiting {
    */
   async until (begin: (resume: () => void) => unknown, maxWait: number, reason: string): Promise<void> {
     this.#turns.add(this)
-    const begun = performance.now()
     let timer: NodeJS.Timeout | undefined
     try {
       await new Promise<void>((resolve, reject) => {
-        const left = this.#since + maxWait - begun
+        // Timers leave out what is less than a millisecond.
+        const left = Math.ceil(maxWait - this.waited)
         timer = setTimeout(() => this.refuse(busy(`${reason} after ${maxWait} ms`)), Math.max(left, 0))
         this.#refuse = reject
         begin(resolve)
@@ -58,7 +57,6 @@ export class Waiting {
     } finally {
       clearTimeout(timer)
       this.#turns.delete(this)
-      this.#waited += performance.now() - begun
     }
   }
 }
