@@ -164,6 +164,6 @@ t.test('waiting is counted, and published', async (t) => {
     { key, waited: Number, outcome: 'success' }, { key, waited: Number, outcome: 'failure', code: 'FST_BOTAS_STATE_BUSY' }
   ])
   const [taken, refused] = events as Array<{ waited: number }>
-  t.ok(Number(taken?.waited) < Number(refused?.waited) && Number(refused?.waited) >= 99)
+  t.ok((taken?.waited ?? 99) < 50 && (refused?.waited ?? 0) >= 99)
   t.match(app.botasState.stats, { loads: 1, loadFailures: 0 })
 })
