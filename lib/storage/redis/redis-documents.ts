@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { TextDocument } from '../../document/text-document.js'
 import { FST_BOTAS_STATE_CORRUPT_DOCUMENT } from '../../errors.js'
+import { withDeadline } from '../../waiting/deadline.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { settledAll } from '../../waiting/settled-all.js'
 import { type Save, compareAndSet, forgottenIn, savesOf } from '../compare-and-set.js'
@@ -20,6 +22,8 @@ import type { ScriptReply } from './script.js'
 
 /** How long a lost answer can be asked for at least, in milliseconds: a client may send a command again by itself. */
 const MIN_TOKEN_LIFETIME = 60_000
+/** How long a turn that is saved waits for tokens to go, in milliseconds. */
+const FORGET_TIMEOUT = 500
 
 /** The documents in a Redis, each a string, and what turns hold beside them. */
 export class RedisDocuments implements DocumentStore {
@@ -64,6 +68,13 @@ export class RedisDocuments implements DocumentStore {
   }
 
   async save (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
+    const outcome = await this.#saveAll(changes, call, end)
+    const forgotten = changes.filter(({ forgets, isSaved }) => forgets && isSaved)
+    if (forgotten.length > 0) await this.#forgetTokens(forgotten.map(({ key }) => key), call.signal)
+    return outcome
+  }
+
+  async #saveAll (changes: DocumentChange[], call: StorageCall, end: TurnEnd | undefined): Promise<SaveOutcome> {
     if (!this.#isSharded) {
       try {
         return await this.#saveChanges(changes, call, end)
@@ -106,25 +117,26 @@ export class RedisDocuments implements DocumentStore {
   }
 
   /**
-   * Once a save is known to be done, its token names a document that is gone. Those of other processes stay for a minute: one of them may
+   * Once a save is known to be done, its token names a document that is gone. Those of other processes stay for their time: one of them may
    * wait for a lost answer, and what is gone is not to come back. So does this one where a copy of an earlier save may still be under
-   * way, on a connection that broke, or where the next save is.
+   * way, on a connection that broke.
+   *
+   * Never fails, and does not outlast the caller: all is saved, and tokens end by themselves.
    */
-  async #forgetTokens (keys: string[]): Promise<void> {
+  async #forgetTokens (keys: string[], signal: AbortSignal): Promise<void> {
+    const gone = settledAll(keys.map((key) => inTurn(this.#saves, [key], undefined, () => this.#forgetToken(key))))
+    await Promise.race([withDeadline(gone, FORGET_TIMEOUT), once(signal, 'abort')]).catch(() => {})
+  }
+
+  async #forgetToken (key: string): Promise<void> {
     if (this.#connection.brokeWithin(MIN_TOKEN_LIFETIME)) return
-    // Nobody waits for a server that is gone meanwhile.
-    await settledAll(keys.filter((key) => !this.#saves.isBusy([key])).map((key) => inTurn(this.#saves, [key], undefined, () =>
-      this.#connection.send(() => this.#client.hdel(this.#companionKey('saved', key), this.#origin))).catch(() => {})))
+    await this.#connection.send(() => this.#client.hdel(this.#companionKey('saved', key), this.#origin))
   }
 
   async #saveChanges (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
-    const saves = savesOf(changes)
-    const forgotten = forgottenIn(saves)
-    const outcome = noteOutcome(changes, await this.replace(saves, call, end && {
+    return noteOutcome(changes, await this.replace(savesOf(changes), call, end && {
       of: end, keys: this.#keysOf(end.hold, end.reply !== undefined), marks: this.#companionKey('marks', end.hold.key)
     }))
-    if (forgotten.length > 0) await this.#forgetTokens(forgotten)
-    return outcome
   }
 
   /** The document beside which the turn holds something comes last: then all is saved, and all is let go. */

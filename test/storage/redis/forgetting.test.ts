@@ -2,18 +2,25 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { RedisStorage } from '../../../lib/storage/redis/redis-storage.js'
-import { buildFastify } from '../../helpers/build-fastify.js'
+import { message } from '../../helpers/activities.js'
+import { buildFastify, post } from '../../helpers/build-fastify.js'
 import { forgettingSuite } from '../../helpers/forgetting-suite.js'
 import { everythingIn } from '../../helpers/everything-in-redis.js'
+import { lossyWay } from '../../helpers/lossy-way.js'
 import { startRedis } from '../../helpers/redis-server.js'
 
 const USER = 'test/bot/users/u'
 const IDENTITY = { channelId: 'test', botId: 'bot', userId: 'u' }
 
-async function open (t: Test) {
-  const { url } = await startRedis(t)
+function clientAt (t: Test, url: string): Redis {
   const client = new Redis(url)
   t.teardown(() => client.disconnect())
+  return client
+}
+
+async function open (t: Test) {
+  const { url } = await startRedis(t)
+  const client = clientAt(t, url)
   return { url, client, storage: new RedisStorage(client), everything: () => everythingIn(client) }
 }
 
@@ -108,4 +115,53 @@ t.test('the token of a save stays for its minute where a copy of it may still be
   await app.botasState.run(IDENTITY, (state) => state.deleteUserState())
   t.strictSame(await client.keys('*'), [SAVED])
   t.ok(await client.pttl(SAVED) <= 60_000)
+})
+
+t.test('of a user who is deleted nothing is left either where the deletion had to wait for another save', async (t) => {
+  const { client, storage } = await open(t)
+  const { app } = await buildFastify(t, { storage }, () => {})
+  let update: Promise<void> | undefined
+  await app.botasState.run(IDENTITY, (state) => {
+    update = storage.update(USER, () => ({ n: 1 }))
+    state.deleteUserState()
+  })
+  await update
+  t.strictSame(await client.keys('*'), [])
+})
+
+t.test('a turn that is replaced, so that it deletes nobody, leaves the token, too', async (t) => {
+  const { client, storage } = await open(t)
+  const { app, url } = await buildFastify(t, { storage, concurrency: 'replace', flush: 'onSend' }, (app) => {
+    app.post('/', async ({ state }) => {
+      state.deleteUserState()
+      await client.set('botas:~place:{botas:test/bot/conversations/conversation-1}', `somebody:${Date.now() + 60_000}:0`)
+    })
+  })
+  await app.botasState.run(IDENTITY, ({ user }) => user.set('n', 1))
+  t.match(await post(url, message({ user: 'u' })), { status: 409, body: { code: 'FST_BOTAS_STATE_REPLACED' } })
+  t.equal(await client.hlen(SAVED), 1)
+})
+
+t.test('a user who is deleted while the server hangs, or ends, right after that, is deleted, and nobody waits for the token', async (t) => {
+  for (const signal of ['SIGSTOP', 'SIGKILL'] as const) {
+    for (const flushTimeout of [200, 30_000]) {
+      const server = await startRedis(t)
+      let isLast = false
+      const url = await lossyWay(t, server.port, (direction) => {
+        if (direction === 'answers' && isLast) server.process.kill(signal)
+        return false
+      })
+      const { app } = await buildFastify(t, { storage: new RedisStorage(clientAt(t, url)), flushTimeout }, () => {})
+      await app.botasState.run(IDENTITY, ({ user }) => user.set('n', 1))
+      let begun = NaN
+      await t.resolves(app.botasState.run(IDENTITY, (state) => {
+        state.deleteUserState()
+        begun = performance.now()
+        isLast = true
+      }), `${signal}, ${flushTimeout} ms`)
+      const took = performance.now() - begun
+      t.ok(took < 800, `${Math.round(took)} ms`)
+      t.equal(app.botasState.stats.flushFailures, 0)
+    }
+  }
 })

@@ -10,6 +10,7 @@ import { connect, openers } from '../../../helpers/cluster-storages.js'
 import { deliverThreeTimes } from '../../../helpers/deliveries.js'
 import { everythingIn } from '../../../helpers/everything-in-redis.js'
 import { forgettingSuite } from '../../../helpers/forgetting-suite.js'
+import { wayTo } from '../../../helpers/lossy-way.js'
 import { startProcess } from '../../../helpers/node-process.js'
 import { type ClusterNode, prepareCluster, startCluster } from '../../../helpers/redis-cluster.js'
 import { storageSuite } from '../../../helpers/storage-suite.js'
@@ -90,6 +91,34 @@ t.test('on a Cluster, what stands beside each of the documents of a turn', async
     everything: async () => (await Promise.all(client.nodes('master').map(everythingIn))).flat()
   }
 }))
+
+t.test('a user who is deleted holds up nothing where the node hangs right after that, before the conversation is saved', async (t) => {
+  const cluster = await startCluster(t)
+  const keys = ['botas:test/bot/users/ada', ...Array.from({ length: 20 }, (_, index) => `botas:test/bot/conversations/${index}`)]
+  const [own, ...others] = await cluster.mastersOf(keys) as [ClusterNode, ...ClusterNode[]]
+  const elsewhere = others.findIndex((node) => node !== own)
+  let isLast = false
+  const { port } = await wayTo(t, own.port, (direction) => {
+    if (direction === 'answers' && isLast) own.kill('SIGSTOP')
+    return false
+  })
+  const client = connect(t, cluster, { natMap: { [`127.0.0.1:${own.port}`]: { host: '127.0.0.1', port } } })
+  const { app } = await buildFastify(t, { storage: new RedisStorage(client) }, () => {})
+  const identity = { channelId: 'test', botId: 'bot', conversationId: String(elsewhere), userId: 'ada' }
+  await app.botasState.run(identity, ({ conversation, user }) => {
+    conversation.set('n', 1)
+    user.set('n', 1)
+  })
+  const begun = performance.now()
+  await app.botasState.run(identity, (state) => {
+    state.conversation.set('n', 2)
+    state.deleteUserState()
+    isLast = true
+  })
+  const took = performance.now() - begun
+  t.ok(took < 900, `${Math.round(took)} ms`)
+  t.match(await others[elsewhere]?.ask('GET', keys[elsewhere + 1] as string), '"n":2')
+})
 
 t.test('a user is deleted, whole or not at all, while the slot of the document moves to another node', async (t) => {
   const cluster = await startCluster(t)
