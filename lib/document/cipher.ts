@@ -31,23 +31,21 @@ export class Cipher {
   readonly #current: CipherKey | undefined
 
   /**
-   * @param keys by their ids
-   * @param current the one that encrypts; without one nothing is encrypted
+   * @param keys one at least
+   * @param current the one that encrypts; without one nothing is encrypted, see `encrypts`
    */
   constructor (keys: readonly CipherKey[], current: CipherKey | undefined) {
     this.#keys = new Map(keys.map((key) => [key.id, key]))
     this.#current = current
   }
 
-  /** Whether it encrypts anything. */
-  get encrypts (): boolean {
-    return this.#current !== undefined
+  /** Whether a text is to be encrypted: without a current key only one that would be taken for encrypted where it is stored in clear. */
+  encrypts (text: string): boolean {
+    return this.#current !== undefined || isEncrypted(text)
   }
 
-  /** @returns the text itself where nothing is encrypted */
   encrypt (text: string, subject: Subject): string {
-    if (this.#current === undefined) return text
-    const { id, secret } = this.#current
+    const { id, secret } = this.#current ?? [...this.#keys.values()][0] as CipherKey
     const nonce = randomBytes(NONCE_BYTES)
     const cipher = createCipheriv(ALGORITHM, secret, nonce).setAAD(associatedData(subject))
     const bytes = Buffer.concat([nonce, cipher.update(text, 'utf8'), cipher.final(), cipher.getAuthTag()])

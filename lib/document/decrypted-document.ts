@@ -77,7 +77,8 @@ export function encryptedEdit (edit: EditDocument, loaded: DecryptedDocument | u
 
 /** What is stored of the JSON text of a member. */
 export function encryptedText (text: string, key: string, name: string, cipher: Cipher): string {
-  return cipher.encrypts ? JSON.stringify(cipher.encrypt(text, subjectOf(key, name))) : text
+  // What begins as an encrypted text does has a quotation mark before that in JSON, and nothing else.
+  return cipher.encrypts(text.slice(1)) ? JSON.stringify(cipher.encrypt(text, subjectOf(key, name))) : text
 }
 
 function subjectOf (key: string, name: string): Subject {

@@ -90,15 +90,15 @@ function encryptedDocumentChange (change: DocumentChange, encryption: Encryption
   return { ...change, loaded: loaded?.encrypted, edit: encryptedEdit(change.edit, loaded, change.key, encryption) }
 }
 
-function encryptedEnd (end: TurnEnd, { cipher }: Encryption): TurnEnd {
-  return end.reply === undefined ? end : { ...end, reply: cipher.encrypt(end.reply, replySubject(activityName(end.hold))) }
+function encryptedEnd (end: TurnEnd, encryption: Encryption): TurnEnd {
+  return end.reply === undefined ? end : { ...end, reply: encryptedReply(end.reply, activityName(end.hold), encryption) }
 }
 
 function encryptedCommit ({ changes, record, ...others }: Commit, encryption: Encryption): Commit {
   return {
     ...others,
     changes: changes.map(({ key, change }) => ({ key, change: encryptedChange(change, key, encryption) })),
-    ...record !== undefined && { record: { ...record, text: encryption.cipher.encrypt(record.text, replySubject(record.name)) } }
+    ...record !== undefined && { record: { ...record, text: encryptedReply(record.text, record.name, encryption) } }
   }
 }
 
@@ -121,6 +121,10 @@ function encryptedObject (object: unknown, stored: DecryptedDocument | undefined
     setMember(result, name, isLeft ? value : JSON.parse(encryptedText(text, key, name, cipher)))
   }
   return result
+}
+
+function encryptedReply (text: string, name: string, { cipher }: Encryption): string {
+  return cipher.encrypts(text) ? cipher.encrypt(text, replySubject(name)) : text
 }
 
 function decryptedReply (text: string, name: string, encryption: Encryption): string {

@@ -10,8 +10,8 @@ export type EncryptionKey = Uint8Array | KeyObject | string
 /** Keys by their ids. */
 export interface EncryptionKeys {
   /**
-   * The id of the one that encrypts. Without it, which needs `plaintext: 'accept'`, nothing is encrypted yet: for replicas that have to know
-   * the keys before one of them encrypts.
+   * The id of the one that encrypts. Without it, which needs `plaintext: 'accept'`, nothing is encrypted yet, but texts that would be taken
+   * for encrypted ones: for replicas that have to know the keys before one of them encrypts.
    */
   current?: string | undefined
   [id: string]: EncryptionKey | undefined

@@ -210,6 +210,27 @@ t.test('replicas may know the keys before one of them encrypts, so that none mee
   }
 })
 
+t.test('a text that looks like an encrypted one opens again, also where no key is current yet', async (t) => {
+  const text = '~encrypted:1:2026-11:said by a user'
+  for (const plain of [new MemoryStorage(), slowStorage(2), new LeasingStorage()]) {
+    const storage = encryptedAs(plain, { keys: KEYS, plaintext: 'accept' })
+    const { run } = await startBot(t, storage)
+    await run(({ user }) => {
+      user.set('said', text)
+      user.set('list', [text])
+    })
+    t.strictSame(await run(({ user }) => user.toJSON()), { said: text, list: [text] })
+    t.match(await storedIn(plain), { said: /^~encrypted:1:2026-05:[\w-]+$/, list: [text] })
+    await storage.update(USER_KEY, (document) => ({ ...document, also: text }))
+    t.strictSame(await encrypted(plain, { ...ENCRYPTION, plaintext: 'accept' }).read([USER_KEY]), { [USER_KEY]: { said: text, list: [text], also: text } })
+    await run(({ user }) => user.set('said', 'nothing'))
+    t.match(await storedIn(plain), { said: 'nothing' })
+  }
+  const storage = encryptedAs(new LeasingStorage(), { keys: KEYS, plaintext: 'accept' })
+  await storage.commit({ changes: [], record: { name: 'record', text, seconds: 60 } })
+  t.equal(await storage.recall('record'), text)
+})
+
 t.test('values that are not encrypted are taken with plaintext: \'accept\', and encrypted when they change', async (t) => {
   for (const storage of [new MemoryStorage(), slowStorage(2), new LeasingStorage()]) {
     await storage.write({ [USER_KEY]: { name: 'Ada', visits: 1, list: [1.5], nothing: null } })
