@@ -41,17 +41,21 @@ export function encryptionOf (options: EncryptionOptions): Encryption {
   const { keys, plaintext = 'refuse' } = options
   if (plaintext !== 'accept' && plaintext !== 'refuse') throw invalidOption('plaintext', '"accept" or "refuse"', describeOther(plaintext))
   if (!isObject(keys)) throw invalidOption('keys', 'an object with "current" and a key for each id', describeType(keys))
-  const { current, ...others } = keys
+  const { current: _current, ...others } = keys
   const found = Object.entries(others).map(([id, key]) => cipherKey(id, key))
   const acceptsPlaintext = plaintext === 'accept'
-  return { cipher: new Cipher(found, currentOf(current, found, acceptsPlaintext)), acceptsPlaintext }
+  return { cipher: new Cipher(found, currentOf(keys, found, acceptsPlaintext)), acceptsPlaintext }
 }
 
-/** What would not be encrypted could not be read either where plaintext is refused. */
-function currentOf (id: unknown, keys: CipherKey[], isOptional: boolean): CipherKey | undefined {
-  const key = keys.find((key) => key.id === id)
-  if (key !== undefined || (id === undefined && isOptional && keys.length > 0)) return key
-  throw invalidOption('keys.current', 'the id of one of the keys', describeOther(id))
+/**
+ * What would not be encrypted could not be read either where plaintext is refused. An id that is `undefined`, from an environment variable
+ * for instance, is missing by mistake.
+ */
+function currentOf (keys: Partial<EncryptionKeys>, found: CipherKey[], isOptional: boolean): CipherKey | undefined {
+  if (isOptional && found.length > 0 && !Object.hasOwn(keys, 'current')) return undefined
+  const key = found.find(({ id }) => id === keys.current)
+  if (key !== undefined) return key
+  throw invalidOption('keys.current', `the id of one of the keys${isOptional ? ', or left out to encrypt nothing yet' : ''}`, describeOther(keys.current))
 }
 
 const KEY_ID = /^[\w.-]{1,64}$/
