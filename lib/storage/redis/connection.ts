@@ -32,11 +32,10 @@ export class RedisConnection {
     this.#client = client
     this.#gate = new OutageGate(linkOf(client))
     client.on('error', (error: Error) => this.#gate.begin(reasonOf(error)))
-    client.on('close', () => {
-      this.#brokenAt = performance.now()
-      this.#gate.fail((call) => call === undefined)
-    })
-    if (client.isCluster) this.#nodes = new RedisNodes(client as Cluster)
+    const onBroken = (): void => { this.#brokenAt = performance.now() }
+    client.on('close', onBroken)
+    client.on('close', () => this.#gate.fail((call) => call === undefined))
+    if (client.isCluster) this.#nodes = new RedisNodes(client as Cluster, onBroken)
     client.on('ready', () => this.#gate.end())
     client.on('end', () => this.#onEnd())
     if (client.status === 'end') this.#onEnd()
@@ -47,7 +46,7 @@ export class RedisConnection {
     return this.#gate.watch(observer)
   }
 
-  /** Whether it broke lately, within so many milliseconds. */
+  /** Whether it broke lately, or on a Cluster one to a node did, within so many milliseconds. */
   brokeWithin (milliseconds: number): boolean {
     return performance.now() - this.#brokenAt < milliseconds
   }

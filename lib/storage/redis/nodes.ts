@@ -1,4 +1,4 @@
-import type { Cluster } from 'ioredis'
+import type { Cluster, Redis } from 'ioredis'
 import { failureOf } from './errors.js'
 
 /** How long a server may leave commands without answer before it counts as silent, in milliseconds. */
@@ -11,8 +11,11 @@ export class RedisNodes {
   readonly #unanswered = new Set<{ since: number }>()
   #hungNodeTimer: NodeJS.Timeout | undefined
 
-  constructor (cluster: Cluster) {
+  /** @param onBroken is called when the connection to any node breaks: the Cluster itself tells only of the last one */
+  constructor (cluster: Cluster, onBroken: () => void) {
     this.#cluster = cluster
+    for (const node of cluster.nodes('all')) node.on('close', onBroken)
+    cluster.on('+node', (node: Redis) => node.on('close', onBroken))
   }
 
   /** Sends a command, and learns the map of the Cluster anew where that fails: pipelines do not follow MOVED by themselves. */

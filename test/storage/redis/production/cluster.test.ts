@@ -120,6 +120,23 @@ t.test('a user who is deleted holds up nothing where the node hangs right after 
   t.match(await others[elsewhere]?.ask('GET', keys[elsewhere + 1] as string), '"n":2')
 })
 
+t.test('the token of a save stays for its minute where a copy of it may still be on its way, on the connection to one node', async (t) => {
+  await cluster.empty()
+  const key = 'botas:test/bot/users/ada'
+  const [own] = await cluster.mastersOf([key]) as [ClusterNode]
+  const connected = connect(t, cluster)
+  await once(connected, 'ready')
+  for (const client of [connected, connect(t, cluster)]) {
+    const { app } = await buildFastify(t, { storage: new RedisStorage(client) }, () => {})
+    const identity = { channelId: 'test', botId: 'bot', userId: 'ada' }
+    await app.botasState.run(identity, ({ user }) => user.set('n', 1))
+    await own.ask('CLIENT', 'KILL', 'TYPE', 'normal')
+    await settled(() => client.nodes('master').every(({ options: { port } }) => port !== own.port))
+    await app.botasState.run(identity, (state) => state.deleteUserState())
+    t.strictSame(await own.ask('KEYS', 'botas:*ada*'), [`botas:~saved:{${key}}`])
+  }
+})
+
 t.test('a user is deleted, whole or not at all, while the slot of the document moves to another node', async (t) => {
   const cluster = await startCluster(t)
   const { app } = await buildFastify(t, { storage: new RedisStorage(connect(t, cluster)), once: true }, () => {})
