@@ -166,8 +166,8 @@ export class FileStorage implements Storage {
   async #save (changes: DocumentChange[], end: TurnEnd | undefined): Promise<SaveOutcome> {
     const directory = await this.#use()
     const paths = changes.map(({ key }) => join(directory, fileName(key)))
-    const mark = end?.reply === undefined ? [] : [join(directory, markName(end.hold))]
-    return files.run([...paths, ...mark], async (turn) => {
+    const mark = end?.reply === undefined ? undefined : markName(end.hold)
+    return files.run(mark === undefined ? paths : [...paths, join(directory, mark)], async (turn) => {
       await turn
       // Another storage object may be open on the directory.
       if (end?.reply !== undefined && await keptReply(directory, end.hold) !== undefined) return 'handled'
@@ -177,7 +177,7 @@ export class FileStorage implements Storage {
           const step = await this.#prepare(directory, paths[index] as string, change)
           if (step !== undefined) steps.push(step)
         }))
-        for (const { key, forgets } of changes) if (forgets) steps.push(...await stepsToForget(directory, key))
+        for (const { key, forgets } of changes) if (forgets) steps.push(...await stepsToForget(directory, key, mark))
         if (end?.reply !== undefined) steps.push(await this.#prepareMark(directory, end.hold, end.reply))
         await doSteps(directory, steps, end?.reply !== undefined)
       } catch (error) {
@@ -265,7 +265,12 @@ function invalidDirectory (got: string): Error {
   return invalidOption('directory', 'a path', got)
 }
 
-/** What was kept beside a document goes. */
-async function stepsToForget (directory: string, key: string): Promise<SaveStep[]> {
-  return (await markNames(directory, key)).map((name) => [undefined, name])
+/**
+ * What was kept beside a document goes.
+ *
+ * @param own the mark that the same save makes, in place of one that is expired: what does the steps again is not to remove it
+ */
+async function stepsToForget (directory: string, key: string, own: string | undefined): Promise<SaveStep[]> {
+  const names = await markNames(directory, key)
+  return names.filter((name) => name !== own).map((name) => [undefined, name])
 }

@@ -1,6 +1,6 @@
-import { existsSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as wait } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as wait } from 'node:timers/promises'
 import t from 'tap'
 import { FileStorage, type TurnState } from '../../../lib/index.js'
 import { message } from '../../helpers/activities.js'
@@ -97,3 +97,40 @@ t.test('two storages that are open on one directory store an activity once', asy
   t.strictSame(replies.map(({ status }) => status).sort(), [200, 503])
   for (const { url } of bots) t.match(await post(url, message({ id: 'a' })), { status: 200, body: { n: 1 } })
 })
+
+t.test('an activity that deletes its user, and comes again after its time, is remembered also where the process is killed at the very end', async (t) => {
+  const directory = t.testdir()
+  let runs = 0
+  const start = async () => {
+    const { app } = await buildFastify(t, { storage: new FileStorage(directory), once: true }, () => {})
+    return () => app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'u', activityId: 'bye' }, (state) => {
+      state.user.set('n', 1)
+      state.deleteUserState()
+      return ++runs
+    })
+  }
+  const bye = await start()
+  await bye()
+  const [mark] = readdirSync(join(directory, '=handled')) as [string]
+  const other = mark.replace(/[0-9a-f]{64}\.json$/, `${'0'.repeat(64)}.json`)
+  for (const name of [mark, other]) writeFileSync(join(directory, '=handled', name), '{"expires":0,"reply":"{}"}')
+  const [list] = await Promise.all([listIn(directory), bye()])
+  t.strictSame(readdirSync(join(directory, '=handled')), [mark])
+  // As a process leaves it that is killed before it removes the list.
+  renameSync(list, join(directory, '=dead-0.save'))
+  const again = await start()
+  t.equal(await again(), 2)
+  t.equal(runs, 2)
+})
+
+/** Another name of the list of steps of the next save. */
+async function listIn (directory: string): Promise<string> {
+  for (;;) {
+    const list = readdirSync(directory).find((name) => name.endsWith('.save'))
+    if (list !== undefined) {
+      linkSync(join(directory, list), join(directory, '=kept'))
+      return join(directory, '=kept')
+    }
+    await nextTurn()
+  }
+}
