@@ -177,7 +177,10 @@ export class FileStorage implements Storage {
           const step = await this.#prepare(directory, paths[index] as string, change)
           if (step !== undefined) steps.push(step)
         }))
-        for (const { key, forgets } of changes) if (forgets) steps.push(...await stepsToForget(directory, key, mark))
+        for (const { key, forgets } of changes) {
+          // Not by a spread: they may be more than a call takes arguments.
+          if (forgets) for (const step of await stepsToForget(directory, key, mark)) steps.push(step)
+        }
         if (end?.reply !== undefined) steps.push(await this.#prepareMark(directory, end.hold, end.reply))
         await doSteps(directory, steps, end?.reply !== undefined)
       } catch (error) {
