@@ -8,7 +8,7 @@ import { type DocumentStore, documentStoreOf, readApart } from './storage/docume
 import { describeValue, invalidOption } from './storage/option-checks.js'
 import { type Storage, type StorageCall, isStorage } from './storage/storage.js'
 import { isAboutDocument } from './turn/about-document.js'
-import { scopeOf } from './turn/identity.js'
+import { scopeOf, unfitIn } from './turn/identity.js'
 import type { ScopeRules } from './turn/turn-documents.js'
 import { withDeadline } from './waiting/deadline.js'
 
@@ -50,7 +50,7 @@ export async function checkDocuments (
   const store = documentStoreOf(storage)
   const failing: FailingDocument[] = []
   for await (const some of inPortions(keys)) {
-    const documents = await loaded(store, some.filter((key) => scopeOf(key) !== undefined))
+    const documents = await loaded(store, some.filter((key) => flawOfKey(key) === undefined))
     for (const key of some) failing.push(...problemOf(key, documents, rules))
   }
   return failing
@@ -104,10 +104,10 @@ async function * inPortions (keys: Iterable<string> | AsyncIterable<string>): As
 
 function problemOf (key: string, documents: Map<string, Document>, rules: ScopeRules | undefined): FailingDocument[] {
   try {
-    const scope = scopeOf(key)
-    if (scope === undefined) throw new FST_BOTAS_STATE_INVALID_ID('key', problemOfKey(key))
+    const flaw = flawOfKey(key)
+    if (flaw !== undefined) throw new FST_BOTAS_STATE_INVALID_ID('key', flaw)
     const document = documents.get(key)
-    if (document !== undefined) objectOf(rules?.[scope]?.current(document, key) ?? document)
+    if (document !== undefined) objectOf(rules?.[scopeOf(key) as keyof ScopeRules]?.current(document, key) ?? document)
     return []
   } catch (error) {
     const { code, message } = error as FailingDocument
@@ -115,6 +115,8 @@ function problemOf (key: string, documents: Map<string, Document>, rules: ScopeR
   }
 }
 
-function problemOfKey (key: unknown): string {
+/** Why a key is that of no document. */
+function flawOfKey (key: unknown): string | undefined {
+  if (scopeOf(key) !== undefined) return unfitIn(key as string)
   return `expected a document key, {channelId}/{botId}/conversations/{id} or …/users/{id}${typeof key === 'string' ? '' : `, got ${describeType(key)}`}`
 }

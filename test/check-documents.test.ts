@@ -141,6 +141,11 @@ for (const [title, prepare] of Object.entries(storages)) {
     t.notMatch(JSON.stringify(failing.map(({ message }) => message)), /hunter|4711/)
     t.strictSame(await Promise.all(keys.map(look)), before)
     t.strictSame(await checkDocuments(storage, keys, documents), failing, 'the options may be given by themselves')
+    t.match(await checkDocuments(storage, ['test/bot/users/half \ud83e', 'test/bot/users/nothing \0', user('invalid')], documents), [
+      { key: 'test/bot/users/half \ud83e', code: 'FST_BOTAS_STATE_INVALID_ID', message: /^"key" is not a valid id: it has half of a surrogate pair$/ },
+      { key: 'test/bot/users/nothing \0', code: 'FST_BOTAS_STATE_INVALID_ID', message: /^"key" is not a valid id: it has a control character$/ },
+      { key: user('invalid'), code: 'FST_BOTAS_STATE_INVALID_DOCUMENT' }
+    ], 'a key that no turn can have is one of those')
     await storage.close?.()
   })
 }

@@ -124,5 +124,10 @@ export function validId (id: unknown, field: string): string {
 function flawOf (id: string): string | undefined {
   if (id === '') return 'it is empty'
   if (id.length > MAX_ID_LENGTH) return `it has ${id.length} characters, ${MAX_ID_LENGTH} are allowed`
-  if (UNFIT.test(id)) return CONTROL_CHARACTER.test(id) ? 'it has a control character' : 'it has half of a surrogate pair'
+  return unfitIn(id)
+}
+
+/** What no id can have, and so no key of a document. */
+export function unfitIn (text: string): string | undefined {
+  if (UNFIT.test(text)) return CONTROL_CHARACTER.test(text) ? 'it has a control character' : 'it has half of a surrogate pair'
 }
