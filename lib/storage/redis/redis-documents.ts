@@ -20,7 +20,10 @@ import { type HoldKeys, enter, leave, renew } from './hold-scripts.js'
 import { type SaveEnd, type SaveOptions, memberOf, saveTogether } from './save-script.js'
 import type { ScriptReply } from './script.js'
 
-/** How long a lost answer can be asked for at least, in milliseconds: a client may send a command again by itself. */
+/**
+ * How long a lost answer can be asked for at least, in milliseconds, while no more than MAX_TOKENS processes save the document: a client may
+ * send a command again by itself.
+ */
 const MIN_TOKEN_LIFETIME = 60_000
 /** How long a turn that is saved waits for tokens to go, in milliseconds. */
 const FORGET_TIMEOUT = 500

@@ -9,7 +9,7 @@ import { READ, UNREADABLE, type ScriptReply, runScript, scriptOf, sha1 } from '.
 /** What became of a save, as the script numbers it. */
 const OUTCOMES = { 1: 'saved', 2: 'overlapped', 3: 'replaced', 4: 'handled' } as const
 
-/** More processes do not save one document while one of them waits for a lost answer. */
+/** Of so many processes the one that came first makes room: more do not come while one of them waits for a lost answer. */
 const MAX_TOKENS = 64
 
 /**
