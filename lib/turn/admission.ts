@@ -34,6 +34,8 @@ export interface AdmissionContext {
 export interface AdmittedTurn {
   /** Whether it only remains to be saved. */
   readonly isDecided: boolean
+  /** It begins to wait for its place, or for another delivery of its activity. */
+  waits(): void
   /** Nothing of it will be saved. */
   replaced(error: Error): void
   /** Another turn may have been at work meanwhile. */
@@ -86,7 +88,7 @@ export class Admission implements LineMember, MetTurn {
     this.#key = key
     this.#terms = terms
     this.#turn = turn
-    this.#waiting = new Waiting(context.waiting)
+    this.#waiting = new Waiting(context.waiting, () => this.#turn?.waits())
     this.#outer = outer === undefined ? undefined : outer.#outer ?? outer
     this.#hold = {
       key,

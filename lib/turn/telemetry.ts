@@ -2,6 +2,7 @@ import { type Channel, channel } from 'node:diagnostics_channel'
 import { performance } from 'node:perf_hooks'
 import { withDeadline } from '../waiting/deadline.js'
 import type { StorageCall } from '../storage/storage.js'
+import type { TurnWatch } from './turn-watch.js'
 
 /** What is published on the channels `botas-state:load` and `botas-state:flush` of `node:diagnostics_channel`. */
 export interface StateEvent {
@@ -75,6 +76,7 @@ export interface BotasStateStats {
 
 /** What the loads, or the saves, of one server have in common. */
 interface Kind {
+  readonly name: 'load' | 'save'
   readonly channel: Channel
   /** milliseconds */
   readonly timeout: number
@@ -118,8 +120,8 @@ export class Operations {
     const counts = { begun: 0, succeeded: 0, failed: 0, retried: 0 }
     const noteError = (error: BotasStateStats['lastError']): void => { this.#lastError = error }
     this.#kinds = {
-      load: { channel: channels.load, timeout: loadTimeout, ...counts, noteError },
-      save: { channel: channels.save, timeout: saveTimeout, ...counts, noteError }
+      load: { name: 'load', channel: channels.load, timeout: loadTimeout, ...counts, noteError },
+      save: { name: 'save', channel: channels.save, timeout: saveTimeout, ...counts, noteError }
     }
   }
 
@@ -144,8 +146,9 @@ export class Operations {
     load.noteError(lastErrorOf(error))
   }
 
-  begin (kind: 'load' | 'save', keys: string[]): Operation {
-    return new Operation(this.#kinds[kind], keys)
+  /** @param watch of the turn, if somebody watches */
+  begin (kind: 'load' | 'save', keys: string[], watch?: TurnWatch): Operation {
+    return new Operation(this.#kinds[kind], keys, watch)
   }
 }
 
@@ -155,16 +158,24 @@ export class Operation implements StorageCall {
   /** of the documents that it is about */
   readonly keys: string[]
   readonly #begun: number | undefined
+  readonly #watch: TurnWatch | undefined
   #retries = 0
   #controller: AbortController | undefined
   #expired = false
 
-  constructor (kind: Kind, keys: string[]) {
+  constructor (kind: Kind, keys: string[], watch: TurnWatch | undefined) {
     this.#kind = kind
     this.keys = keys
+    this.#watch = watch
     // Only subscribers need the duration.
-    this.#begun = kind.channel.hasSubscribers ? performance.now() : undefined
+    this.#begun = kind.channel.hasSubscribers || watch !== undefined ? performance.now() : undefined
     kind.begun++
+    this.asks()
+  }
+
+  /** The storage is asked, after whatever had to be waited for. */
+  asks (): void {
+    this.#watch?.enters(this.#kind.name === 'load' ? 'loading' : 'saving')
   }
 
   /**
@@ -190,6 +201,7 @@ export class Operation implements StorageCall {
   retrying (): void {
     this.#retries++
     this.#kind.retried++
+    this.#watch?.retrying()
   }
 
   /** Settles as `work` does, or rejects when that takes too long. */
@@ -219,7 +231,9 @@ export class Operation implements StorageCall {
   #publish (outcome: StateEvent['outcome'], error?: { code: string }): void {
     if (this.#begun === undefined) return
     const duration = performance.now() - this.#begun
-    this.#kind.channel.publish({ keys: this.keys, duration, retries: this.#retries, outcome, ...error } satisfies StateEvent)
+    const event: StateEvent = { keys: this.keys, duration, retries: this.#retries, outcome, ...error }
+    this.#kind.channel.publish(event)
+    this.#watch?.published(this.#kind.name, event)
   }
 }
 

@@ -20,6 +20,7 @@ import type { Terms } from './overlap/terms.js'
 import type { DocumentStore } from '../storage/document-store.js'
 import type { PersistedScope } from '../state/state-scope.js'
 import { type TurnControl, TurnScopes } from '../state/turn-state.js'
+import type { TurnWatch, WatchTurn } from './turn-watch.js'
 
 /** What the turns of one server share. */
 export interface TurnContext extends AdmissionContext {
@@ -34,6 +35,8 @@ export interface TurnContext extends AdmissionContext {
   operations: Operations
   /** what `close` has to wait for */
   open: OpenTurns
+  /** left out while nobody watches */
+  watchTurn: WatchTurn | undefined
 }
 
 /** What a turn depends on. */
@@ -71,6 +74,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   #whenOver: Set<() => void> | undefined
   #keptOpen: KeptOpen | undefined
   #controller: AbortController | undefined
+  #watch: TurnWatch | undefined
 
   constructor (context: TurnContext, owner: TurnOwner) {
     this.#context = context
@@ -138,6 +142,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     const { open } = this.#context
     this.#isBegun = true
     open.begun()
+    this.#watch = this.#context.watchTurn?.(this.#hasClient)
     if (this.#controller !== undefined) open.abortOnClose(this.#controller)
   }
 
@@ -157,6 +162,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     const { keys } = this
     const [first] = keys
     if (first === undefined) return
+    this.#watch?.identified(identity)
     this.#isLoading = true
     const mustWait = this.#hasClient && !this.#isEnded && answered.has(keys)
     if (this.#hasClient && !this.#isEnded) answered.add(keys, this)
@@ -164,11 +170,15 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     if (!this.#isEnded && (terms.strategy !== 'parallel' || terms.activity !== undefined)) {
       return this.#enter(new Admission(this.#context, first, terms, this, outer))
     }
-    if (mustWait) await answered.over(keys, this.#context.patience)
-    const operation = operations.begin('load', keys)
+    if (mustWait) {
+      this.waits()
+      await answered.over(keys, this.#context.patience)
+    }
+    const operation = operations.begin('load', keys, this.#watch)
     try {
       this.#useDocuments(await operation.inTime(this.#loadDocuments(operation)))
       operation.succeeded()
+      this.#watch?.enters('handler')
     } catch (cause) {
       throw this.#loadFailed(cause, operation)
     } finally {
@@ -185,11 +195,16 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
       const { reply, documents } = await admission.enter({
         keys,
         ready: () => this.#saved(),
-        operation: () => (operation ??= operations.begin('load', keys))
+        operation: () => {
+          operation ??= operations.begin('load', keys, this.#watch)
+          operation.asks()
+          return operation
+        }
       })
       if (reply !== undefined) return await this.#useReply(reply, operation as Operation)
       this.#useDocuments(documents)
       operation?.succeeded()
+      this.#watch?.enters('handler')
     } catch (cause) {
       if (!isRefusal(cause)) throw this.#loadFailed(cause, operation)
       operation?.withdrawn()
@@ -208,6 +223,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     this.#documents.leave()
     this.#admission = undefined
     this.#context.overlaps.replayedTurns++
+    this.#watch?.replayed()
     operation.succeeded()
     return kept
   }
@@ -223,6 +239,10 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     for (const name of SCOPES) this.state[name].loadFailed(refusal)
   }
 
+  waits (): void {
+    this.#watch?.enters('waiting')
+  }
+
   /** A later turn of the conversation has taken the place of this one. */
   replaced (error: Error): void {
     if (this.#isEnded || this.#replacement !== undefined) return
@@ -231,6 +251,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     if (this.failed) return
     this.#replacement = error
     this.#context.overlaps.replacedTurns++
+    this.#watch?.replaced(error)
     this.#seal(() => error)
   }
 
@@ -239,6 +260,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     this.abort(abortError('the turn has lost its place in the conversation'))
     this.#isOverlapped = true
     this.#context.overlaps.leasesLost++
+    this.#watch?.overlapped()
     this.#owner.overlapped()
   }
 
@@ -255,6 +277,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
   fail (cause?: unknown): void {
     if (this.#isEnded || this.#failure !== undefined) return
     this.#failure = { cause }
+    this.#watch?.failed(cause)
     this.#seal((scope) => new FST_BOTAS_STATE_FAILED(scope, { cause }))
   }
 
@@ -328,6 +351,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     if (this.#controller !== undefined) open.forget(this.#controller)
     this.#admission?.leave()
     for (const callback of this.#whenOver ?? []) callback()
+    this.#watch?.over()
     open.over()
   }
 
@@ -338,7 +362,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     try {
       edits = this.#replacement === undefined ? this.#documents.edits() : []
     } catch (error) {
-      operations.begin('save', this.keys).failed(error)
+      operations.begin('save', this.keys, this.#watch).failed(error)
       return Promise.reject(error)
     }
     const kept = this.#replacement === undefined ? this.#kept : keptOfReplaced(this.#kept)
@@ -346,7 +370,20 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     const keys = edits.length === this.keys.length ? this.keys : edits.map(({ key }) => key)
     // An activity is remembered beside the first document.
     if (keys.length === 0) keys.push(this.keys[0] as string)
-    return this.#saveEdits(edits, kept, operations.begin('save', keys))
+    return this.#saveEdits(this.#watched(edits), kept, operations.begin('save', keys, this.#watch))
+  }
+
+  #watched (edits: DocumentEdit[]): DocumentEdit[] {
+    const watch = this.#watch
+    if (watch === undefined) return edits
+    return edits.map((change) => ({
+      ...change,
+      edit: (stored) => {
+        const edit = change.edit(stored)
+        watch.edited(change.key, stored, edit)
+        return edit
+      }
+    }))
   }
 
   async #saveEdits (edits: DocumentEdit[], kept: Kept | undefined, operation: Operation): Promise<void> {
@@ -358,7 +395,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
       if (isOverlapped) this.overlapped()
       if (end !== undefined) admission?.saved(end)
     } catch (error) {
-      if (error instanceof FST_BOTAS_STATE_REPLACED) await this.#rememberRefused()
+      if (error instanceof FST_BOTAS_STATE_REPLACED) await this.#rememberRefused(error)
       throw error
     }
   }
@@ -368,22 +405,25 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
    *
    * @throws where that cannot be remembered, also because another delivery was saved meanwhile: then it is to be delivered again
    */
-  async #rememberRefused (): Promise<void> {
+  async #rememberRefused (error: Error): Promise<void> {
     const { store, saves, operations, overlaps } = this.#context
     overlaps.replacedTurns++
+    this.#watch?.replaced(error)
     // Before its reply the turn answers with an error.
     const kept = this.#isReplyOut ? keptOfReplaced(this.#kept) : REPLACED_REPLY
     if (kept === undefined || this.#admission?.isOnce !== true) return
     const end = this.#admission.end(JSON.stringify(kept), true)
-    await save(store, saves, [], operations.begin('save', [this.keys[0] as string]), end)
+    await save(store, saves, [], operations.begin('save', [this.keys[0] as string], this.#watch), end)
   }
 
   #loadDocuments (operation: Operation): Promise<Array<Document | undefined>> {
     const { store, saves } = this.#context
     const { keys } = this
     if (!saves.isBusy(keys)) return store.load(keys, operation)
+    this.waits()
     return saves.settled(keys).then(() => {
       operation.assertPending()
+      operation.asks()
       return store.load(keys, operation)
     })
   }

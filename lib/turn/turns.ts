@@ -17,6 +17,7 @@ import { type BotasStateStats, Operations, Overlaps } from './telemetry.js'
 import { type DocumentStore, documentStoreOf, nameOfStorage } from '../storage/document-store.js'
 import type { OutageObserver, Storage } from '../storage/storage.js'
 import { Turn, type TurnContext, type TurnOwner } from './turn.js'
+import type { WatchTurn } from './turn-watch.js'
 import type { TurnState } from '../state/turn-state.js'
 
 /** What is known of a storage that several plugin instances may share. */
@@ -110,7 +111,8 @@ export class Turns {
       waiting: new WaitingTurns(),
       overlaps: new Overlaps(),
       operations: new Operations({ loadTimeout, saveTimeout }),
-      open: new OpenTurns()
+      open: new OpenTurns(),
+      watchTurn: undefined
     }
     this.#unwatch = storage.watch?.({
       down: (reason) => {
@@ -221,6 +223,16 @@ export class Turns {
   abort (): void {
     this.#context.waiting.close(busy('the server is closing'))
     this.#context.open.close(abortError('the server is closing'))
+  }
+
+  /** Whether somebody watches the turns. */
+  get isWatched (): boolean {
+    return this.#context.watchTurn !== undefined
+  }
+
+  /** Lets one watch all turns that begin from now on. */
+  watchWith (watchTurn: WatchTurn): void {
+    this.#context.watchTurn = watchTurn
   }
 
   /** Lets a test stand between the turns and their storage. */

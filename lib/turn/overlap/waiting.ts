@@ -6,11 +6,14 @@ export class Waiting {
   /** when the turn arrived, as `performance.now` has it */
   readonly #since = performance.now()
   readonly #turns: WaitingTurns
+  readonly #onWait: () => void
   #refusal: Error | undefined
   #refuse: ((error: Error) => void) | undefined
 
-  constructor (turns: WaitingTurns) {
+  /** @param onWait is called whenever it begins to wait */
+  constructor (turns: WaitingTurns, onWait: () => void) {
     this.#turns = turns
+    this.#onWait = onWait
   }
 
   /** How long ago the turn arrived, in milliseconds. */
@@ -44,6 +47,7 @@ export class Waiting {
    */
   async until (begin: (resume: () => void) => unknown, maxWait: number, reason: string): Promise<void> {
     this.#turns.add(this)
+    this.#onWait()
     let timer: NodeJS.Timeout | undefined
     try {
       await new Promise<void>((resolve, reject) => {
