@@ -58,7 +58,7 @@ export function encrypted (storage: Storage, options: EncryptionOptions): Storag
 }
 
 function encryptedStore (store: DocumentStore, encryption: Encryption): DocumentStore {
-  const { holds } = store
+  const { holds, timeLeft } = store
   const decryptedAll = (keys: string[], documents: Array<Document | undefined>): Array<DecryptedDocument | undefined> =>
     documents.map((document, index) => document && new DecryptedDocument(document, keys[index] as string, encryption))
   return {
@@ -71,6 +71,7 @@ function encryptedStore (store: DocumentStore, encryption: Encryption): Document
         for (const [index, change] of changes.entries()) change.isSaved = encrypted[index]?.isSaved === true
       }
     },
+    ...timeLeft !== undefined && { timeLeft: (key, call) => timeLeft.call(store, key, call) },
     ...holds !== undefined && { holds: encryptedHolds(holds, decryptedAll, encryption) }
   }
 }

@@ -97,6 +97,11 @@ export class DriverDocuments implements DocumentStore {
     return stored.map(({ document }) => document)
   }
 
+  timeLeft (key: string, call: StorageCall): Promise<number> {
+    assertWellFormed(key)
+    return this.#gate.send((patience) => this.#driver.timeLeft(key, patience), call)
+  }
+
   async save (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
     if (this.#driver.isAtomic) return noteOutcome(changes, await this.#replace(savesOf(changes), call, end))
     const save = (change: DocumentChange): Promise<SaveOutcome> => this.#replace(savesOf([change]), call)

@@ -46,6 +46,8 @@ export interface Driver extends Link {
   read(keys: string[], lifetime: number, patience: Patience): Promise<Row[]>
   /** The same, and the time of the server, in milliseconds. */
   readAndTellTime(keys: string[], patience: Patience): Promise<{ rows: Row[], now: number }>
+  /** How long a row is kept from now, in milliseconds, `Infinity` for ever. */
+  timeLeft(key: string, patience: Patience): Promise<number>
   /**
    * Writes rows where each is still as it was read: all or none, where that is one step. Resolves to whether they were.
    *

@@ -76,6 +76,10 @@ export function objectDriver (link: ObjectLink): Driver {
     async readAndTellTime (keys, { signal }) {
       return { rows: await Promise.all(keys.map((key) => read(key, 0, signal))), now: clock.now() }
     },
+    async timeLeft (key, { signal }) {
+      const { expires = 0 } = await get(key, signal) ?? {}
+      return expires === 0 ? Infinity : Math.max(expires - clock.now(), 0)
+    },
     write: async (writes, { signal }) => (await Promise.all(writes.map((one) => write(one, signal)))).every(Boolean)
   }
 }

@@ -145,6 +145,7 @@ export class FileStorage implements Storage {
     provideDocumentStore(this.prototype, (storage) => ({
       load: (keys, call) => storage.#load(keys, call),
       save: (changes, _call, end) => storage.#save(changes, end),
+      timeLeft: (key) => storage.#timeLeft(key),
       holds: storage.#holds
     }))
   }
@@ -255,6 +256,12 @@ export class FileStorage implements Storage {
 
   async #unlinkExpired (path: string): Promise<void> {
     if (await this.#isExpired(path)) await ifThere(unlink(path))
+  }
+
+  async #timeLeft (key: string): Promise<number> {
+    if (this.#ttl === undefined) return Infinity
+    const saved = await savedAt(join(await realPath(this.#directory), fileName(key))) ?? 0
+    return Math.max(saved + this.#ttl * 1000 - Date.now(), 0)
   }
 
   async #isExpired (path: string): Promise<boolean> {

@@ -86,6 +86,7 @@ export class MemoryStorage implements Storage {
     provideDocumentStore(this.prototype, (storage) => ({
       load: async (keys, call) => storage.#load(keys, call),
       save: async (changes, _call, end) => storage.#save(changes, end),
+      timeLeft: async (key) => storage.#documents instanceof LRUCache ? storage.#documents.getRemainingTTL(key) : Infinity,
       holds: storage.#holds
     }))
   }

@@ -57,6 +57,11 @@ export class PostgresDriver implements Driver {
     return { rows: found.map(rowOf), now: Number(found[0]?.now) }
   }
 
+  async timeLeft (key: string, patience: Patience): Promise<number> {
+    const [row] = await this.#run(this.#table.timeLeft, [idOf(key)], patience)
+    return row?.milliseconds == null ? Infinity : Math.max(Number(row.milliseconds), 0)
+  }
+
   async write (writes: RowWrite[], patience: Patience, removal?: Removal): Promise<boolean> {
     const isUsual = removal === undefined && writes.length <= FEW && writes.every(({ row }) => row.version !== undefined)
     return isUsual ? this.#update(writes, patience) : this.#insertAndUpdate(writes, patience, removal)

@@ -14,6 +14,8 @@ export interface Table {
   read(rows: number): string
   /** $1: ids. A row for each, in their order, and the time of the server in milliseconds. */
   readonly readAndTellTime: string
+  /** $1: an id. How many milliseconds a row is kept from now, NULL for ever. */
+  readonly timeLeft: string
   /** $1: ids; $2: for how many milliseconds from now they live. As `read`. */
   readonly readAndRenew: string
   /**
@@ -105,6 +107,8 @@ function statements (table: string): Statements {
       SELECT version, ${TEXT}, marks, (extract(epoch FROM clock_timestamp()) * 1000)::text AS now
       FROM unnest($1::bytea[]) WITH ORDINALITY AS asked (id, position) LEFT JOIN (SELECT *, xmin::text AS version FROM ${table} WHERE id = ANY ($1)) AS found
       USING (id) ORDER BY position`,
+
+    timeLeft: `SELECT (extract(epoch FROM expires - clock_timestamp()) * 1000)::text AS milliseconds FROM ${table} WHERE id = $1`,
 
     // Locked in order, so that two of them do not wait for each other.
     readAndRenew: `

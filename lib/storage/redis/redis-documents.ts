@@ -28,6 +28,9 @@ const MIN_TOKEN_LIFETIME = 60_000
 /** How long a turn that is saved waits for tokens to go, in milliseconds. */
 const FORGET_TIMEOUT = 500
 
+/** What `PTTL` says of a key that lives for ever. */
+const NO_EXPIRY = -1
+
 /** The documents in a Redis, each a string, and what turns hold beside them. */
 export class RedisDocuments implements DocumentStore {
   readonly #client: RedisClient
@@ -68,6 +71,11 @@ export class RedisDocuments implements DocumentStore {
   #get (key: string, call: StorageCall | undefined): Promise<Buffer | null> {
     const { seconds, isRenewedByLoads } = this.#lifetime
     return isRenewedByLoads && call?.renews !== false ? this.#client.getexBuffer(key, 'EX', seconds) : this.#client.getBuffer(key)
+  }
+
+  async timeLeft (key: string, call: StorageCall): Promise<number> {
+    const milliseconds = await this.#connection.send(() => this.#client.pttl(this.#prefix + key), call)
+    return milliseconds === NO_EXPIRY ? Infinity : Math.max(milliseconds, 0)
   }
 
   async save (changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome> {
