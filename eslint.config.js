@@ -20,11 +20,16 @@ const arrows = {
   'lib/storage/{blob,cosmos}/**/*.ts': ['../../document/', '../driver/', '../(file-name|option-checks|expiry).js'],
   'lib/storage/redis/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|outage-gate|compare-and-set|in-turn|read-documents|place-times|option-checks|expiry).js', 'ioredis'],
   'lib/conformance/**/*.ts': ['../document/', '../storage/storage.js'],
+  'lib/inspector/**/*.ts': ['../fastify/', '../turn/', '../state/', '../document/', '../waiting/', '../storage/(storage|document-store|option-checks).js', 'fastify'],
   'lib/testing/**/*.ts': ['../plugin.js', '../turn/', '../document/', '../storage/document-store.js', 'fastify', 'node:https?', 'node:http2']
 }
 
 /** Packages that are for some folders only. */
 const GUARDED = ['fastify', 'ioredis', 'pg', '@azure/.*', 'node:https?', 'node:http2', 'fastify-botas-state(/.*)?']
+
+/** What the inspector's page uses of a browser beside what Node has as well. */
+const BROWSER = Object.fromEntries(['EventSource', 'HTMLElement', 'addEventListener', 'document', 'location', 'requestAnimationFrame']
+  .map((name) => [name, 'readonly']))
 
 function arrow ([files, targets]) {
   const allowed = targets.map((target) => target.endsWith('/') ? `${target}[\\w-]+\\.js` : target.replaceAll('.js', '\\.js'))
@@ -42,5 +47,6 @@ function arrow ([files, targets]) {
 
 export default [
   ...neostandard({ ts: true, ignores: ['dist', '.tap'] }),
-  ...Object.entries(arrows).map(arrow)
+  ...Object.entries(arrows).map(arrow),
+  { files: ['lib/inspector/page/*.js'], languageOptions: { globals: BROWSER } }
 ]

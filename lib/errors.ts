@@ -77,3 +77,7 @@ export const FST_BOTAS_STATE_BUSY = createError<[reason: string]>('FST_BOTAS_STA
 /** A later turn of the conversation took the place of this one: nothing of it is saved. 409. */
 export const FST_BOTAS_STATE_REPLACED = createError('FST_BOTAS_STATE_REPLACED',
   'a later turn of the conversation has replaced this one: nothing of it is saved', 409)
+
+/** The inspector was asked by something else than a browser on this machine: open it at http://localhost. 403. */
+export const FST_BOTAS_STATE_NOT_LOCAL = createError<[reason: string]>('FST_BOTAS_STATE_NOT_LOCAL',
+  'the inspector answers this machine only: this request is refused, for %s; open it at http://localhost', 403)

@@ -28,6 +28,9 @@ export const kAsked = Symbol('fastify-botas-state.asked')
 /** What the option `identify` returned. */
 export const kIdentified = Symbol('fastify-botas-state.identified')
 
+/** In the `config` of a route whose requests are no turns, and are not asked for any. */
+export const kNoTurns = Symbol('fastify-botas-state.no-turns')
+
 /** What is kept on a request. */
 interface Marked {
   /** made when the state is first used or loaded */
@@ -71,6 +74,8 @@ export class RequestTurns {
    */
   begin (request: FastifyRequest, reply: FastifyReply, isLast: boolean): Promise<unknown> | undefined {
     if (marked(request)[kAsked] || request.is404) return undefined
+    // Routes that watch turns are there only where these are watched.
+    if (this.#turns.isWatched && kNoTurns in request.routeOptions.config) return undefined
     const { identify } = this.#options
     if (identify === undefined) return this.#load(request, reply, activityIdentity(request.body), isLast)
     const answer = identify(request)

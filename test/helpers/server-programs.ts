@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** What tests start beside Node. */
-export const serverPrograms = ['redis-server', 'valkey-server', 'postgres', 'pgbouncer']
+export const serverPrograms = ['redis-server', 'valkey-server', 'postgres', 'pgbouncer', 'chromium']
 
 /** Where Debian has the programs of each version of Postgres, which are in nobody's PATH. */
 const POSTGRES = '/usr/lib/postgresql'

@@ -1,0 +1,69 @@
+import type { Writable } from 'node:stream'
+import { type InspectedTurns, MAX_SEEN, MAX_TURNS } from './inspected-turns.js'
+
+/** How long news are gathered before pages are told, in milliseconds. */
+const INTERVAL = 100
+/** How often a page that gets no news is written to, in milliseconds: who is in between must not take it for dead. */
+const HEARTBEAT = 15_000
+
+/** The pages that are open, each told by server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html. */
+export class LivePages {
+  readonly #turns: InspectedTurns
+  /** up to which revision each has been told */
+  readonly #told = new Map<Writable, number>()
+  #telling: NodeJS.Timeout | undefined
+  #heartbeat: NodeJS.Timeout | undefined
+
+  constructor (turns: InspectedTurns) {
+    this.#turns = turns
+  }
+
+  /** Tells a page everything, and then what is new. */
+  open (response: Writable): void {
+    this.#heartbeat ??= setInterval(() => this.#beat(), HEARTBEAT).unref()
+    this.#told.set(response, 0)
+    response.once('close', () => this.#closed(response))
+    this.#write(response, 'begin', { limits: { turns: MAX_TURNS, seen: MAX_SEEN } })
+    this.#tell(response)
+  }
+
+  /** There is news. */
+  changed (): void {
+    if (this.#told.size > 0) this.#telling ??= setTimeout(() => this.#tellAll(), INTERVAL).unref()
+  }
+
+  close (): void {
+    for (const response of this.#told.keys()) response.end()
+  }
+
+  #closed (response: Writable): void {
+    this.#told.delete(response)
+    if (this.#told.size > 0) return
+    clearInterval(this.#heartbeat)
+    this.#heartbeat = undefined
+  }
+
+  #tellAll (): void {
+    this.#telling = undefined
+    for (const response of this.#told.keys()) this.#tell(response)
+  }
+
+  /** A page that does not read is told when it does: what is new then is less than all that was. */
+  #tell (response: Writable): void {
+    if (response.writableNeedDrain) {
+      response.once('drain', () => this.changed())
+      return
+    }
+    const told = this.#told.get(response) as number
+    this.#told.set(response, this.#turns.revision)
+    this.#write(response, 'news', this.#turns.since(told))
+  }
+
+  #write (response: Writable, event: string, data: object): void {
+    response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
+  }
+
+  #beat (): void {
+    for (const response of this.#told.keys()) response.write(':\n\n')
+  }
+}

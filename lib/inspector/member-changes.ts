@@ -1,0 +1,90 @@
+import { diffArrays } from 'diff'
+import { isObject } from '../document/describe-type.js'
+import { type ShownText, shortened, shortenedName } from './shown-text.js'
+
+/** What a turn made of one value in a document: without `before` it was added, without `after` removed. */
+export interface MemberChange {
+  /** The way to it: names of members, and positions in lists. */
+  path: Array<string | number>
+  before?: ShownText
+  after?: ShownText
+}
+
+/** How deep a change is looked for: beyond that a value is shown as a whole. */
+const MAX_DEPTH = 20
+/** How many changes of one member are shown one by one: beyond that it is shown as a whole. */
+const MAX_CHANGES = 100
+/** How much lists may differ to be compared item by item. */
+const MAX_EDITS = 200
+
+/**
+ * What became of a member.
+ *
+ * @param before its JSON text, `undefined` where there was none
+ */
+export function memberChanges (name: string, before: string | undefined, after: string | undefined): MemberChange[] {
+  if (before === after) return []
+  const whole = changeOf([name], before, after)
+  if (before === undefined || after === undefined) return [whole]
+  const changes: MemberChange[] = []
+  try {
+    for (const change of changesOf([name], JSON.parse(before), JSON.parse(after))) {
+      if (changes.push(change) > MAX_CHANGES) return [whole]
+    }
+  } catch {
+    // Nested too deeply to be encoded again.
+    return [whole]
+  }
+  return changes
+}
+
+function * changesOf (path: MemberChange['path'], before: unknown, after: unknown): Generator<MemberChange> {
+  const isDeep = path.length > MAX_DEPTH
+  if (!isDeep && Array.isArray(before) && Array.isArray(after)) yield * itemChanges(path, before, after)
+  else if (!isDeep && isObject(before) && isObject(after)) yield * propertyChanges(path, before, after)
+  else {
+    const [text, next] = [JSON.stringify(before), JSON.stringify(after)]
+    if (text !== next) yield changeOf(path, text, next)
+  }
+}
+
+function * propertyChanges (path: MemberChange['path'], before: Record<string, unknown>, after: Record<string, unknown>): Generator<MemberChange> {
+  for (const name of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    const isInBoth = Object.hasOwn(before, name) && Object.hasOwn(after, name)
+    if (isInBoth) yield * changesOf([...path, name], before[name], after[name])
+    else yield changeOf([...path, name], textIn(before, name), textIn(after, name))
+  }
+}
+
+/** Items are told apart by their texts: what is removed at the place where something is added has changed. */
+function * itemChanges (path: MemberChange['path'], before: unknown[], after: unknown[]): Generator<MemberChange> {
+  const [texts, nextTexts] = [before.map(textOf), after.map(textOf)]
+  const parts = diffArrays(texts, nextTexts, { maxEditLength: MAX_EDITS })
+  if (parts === undefined) return yield changeOf(path, `[${texts.join()}]`, `[${nextTexts.join()}]`)
+  let [from, to] = [0, 0]
+  for (const [index, { added, removed, count }] of parts.entries()) {
+    if (added) {
+      const gone = parts[index - 1]?.removed === true ? parts[index - 1]?.count ?? 0 : 0
+      const changed = Math.min(gone, count)
+      for (let item = 0; item < changed; item++) yield * changesOf([...path, to + item], before[from - gone + item], after[to + item])
+      for (let item = changed; item < gone; item++) yield changeOf([...path, from - gone + item], texts[from - gone + item], undefined)
+      for (let item = changed; item < count; item++) yield changeOf([...path, to + item], undefined, nextTexts[to + item])
+    } else if (removed && parts[index + 1]?.added !== true) {
+      for (let item = from; item < from + count; item++) yield changeOf([...path, item], texts[item], undefined)
+    }
+    if (!added) from += count
+    if (!removed) to += count
+  }
+}
+
+function changeOf (path: MemberChange['path'], before: string | undefined, after: string | undefined): MemberChange {
+  return { path: path.map((step) => typeof step === 'string' ? shortenedName(step) : step), ...before !== undefined && { before: shortened(before) }, ...after !== undefined && { after: shortened(after) } }
+}
+
+function textIn (object: Record<string, unknown>, name: string): string | undefined {
+  return Object.hasOwn(object, name) ? textOf(object[name]) : undefined
+}
+
+function textOf (value: unknown): string {
+  return JSON.stringify(value)
+}

@@ -1,0 +1,87 @@
+/** @import { Seen } from '../inspected-turns.js' */
+/** @import { TurnSummary } from '../inspected-turn.js' */
+
+/**
+ * What the server has told, in its order: the last one is the newest.
+ *
+ * @typedef {object} Model
+ * @property {Map<number, TurnSummary>} turns by their numbers
+ * @property {Map<string, Seen>} seen conversations and users, by the keys of their documents
+ */
+
+/** @returns {Model} */
+export function emptyModel () {
+  return { turns: new Map(), seen: new Map() }
+}
+
+/**
+ * @param {Model} model
+ * @param {{ turns: TurnSummary[], seen: Seen[] }} news
+ * @param {{ turns: number, seen: number }} limits how many the server remembers
+ */
+export function addNews (model, { turns, seen }, limits) {
+  for (const turn of turns) model.turns.set(turn.id, turn)
+  for (const one of seen) {
+    // The one that was seen last comes last.
+    model.seen.delete(one.key)
+    model.seen.set(one.key, one)
+  }
+  trim(model.turns, limits.turns)
+  trim(model.seen, limits.seen)
+}
+
+/**
+ * @param {Map<unknown, unknown>} map
+ * @param {number} max
+ */
+function trim (map, max) {
+  for (const key of map.keys()) {
+    if (map.size <= max) return
+    map.delete(key)
+  }
+}
+
+/**
+ * What is looked at: a turn, or a document; otherwise the latest turn.
+ *
+ * @typedef {{ turn?: number, key?: string }} Focus
+ */
+
+/**
+ * @param {string} hash of the address, so that it outlives a reload, and "back" leads back
+ * @returns {Focus}
+ */
+export function focusOf (hash) {
+  const parameters = new URLSearchParams(hash.slice(1))
+  const turn = parameters.get('turn')
+  const key = parameters.get('key')
+  if (turn !== null) return { turn: Number(turn) }
+  return key === null ? {} : { key }
+}
+
+/** @param {number} id */
+export function turnLink (id) {
+  return `#turn=${id}`
+}
+
+/** @param {string} key */
+export function documentLink (key) {
+  return `#${new URLSearchParams({ key })}`
+}
+
+/**
+ * The turn that is looked at, and the keys of the documents that are shown with it.
+ *
+ * @param {Model} model
+ * @param {Focus} focus
+ * @returns {{ turn: TurnSummary | undefined, keys: string[] }}
+ */
+export function lookedAt ({ turns }, focus) {
+  if (focus.turn !== undefined) {
+    const turn = turns.get(focus.turn)
+    return { turn, keys: turn?.keys ?? [] }
+  }
+  const { key } = focus
+  const turn = [...turns.values()].findLast(({ keys }) => key === undefined || keys.includes(key))
+  return { turn, keys: key === undefined ? turn?.keys ?? [] : [key] }
+}
