@@ -16,7 +16,7 @@ import { shownDocument } from './shown-document.js'
 /** The options of the inspector. */
 export interface InspectorOptions {
   /** Where the page is, as of every plugin of Fastify's. Default `/inspector`. */
-  prefix?: string | undefined
+  prefix?: string
   /** Whether it may be registered with `NODE_ENV=production`, which is refused otherwise. Default `false`. */
   allow?: boolean | undefined
 }
@@ -39,8 +39,9 @@ const plugin: FastifyPluginAsync<InspectorOptions> = async (fastify, options) =>
   }, { prefix: options.prefix === undefined ? DEFAULT_PREFIX : '' })
 }
 
-function checkOptions ({ allow, ...others }: InspectorOptions): void {
-  assertKnownOptions(others, ['prefix'], ['logLevel', 'logSerializers'])
+function checkOptions (options: InspectorOptions): void {
+  assertKnownOptions(options, ['prefix', 'allow'], ['logLevel', 'logSerializers'])
+  const { allow } = options
   if (allow !== undefined && typeof allow !== 'boolean') throw invalidOption('allow', 'true or false', describeType(allow))
   if (allow === true || process.env.NODE_ENV !== 'production') return
   throw new FST_BOTAS_STATE_INVALID_OPTION('the inspector shows what users have said, and is not registered with NODE_ENV=production: ' +

@@ -3,6 +3,8 @@ import { type InspectedTurns, MAX_SEEN, MAX_TURNS } from './inspected-turns.js'
 
 /** How long news are gathered before pages are told, in milliseconds. */
 const INTERVAL = 100
+/** How long a page waits before it asks a server that is gone, in milliseconds. */
+const RETRY = 1000
 /** How often a page that gets no news is written to, in milliseconds: who is in between must not take it for dead. */
 const HEARTBEAT = 15_000
 
@@ -23,6 +25,7 @@ export class LivePages {
     this.#heartbeat ??= setInterval(() => this.#beat(), HEARTBEAT).unref()
     this.#told.set(response, 0)
     response.once('close', () => this.#closed(response))
+    response.write(`retry: ${RETRY}\n`)
     this.#write(response, 'begin', { limits: { turns: MAX_TURNS, seen: MAX_SEEN } })
     this.#tell(response)
   }

@@ -31,7 +31,8 @@ const TIMEOUT = 5000
 export async function shownDocument (store: DocumentStore, key: string): Promise<ShownDocument> {
   const controller = new AbortController()
   const call = { signal: controller.signal, timeout: TIMEOUT, renews: false, retrying () {} }
-  const reading = Promise.all([store.load([key], call), store.timeLeft?.(key, call)])
+  // A user of Redis may be denied `PTTL`, which nothing else needs.
+  const reading = Promise.all([store.load([key], call), store.timeLeft?.(key, call).catch(() => undefined)])
   const [[document], timeLeft] = await withDeadline(reading, TIMEOUT, () => controller.abort())
   if (document === undefined) return { key, members: [], leftOut: 0 }
   return { key, ...shownMembers(document), ...timeLeft !== undefined && { timeLeft: timeLeft === Infinity ? null : timeLeft } }

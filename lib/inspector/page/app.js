@@ -122,11 +122,13 @@ function documentsView (keys) {
   documents = new Map(keys.map((key) => [key, documents.get(key) ?? newDocument(key)]))
   if (keys.length === 0) return html`<p class="empty">Nothing yet.</p>`
   return keys.map((key) => {
+    const seen = model.seen.get(key)
+    if (seen === undefined) return html`<h3>${key}</h3><p class="empty">It is not remembered any more.</p>`
     const { resource, changed: members } = /** @type {{ resource: Resource<ShownDocument>, changed: ReadonlySet<string> }} */ (documents.get(key))
     resource.load(lastSave(key))
     return html`
       <article aria-label=${key}>
-        <h3><span class="scope ${model.seen.get(key)?.scope}">${model.seen.get(key)?.scope}</span> ${model.seen.get(key)?.id ?? key}</h3>
+        <h3><span class="scope">${seen.scope}</span> ${seen.id}</h3>
         ${resource.problem === undefined ? '' : html`<p class="message">${resource.problem}</p>`}
         ${resource.value === undefined ? '' : documentTree(resource.value, { open, changed: members, changes: changed })}
       </article>`

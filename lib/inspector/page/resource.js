@@ -37,7 +37,7 @@ export class Resource {
       const response = await fetch(this.#url)
       const body = await response.json()
       this.value = response.ok ? body : undefined
-      this.problem = response.ok ? undefined : response.status === 404 ? 'The server does not remember it any more.' : `${body.code ?? response.status}: ${body.message}`
+      this.problem = response.ok ? undefined : `${body.code ?? response.status}: ${body.message}`
     } catch {
       this.value = undefined
       this.problem = 'The server does not answer.'

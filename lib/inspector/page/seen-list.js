@@ -21,7 +21,7 @@ export function seenList (seen, shown) {
       ${repeat(seen.slice(0, LISTED), ({ key }) => key, ({ key, scope, id, channelId, botId, turns, at }) => html`
         <li>
           <a href=${documentLink(key)} title=${key} aria-current=${shown.includes(key)}>
-            <span class="scope ${scope}">${scope}</span> <span class="id">${id}</span>
+            <span class="scope">${scope}</span> <span class="id">${id}</span>
             <span class="more">${channelId} / ${botId} · ${counted(turns, 'turn')} · ${time(at)}</span>
           </a>
         </li>`)}

@@ -62,11 +62,16 @@ function laneView ({ key, rows, bars }, pauses, seen, selected, reached) {
   return html`
     <section class="lane" aria-label=${`Turns of ${key}`}>
       <h3><a href=${documentLink(key)} title=${key}>${seen?.id ?? key}</a></h3>
-      <ol class="bars" .style=${`height: ${rows * ROW}px`}>
-        ${pauses.map((pause) => html`<li class="pause" role="presentation" .style=${`left: ${pause.x}px; width: ${pause.width}px`}>${pause.milliseconds < TOLD_PAUSE ? '' : duration(pause.milliseconds)}</li>`)}
-        ${repeat(bars, ({ turn }) => turn.id, (bar) => barView(bar, selected, reached))}
-      </ol>
+      <div class="bars" .style=${`height: ${rows * ROW}px`}>
+        ${pauses.filter(({ milliseconds }) => milliseconds >= TOLD_PAUSE).map(pauseView)}
+        <ol>${repeat(bars, ({ turn }) => turn.id, (bar) => barView(bar, selected, reached))}</ol>
+      </div>
     </section>`
+}
+
+/** @param {Pause} pause */
+function pauseView ({ x, width, milliseconds }) {
+  return html`<span class="pause" aria-hidden="true" .style=${`left: ${x}px; width: ${width}px`}>${duration(milliseconds)}</span>`
 }
 
 /**
