@@ -3,6 +3,9 @@ import type { FastifyInstance } from 'fastify'
 
 const { HOST = 'localhost', PORT = '3978' } = process.env
 
+/** Where the bots have it that show what they remember. */
+const INSPECTOR = '/inspector'
+
 /** A request to try the bot with. */
 interface Trial {
   /** of curl, beside the usual ones */
@@ -39,6 +42,7 @@ export async function serve (bot: FastifyInstance, trial: Trial): Promise<void> 
   }
   const { port } = bot.server.address() as { port: number }
   console.log(`Say hello: ${curl(`http://${HOST}:${port}${trial.path}`, trial)}`)
+  if (bot.hasRoute({ method: 'GET', url: INSPECTOR })) console.log(`See what it remembers: http://localhost:${port}${INSPECTOR}`)
 }
 
 function curl (url: string, { options, body }: Trial): string {
