@@ -26,7 +26,8 @@ export async function buildFastify (
   t: Test,
   options: BotasStateOptions,
   routes: (app: FastifyInstance) => void,
-  serverOptions: FastifyServerOptions = {}
+  serverOptions: FastifyServerOptions = {},
+  port = 0
 ): Promise<TestServer> {
   const log: LogLine[] = []
   const stream = new Writable({
@@ -39,12 +40,12 @@ export async function buildFastify (
   t.teardown(() => app.close())
   await app.register(botasState, options)
   routes(app)
-  return { app, log, ...await listen(app) }
+  return { app, log, ...await listen(app, port) }
 }
 
-/** Listens on a free loopback port. */
-export async function listen (app: FastifyInstance): Promise<{ url: string, port: number }> {
-  await app.listen({ host: '127.0.0.1', port: 0 })
+/** Listens on a loopback port, by default a free one. */
+export async function listen (app: FastifyInstance, wanted = 0): Promise<{ url: string, port: number }> {
+  await app.listen({ host: '127.0.0.1', port: wanted })
   const { port } = app.server.address() as { port: number }
   return { url: `http://127.0.0.1:${port}`, port }
 }

@@ -9,7 +9,7 @@ import { shellEnvironment } from './node-process.js'
 const run = promisify(execFile)
 
 /** Every page for users, by its path in the repository. */
-export const pages = new Map(['README.md', 'example/README.md', 'lib/state/README.md', 'lib/document/README.md', 'lib/storage/README.md', 'lib/storage/redis/README.md', 'lib/storage/postgres/README.md', 'lib/storage/blob/README.md', 'lib/storage/cosmos/README.md', 'lib/turn/README.md', 'test/bench/README.md']
+export const pages = new Map(['README.md', 'example/README.md', 'lib/state/README.md', 'lib/document/README.md', 'lib/storage/README.md', 'lib/storage/redis/README.md', 'lib/storage/postgres/README.md', 'lib/storage/blob/README.md', 'lib/storage/cosmos/README.md', 'lib/turn/README.md', 'lib/inspector/README.md', 'test/bench/README.md']
   .map((path) => [path, readFileSync(fileURLToPath(new URL(`../../${path}`, import.meta.url)), 'utf8')]))
 
 /** The README, as it stands in the repository. */

@@ -1,8 +1,12 @@
+import { setTimeout as wait } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { type OpenOptions, conformance } from '../../lib/conformance/conformance.js'
 import type { Storage } from '../../lib/index.js'
+import { documentStoreOf } from '../../lib/storage/document-store.js'
 
 const PROMISES_AT_A_TIME = 5
+/** Of who only looks. */
+const call = { signal: new AbortController().signal, renews: false, retrying () {} }
 /** On an emulator, which is slow where much is asked of it at once. */
 export const EMULATED_AT_A_TIME = 2
 
@@ -27,6 +31,24 @@ export function storageSuite (t: Test, open: (t: Test, options: OpenOptions) => 
     const storage = await open(t, {})
     t.teardown(() => storage.close?.())
     await keep(t, storage)
+  })
+
+  t.test('it tells how long a document is kept, by a look that does not renew it', { buffered: true }, async (t) => {
+    const storage = await open(t, { ttl: 60, renew: 'load' })
+    t.teardown(() => storage.close?.())
+    const timeLeft = async (key: string): Promise<number> => documentStoreOf(storage).timeLeft?.(key, call) as Promise<number>
+    await storage.write({ key: { n: 1 } })
+    await wait(100)
+    const left = await timeLeft('key')
+    t.ok(left > 40_000 && left < 60_000, `${left} ms`)
+    await documentStoreOf(storage).load(['key'], call)
+    await wait(100)
+    t.ok(await timeLeft('key') < left)
+    t.ok([0, Infinity].includes(await timeLeft('nothing')))
+    const lasting = await open(t, {})
+    t.teardown(() => lasting.close?.())
+    await lasting.write({ key: { n: 1 } })
+    t.equal(await documentStoreOf(lasting).timeLeft?.('key', call), Infinity)
   })
 
   promise('dates are stored as ISO 8601 strings', async (t, storage) => {

@@ -29,6 +29,9 @@ const forbidden: Array<[file: string, code: string]> = [
   ['lib/storage/blob/x.ts', "import { query } from '../postgres/pool.js'"],
   ['lib/storage/blob/x.ts', "import type { ContainerClient } from '@azure/storage-blob'"],
   ['lib/storage/postgres/x.ts', "import type { Pool } from 'pg'"],
+  ['lib/inspector/x.ts', "import { botasState } from '../plugin.js'"],
+  ['lib/inspector/x.ts', "import { FileStorage } from '../storage/file/file-storage.js'"],
+  ['lib/turn/x.ts', "import { InspectedTurn } from '../inspector/inspected-turn.js'"],
   ['lib/waiting/x.ts', "import { TextDocument } from '../document/text-document.js'"],
   ['lib/new-folder/x.ts', "import { TextDocument } from '../document/text-document.js'"],
   ['lib/errors.ts', "import { Turn } from './turn/turn.js'"]
@@ -37,6 +40,7 @@ const forbidden: Array<[file: string, code: string]> = [
 const allowed: Array<[file: string, code: string]> = [
   ['lib/plugin.ts', "import { Turns } from './turn/turns.js'"],
   ['lib/fastify/x.ts', "import { Turn } from '../turn/turn.js'"],
+  ['lib/inspector/x.ts', "import { Turns } from '../turn/turns.js'"],
   ['lib/turn/x.ts', "import { documentStoreOf } from '../storage/document-store.js'"],
   ['lib/storage/redis/x.ts', "import type { Storage } from '../storage.js'"],
   ['lib/storage/postgres/x.ts', "import type { Driver } from '../driver/driver.js'"],

@@ -32,6 +32,19 @@ t.test('each storage that needs a package has an entry', async (t) => {
   }
 })
 
+t.test('the inspector is an entry of its own, and the page is part of the package', async (t) => {
+  t.equal(await node(`
+    import Fastify from 'fastify'
+    import botasState from 'fastify-botas-state'
+    import inspector, * as entry from 'fastify-botas-state/inspector'
+    const app = Fastify()
+    app.register(botasState, { storage: 'memory:' })
+    app.register(inspector)
+    const statuses = await Promise.all(['', '/page/app.js', '/page/lit-html/directives/repeat.js'].map(async (path) => (await app.inject('/inspector' + path)).statusCode))
+    console.log(Object.keys(entry).sort().join(), statuses.join())
+  `, '--input-type=module'), 'default,inspector 200,200,200')
+})
+
 t.test('a CommonJS user requires and registers it', async (t) => {
   const output = await node(`
     const Fastify = require('fastify')

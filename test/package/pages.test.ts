@@ -16,6 +16,17 @@ t.test('the counter counts', async (t) => {
     '{"counter":2}\n')
 })
 
+t.test('the inspector is registered for development', async (t) => {
+  const lines = snippet('inspector').split('\n')
+  const program = (environment: string) => output(t, bot({
+    before: `${lines[0]}\nprocess.env.NODE_ENV = '${environment}'\nconst storage = 'memory:'`,
+    routes: lines.slice(1).join('\n'),
+    after: 'console.log((await app.inject("/inspector")).statusCode)'
+  }))
+  t.equal(await program('development'), '200\n')
+  t.equal(await program('production'), '404\n')
+})
+
 t.test('preferences changed in place are kept', async (t) => {
   t.match(await output(t, bot({ routes: handler('preferences'), after: 'await say(); await show(stored("users", "u"))' })),
     /^\{"preferences":\{"language":"en"\},"since":"\d{4}-\d\d-\d\dT[\d:.]+Z"\}$/m)

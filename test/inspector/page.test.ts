@@ -1,0 +1,276 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import axe, { type AxeResults } from 'axe-core'
+import type { Page } from 'playwright-core'
+import t, { type Test } from 'tap'
+import { MemoryStorage } from '../../lib/index.js'
+import { CONVERSATION_KEY, USER_KEY } from '../helpers/activities.js'
+import { openBrowser, openPage } from '../helpers/browser.js'
+import { type InspectedBot, inspectedBot } from '../helpers/inspected-bot.js'
+import { RecordingStorage } from '../helpers/recording-storage.js'
+import { slowStorage } from '../helpers/slow-storage.js'
+
+const browser = await openBrowser(t)
+
+async function opened (t: Test, bot: InspectedBot, ...options: [Parameters<typeof openPage>[3]?]): Promise<Page> {
+  const page = await openPage(t, browser, `${bot.url}/inspector`, ...options)
+  await page.getByRole('status').filter({ hasText: 'live' }).waitFor()
+  return page
+}
+
+/** Waits until something is to be seen. */
+async function sees (page: Page, where: string, ...texts: Array<string | RegExp>): Promise<void> {
+  let region = page.locator(where)
+  for (const text of texts) region = region.filter({ hasText: text })
+  await region.first().waitFor({ timeout: 10_000 })
+}
+
+/** The bars in the timeline, as screen readers hear them. */
+async function turnsIn (page: Page): Promise<string[]> {
+  return page.locator('a.bar').evaluateAll((bars) => bars.map((bar) => bar.getAttribute('aria-label') ?? ''))
+}
+
+t.test('messages that are sent while the page is open show up by themselves: turns, what they changed, what is stored', async (t) => {
+  const bot = await inspectedBot(t)
+  const page = await opened(t, bot)
+  await sees(page, '.timeline', 'No turn yet')
+  for (const [index, text] of ['one', 'two', 'three'].entries()) {
+    await bot.say(text)
+    await sees(page, '.details', `Turn ${index + 1}`, 'saved')
+    await sees(page, '.documents', `turn_count: ${index + 1}`, `user_message_count: ${index + 1}`, text)
+  }
+  await sees(page, '.changes li', 'turn_count', '2', '3')
+  await sees(page, '.changes li.added', 'said[2]', '"three"')
+  await sees(page, '.seen', 'conversation-1', '3 turns')
+  t.equal((await turnsIn(page)).length, 3)
+  await bot.say('four')
+  await sees(page, '.changes li.removed', 'said[0]', '"one"')
+  await sees(page, '.tree li.is-changed', 'turn_count: 4')
+})
+
+t.test('turns of one conversation that are at work at once are below each other, and marked', async (t) => {
+  const bot = await inspectedBot(t)
+  const page = await opened(t, bot)
+  await Promise.all([bot.say('slow'), wait(100).then(() => bot.say({ text: 'slow', user: 'user-2' })), bot.say({ text: 'slow', conversation: 'other', user: 'user-3' })])
+  await page.locator('a.bar.saved').nth(2).waitFor()
+  const turns = await turnsIn(page)
+  t.equal(turns.filter((turn) => turn.includes('beside another turn of the conversation')).length, 2)
+  const tops = await page.locator('.lane', { hasText: 'conversation-1' }).locator('a.bar').evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().top))
+  t.not(tops[0], tops[1])
+  t.equal(await page.locator('.lane').count(), 2, 'one lane a conversation')
+})
+
+t.test('a turn that waits for its place, one that is replaced and one that is replayed are seen as such', async (t) => {
+  const bot = await inspectedBot(t, { storage: new MemoryStorage(), once: true, concurrency: (request) => (request.body as { strategy: 'queue' | 'replace' }).strategy })
+  const page = await opened(t, bot)
+  const first = bot.say({ text: 'slow', strategy: 'queue' })
+  await page.locator('a.bar.open').waitFor()
+  const second = bot.say({ text: 'second', strategy: 'queue' })
+  await page.locator('a.bar.open .phase.waiting').waitFor()
+  await Promise.all([first, second])
+  await page.locator('a.bar.saved').nth(1).waitFor()
+  const replaced = bot.say({ text: 'slow', strategy: 'replace' })
+  await page.locator('a.bar.open').waitFor()
+  await bot.say({ text: 'third', strategy: 'replace', id: 'same' })
+  await replaced
+  await bot.say({ text: 'third', strategy: 'replace', id: 'same' })
+  await page.locator('a.bar.replayed').waitFor()
+  const turns = await turnsIn(page)
+  t.match(turns.find((turn) => turn.startsWith('Turn 3')), /replaced by a later turn/)
+  t.match(turns.find((turn) => turn.startsWith('Turn 5')), /replayed: its activity was handled before/)
+  t.notMatch(turns.find((turn) => turn.startsWith('Turn 2')), /beside another/, 'who waits is not at work')
+  await page.locator('a.bar.replaced').click()
+  await sees(page, '.details', 'FST_BOTAS_STATE_REPLACED', 'nothing of it is saved')
+})
+
+t.test('a failed turn shows its code and what was thrown, and the storage its retries', async (t) => {
+  const storage = new RecordingStorage()
+  const bot = await inspectedBot(t, { storage })
+  const page = await opened(t, bot)
+  await bot.say('one')
+  t.equal(await bot.say('fail'), 500)
+  await sees(page, '.details', 'Turn 2', 'failed', 'MODEL_AWAY', 'the model is away')
+  await sees(page, '.documents', 'turn_count: 1')
+  storage.failures.update = new Error('the disk is full')
+  await bot.say('three')
+  await sees(page, '.details', 'Turn 3', 'failed', 'FST_BOTAS_STATE_SAVE_FAILED')
+})
+
+t.test('a document of a megabyte leaves the page quick: it is drawn where it is opened', async (t) => {
+  const bot = await inspectedBot(t, { storage: slowStorage() })
+  const page = await opened(t, bot)
+  await bot.say('long')
+  await sees(page, '.documents', /1\.\d MB/)
+  await sees(page, '.changes', 'long', 'Cut')
+  t.ok(await page.locator('*').count() < 500, 'few elements')
+  await sees(page, '.tree', 'Cut: the first')
+  await bot.say('two')
+  await sees(page, '.documents', 'turn_count: 2')
+})
+
+t.test('a long list opens part by part', async (t) => {
+  const bot = await inspectedBot(t, {
+    routes: (app) => app.post('/list', async ({ state }) => {
+      state.conversation.set('list', Array.from({ length: 15_000 }, (_, index) => index))
+      state.conversation.set('deep', { a: { b: [{ c: 'leaf' }] }, 'a name with spaces': 'x'.repeat(3000) })
+      return {}
+    })
+  })
+  const page = await opened(t, bot)
+  await fetch(`${bot.url}/list`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: 'test', recipient: { id: 'bot' }, conversation: { id: 'c' } }) })
+  const summary = (name: string) => page.locator('.tree summary', { hasText: name })
+  await summary('list').click()
+  await summary('10000 … 14999').click()
+  await summary('12300 … 12399').click()
+  await sees(page, '.tree li', '12345: 12345')
+  t.ok(await page.locator('.tree li').count() < 400)
+  await summary('list').click()
+  await page.getByText('12345: 12345').waitFor({ state: 'detached' })
+  await summary('deep').click()
+  await sees(page, '.tree li', 'c: "leaf"')
+  await sees(page, '.tree details.long', '3,002 characters')
+})
+
+t.test('what users say, and are called, is shown and never run', async (t) => {
+  const hostile = ['<script>alert(1)</script>', '<img src=x onerror=alert(2)>', 'javascript:alert(3)', '{{constructor.constructor("alert(4)")()}}', '"><svg onload=alert(5)>', '%24{alert(6)}', "' autofocus onfocus='alert(7)", '__proto__']
+  const bot = await inspectedBot(t, {
+    routes: (app) => app.post('/set', async ({ body, state }) => {
+      for (const name of [...hostile, 'x'.repeat(5000)]) state.user.set(name, { [name]: name })
+      return body
+    })
+  })
+  const page = await opened(t, bot)
+  for (const text of hostile) {
+    await bot.say({ text, conversation: text, user: text })
+    await fetch(`${bot.url}/set`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: text, recipient: { id: text }, conversation: { id: text }, from: { id: text } }) })
+    await sees(page, '.seen a[aria-current=true]', text)
+    await sees(page, '.tree', text)
+  }
+  for (const link of await page.locator('a').evaluateAll((links) => links.map((link) => link.getAttribute('href')))) t.match(link, /^#/)
+  t.equal(await page.locator('main script, main img, main svg, [onerror], [onload], [onfocus]').count(), 0)
+  await page.locator('.seen a').first().click()
+  await sees(page, '.documents article')
+  await page.goto(`${bot.url}/inspector#key=${encodeURIComponent('<img src=x onerror=alert(8)>')}`)
+  await sees(page, '.documents', '<img src=x onerror=alert(8)>', 'not remembered')
+})
+
+t.test('it is used by the keyboard alone', async (t) => {
+  const bot = await inspectedBot(t)
+  const page = await opened(t, bot)
+  for (const conversation of ['a', 'b']) for (const text of ['one', 'two', 'three']) await bot.say({ text, conversation, user: conversation })
+  await page.locator('a.bar').nth(5).waitFor()
+  await sees(page, '.details', 'Turn 6', 'saved')
+  const focused = async (): Promise<string | null> => page.evaluate('document.activeElement?.getAttribute("aria-label") ?? document.activeElement?.textContent')
+  const tabTo = async (label: RegExp): Promise<void> => {
+    for (let presses = 0; presses < 40 && !label.test(await focused() ?? ''); presses++) await page.keyboard.press('Tab')
+    t.match(await focused(), label)
+  }
+  await tabTo(/^Turn 6/)
+  await page.keyboard.press('ArrowLeft')
+  t.match(await focused(), /Turn 5/)
+  await page.keyboard.press('ArrowDown')
+  t.match(await focused(), /Turn 3/)
+  await page.keyboard.press('Home')
+  t.match(await focused(), /Turn 1/)
+  await page.keyboard.press('ArrowLeft')
+  t.match(await focused(), /Turn 1/, 'there is none before')
+  await page.keyboard.press('End')
+  await page.keyboard.press('ArrowUp')
+  t.match(await focused(), /Turn [45]/)
+  await page.keyboard.press('ArrowRight')
+  await page.keyboard.press('Enter')
+  await sees(page, '.details', /Turn [56]/)
+  t.match(new URL(page.url()).hash, /^#turn=[56]$/)
+  await tabTo(/^said/)
+  await page.keyboard.press('Enter')
+  await page.getByText('"one"').first().waitFor({ state: 'detached' })
+  await page.keyboard.press('Escape')
+  await page.getByText('follows the latest turn').waitFor()
+  await bot.say({ text: 'four', conversation: 'a', user: 'a' })
+  await sees(page, '.details', 'Turn 7')
+})
+
+for (const [name, options] of Object.entries({
+  light: { colorScheme: 'light' },
+  dark: { colorScheme: 'dark' },
+  phone: { viewport: { width: 390, height: 800 } }
+} as const)) {
+  t.test(`axe finds no violation: ${name}`, async (t) => {
+    const bot = await inspectedBot(t, { once: true, storage: new MemoryStorage() })
+    const page = await opened(t, bot, options)
+    t.strictSame(await violations(page), [], 'while there is nothing')
+    await Promise.all([bot.say('slow'), bot.say({ text: 'slow', id: 'same' }), bot.say({ text: 'slow', id: 'same' })])
+    await bot.say('fail')
+    await bot.say('long')
+    await sees(page, '.documents', 'MB')
+    await sees(page, '.changes', 'long')
+    await page.locator('.tree summary').first().click()
+    t.strictSame(await violations(page), [])
+    const width = await page.evaluate('document.documentElement.scrollWidth')
+    t.ok(Number(width) <= Number(page.viewportSize()?.width), 'nothing is wider than the window')
+  })
+}
+
+/** Evaluated in a world of its own, which the policy of the page says nothing about. */
+async function violations (page: Page): Promise<string[]> {
+  await page.evaluate(axe.source)
+  const { violations } = await page.evaluate('axe.run()') as AxeResults
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`)
+}
+
+t.test('a filter leaves what it names, and a link leads to one conversation', async (t) => {
+  const bot = await inspectedBot(t)
+  const page = await opened(t, bot)
+  for (const conversation of ['lunch', 'dinner']) await bot.say({ text: 'hi', conversation, user: `of-${conversation}` })
+  await page.locator('.lane').nth(1).waitFor()
+  await page.getByLabel('Filter').fill('LUNCH')
+  await page.locator('.lane').nth(1).waitFor({ state: 'detached' })
+  t.equal(await page.locator('.seen li').count(), 2)
+  await page.locator('.lane h3 a').click()
+  await sees(page, '.documents', 'lunch', 'turn_count: 1')
+  await bot.say({ text: 'again', conversation: 'lunch', user: 'of-lunch' })
+  await sees(page, '.documents', 'turn_count: 2')
+  await page.reload()
+  await sees(page, '.documents', 'lunch', 'turn_count: 2')
+  await page.goBack()
+  await page.getByText('follows the latest turn').waitFor()
+})
+
+t.test('several pages are open at once, and find the server again that was restarted', async (t) => {
+  const bot = await inspectedBot(t)
+  const pages = await Promise.all([1, 2, 3].map(() => opened(t, bot)))
+  await bot.say('one')
+  for (const page of pages) await sees(page, '.documents', 'turn_count: 1')
+  const { port } = new URL(bot.url)
+  await bot.app.close()
+  for (const page of pages) await page.getByText('connecting').waitFor()
+  const next = await inspectedBot(t, { storage: new MemoryStorage(), port: Number(port) })
+  for (const page of pages) await page.getByText('live', { exact: true }).waitFor()
+  for (const page of pages) await sees(page, '.timeline', 'No turn yet')
+  await next.say('two')
+  for (const page of pages) await sees(page, '.documents', 'turn_count: 1', '"two"')
+})
+
+t.test('it is told of turns that no request began, and of what the storage forgets', async (t) => {
+  const storage = new MemoryStorage({ ttl: 7200 })
+  const bot = await inspectedBot(t, { storage })
+  const page = await opened(t, bot)
+  await bot.app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'user-1' }, (state) => { state.user.set('reminded', true) })
+  await sees(page, '.details', 'Turn 1', 'botasState.run')
+  await sees(page, '.documents', 'forgotten in 2 h', 'reminded: true')
+  await bot.app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'user-1' }, (state) => { state.deleteUserState() })
+  await sees(page, '.changes li.removed', 'reminded')
+  await sees(page, '.documents', 'Nothing is stored')
+  t.strictSame(await storage.read([USER_KEY, CONVERSATION_KEY]), {})
+})
+
+t.test('a page in the background is not told, so that a seventh page can be opened', async (t) => {
+  const bot = await inspectedBot(t)
+  const page = await opened(t, bot)
+  const hide = (hidden: boolean): Promise<unknown> => page.evaluate(`Object.defineProperty(document, 'hidden', { value: ${hidden}, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))`)
+  await hide(true)
+  await bot.say('one')
+  await wait(300)
+  t.equal(await page.locator('a.bar').count(), 0)
+  await hide(false)
+  await sees(page, '.documents', 'turn_count: 1')
+})
