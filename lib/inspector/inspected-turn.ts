@@ -17,6 +17,8 @@ export interface TurnSummary {
   identity: TurnIdentity
   /** Of its documents, that of the conversation first. */
   keys: string[]
+  /** When it was identified, in milliseconds since 1970. */
+  from: number
   /** Each ends where the next one begins; in milliseconds since 1970. */
   phases: Array<{ name: Phase, from: number }>
   /** When it was over; left out while it is open. */
@@ -56,6 +58,7 @@ export class InspectedTurn implements TurnWatch {
   readonly #changed: (turn: InspectedTurn) => void
   #identity: TurnIdentity | undefined
   #keys: string[] = []
+  #from = 0
   #phases: TurnSummary['phases'] = []
   #to: number | undefined
   #outcome: Outcome = 'open'
@@ -87,6 +90,7 @@ export class InspectedTurn implements TurnWatch {
       via: this.#via,
       identity: this.#identity as TurnIdentity,
       keys: this.#keys,
+      from: this.#from,
       phases: this.#phases,
       ...this.#to !== undefined && { to: this.#to },
       outcome: this.#outcome,
@@ -99,6 +103,7 @@ export class InspectedTurn implements TurnWatch {
 
   identified (identity: TurnIdentity): void {
     this.#identity = identity
+    this.#from = now()
     this.#keys = SCOPES.flatMap((scope) => keyOf(scope, identity) ?? [])
     this.#changed(this)
   }
@@ -208,6 +213,7 @@ function errorOf (cause: unknown): { code: string, message: string | undefined }
   }
 }
 
-function now (): number {
+/** In milliseconds since 1970. It goes on evenly, so that what came first is told to have come first. */
+export function now (): number {
   return performance.timeOrigin + performance.now()
 }

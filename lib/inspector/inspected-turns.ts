@@ -2,7 +2,7 @@ import type { PersistedScope } from '../state/state-scope.js'
 import { keyOf } from '../turn/identity.js'
 import { SCOPES } from '../turn/turn-documents.js'
 import type { TurnWatch } from '../turn/turn-watch.js'
-import { InspectedTurn, type TurnSummary } from './inspected-turn.js'
+import { InspectedTurn, type TurnSummary, now } from './inspected-turn.js'
 
 /** How many turns are remembered, the last ones. */
 export const MAX_TURNS = 200
@@ -24,6 +24,8 @@ export interface Seen {
 
 /** What a page is told: all, or what is new. */
 export interface News {
+  /** The time of the server, as that of turns. */
+  now: number
   turns: TurnSummary[]
   seen: Seen[]
 }
@@ -63,6 +65,7 @@ export class InspectedTurns {
   since (revision: number): News {
     const isNews = (one: { revision: number }): boolean => one.revision > revision
     return {
+      now: now(),
       turns: [...this.#turns.values()].filter(isNews).map(({ summary }) => summary),
       seen: [...this.#seen.values()].filter(isNews).map(({ seen }) => seen)
     }
@@ -91,7 +94,7 @@ export class InspectedTurns {
     const id = scope === 'conversation' ? conversationId : userId
     // The last one seen is the last in the map.
     this.#seen.delete(key)
-    this.#seen.set(key, { seen: { key, scope, id: id as string, channelId, botId, turns, at: Date.now() }, revision: this.#revision })
+    this.#seen.set(key, { seen: { key, scope, id: id as string, channelId, botId, turns, at: now() }, revision: this.#revision })
     trim(this.#seen, MAX_SEEN)
   }
 }

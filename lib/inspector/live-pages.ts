@@ -6,7 +6,7 @@ const INTERVAL = 100
 /** How long a page waits before it asks a server that is gone, in milliseconds. */
 const RETRY = 1000
 /** How often a page that gets no news is written to, in milliseconds: who is in between must not take it for dead. */
-const HEARTBEAT = 15_000
+const HEARTBEAT = 5000
 
 /** The pages that are open, each told by server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html. */
 export class LivePages {

@@ -61,19 +61,19 @@ function * itemChanges (path: MemberChange['path'], before: unknown[], after: un
   const [texts, nextTexts] = [before.map(textOf), after.map(textOf)]
   const parts = diffArrays(texts, nextTexts, { maxEditLength: MAX_EDITS })
   if (parts === undefined) return yield changeOf(path, `[${texts.join()}]`, `[${nextTexts.join()}]`)
-  let [from, to] = [0, 0]
-  for (const [index, { added, removed, count }] of parts.entries()) {
-    if (added) {
-      const gone = parts[index - 1]?.removed === true ? parts[index - 1]?.count ?? 0 : 0
-      const changed = Math.min(gone, count)
-      for (let item = 0; item < changed; item++) yield * changesOf([...path, to + item], before[from - gone + item], after[to + item])
-      for (let item = changed; item < gone; item++) yield changeOf([...path, from - gone + item], texts[from - gone + item], undefined)
-      for (let item = changed; item < count; item++) yield changeOf([...path, to + item], undefined, nextTexts[to + item])
-    } else if (removed && parts[index + 1]?.added !== true) {
-      for (let item = from; item < from + count; item++) yield changeOf([...path, item], texts[item], undefined)
+  let [from, to, gone] = [0, 0, 0]
+  // What is removed comes right before what is added in its place. The last part is none.
+  for (const { added, removed, count } of [...parts, { added: false, removed: false, count: 0 }]) {
+    if (removed) gone = count
+    else {
+      const changed = added ? Math.min(gone, count) : 0
+      for (let item = 0; item < changed; item++) yield * changesOf([...path, to + item], before[from + item], after[to + item])
+      for (let item = changed; item < gone; item++) yield changeOf([...path, from + item], texts[from + item], undefined)
+      for (let item = changed; added && item < count; item++) yield changeOf([...path, to + item], undefined, nextTexts[to + item])
+      from += added ? gone : gone + count
+      to += count
+      gone = 0
     }
-    if (!added) from += count
-    if (!removed) to += count
   }
 }
 

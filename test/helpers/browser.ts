@@ -21,7 +21,7 @@ export async function openPage (t: Test, browser: Browser, url: string, options:
   page.on('pageerror', ({ message }) => problems.push(message))
   page.on('console', (line) => {
     // The page is told that its server is away.
-    if (['error', 'warning'].includes(line.type()) && !/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/.test(line.text())) problems.push(line.text())
+    if (['error', 'warning'].includes(line.type()) && !/ERR_FAILED|status of 500|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE/.test(line.text())) problems.push(line.text())
   })
   page.on('dialog', (dialog) => {
     problems.push(`a dialog: ${dialog.message()}`)
@@ -42,9 +42,11 @@ export async function openPage (t: Test, browser: Browser, url: string, options:
 /** What ran in the browser counts as covered, as what ran in Node: the page is served as it stands in lib. */
 function noteCoverage (entries: Awaited<ReturnType<Page['coverage']['stopJSCoverage']>>): void {
   if (process.env._TAPJS_PROCESSINFO_COVERAGE_ !== '1') return
-  const result = entries.flatMap(({ url, scriptId, functions }) => {
+  for (const { url, scriptId, functions } of entries) {
     const [, name] = /\/page\/([\w-]+\.js)$/.exec(url) ?? []
-    return name === undefined ? [] : [{ url: new URL(`lib/inspector/page/${name}`, root).href, scriptId, functions }]
-  })
-  writeFileSync(join('.tap', 'coverage', `browser-${randomUUID()}.json`), JSON.stringify({ result }))
+    if (name === undefined) continue
+    // A page that is loaded again runs a script again, which is to be added up: by a file for each.
+    const result = [{ url: new URL(`lib/inspector/page/${name}`, root).href, scriptId, functions }]
+    writeFileSync(join('.tap', 'coverage', `browser-${randomUUID()}.json`), JSON.stringify({ result }))
+  }
 }

@@ -73,6 +73,8 @@ t.test('a member that came, went, is of another kind, or has changed all over is
   const many = (from: number, count = 500): string => JSON.stringify(Array.from({ length: count }, (_, index) => from + index))
   t.equal(memberChanges('m', many(0), many(1000)).length, 1)
   t.equal(memberChanges('m', many(0, 150), many(1000, 150)).length, 1)
+  const wide = (value: number): string => JSON.stringify(Object.fromEntries(Array.from({ length: 150 }, (_, index) => [`m${index}`, value])))
+  t.equal(memberChanges('m', wide(1), wide(2)).length, 1)
   const deep = (leaf: string, depth: number): string => '{"a":'.repeat(depth) + leaf + '}'.repeat(depth)
   t.equal(memberChanges('m', deep('1', 50), deep('2', 50))[0]?.path.length, 21)
   t.equal(memberChanges('m', deep('1', 20_000), deep('2', 20_000)).length, 1)

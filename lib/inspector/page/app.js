@@ -20,6 +20,8 @@ let limits = { turns: 0, seen: 0 }
 let focus = focusOf(location.hash)
 let filter = ''
 let isLive = false
+/** what the clock of the server is ahead of that of the page, whose time begins with it */
+let ahead = 0
 let isToRender = false
 /** @type {Map<string, boolean>} */
 const open = new Map()
@@ -37,6 +39,7 @@ listen({
     changed()
   },
   news (news) {
+    ahead = news.now - performance.now()
     addNews(model, news, limits)
     changed()
   },
@@ -81,7 +84,7 @@ function page () {
       <section class="timeline" aria-labelledby="turns">
         <h2 id="turns">Turns</h2>
         ${legend}
-        ${timeline([...model.turns.values()].filter(isFound), model.seen, turn)}
+        ${timeline([...model.turns.values()].filter(isFound), model.seen, turn, ahead + performance.now())}
       </section>
       <section class="details" aria-label="Turn">${turn === undefined ? html`<h2>Turn</h2><p class="empty">${focus.turn === undefined ? 'None yet.' : 'It is not remembered any more.'}</p>` : turnView(turn)}</section>
       <section class="documents" aria-labelledby="documents"><h2 id="documents">What is stored</h2>${documentsView(keys)}</section>

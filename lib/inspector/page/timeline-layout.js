@@ -52,8 +52,8 @@ export function layout (turns, now) {
     const free = lane.ends.findIndex((end) => end <= from)
     const row = free === -1 ? lane.rows++ : free
     lane.ends[row] = to
-    lane.last = turn.id
-    const isBeside = spans.some((other) => other.turn.keys[0] === key && other.turn !== turn && other.begun < to && begun < other.to)
+    lane.last = Math.max(lane.last, turn.id)
+    const isBeside = spans.some((other) => other.turn.keys[0] === key && other.turn !== turn && Math.max(begun, other.begun) < Math.min(to, other.to))
     lane.bars.push({
       turn,
       x: at(from),
@@ -61,7 +61,7 @@ export function layout (turns, now) {
       row,
       isBeside,
       phases: turn.phases.map(({ name }, index) => {
-        const [begin, end] = /** @type {[number, number]} */ ([times[index], times[index + 1]])
+        const [begin, end] = /** @type {[number, number]} */ ([times[index + 1], times[index + 2]])
         return { name, x: at(begin) - at(from), width: at(end) - at(begin) }
       })
     })
@@ -79,11 +79,10 @@ export function marksOf ({ outcome, retries, isOverlapped }) {
  * @param {number} now
  */
 function spanOf (turn, now) {
-  const from = turn.phases[0]?.from ?? now
-  const to = Math.max(turn.to ?? now, turn.phases.at(-1)?.from ?? now)
+  const { from, to = now } = turn
   // One that waits for its place is not at work yet.
   const begun = turn.phases.findLast(({ name }) => name === 'waiting') === undefined ? from : turn.phases.find(({ name }) => name === 'handler')?.from ?? to
-  return { turn, from, to, begun, times: [...turn.phases.map((phase) => phase.from), to] }
+  return { turn, from, to, begun, times: [from, ...turn.phases.map((phase) => phase.from), to] }
 }
 
 /**

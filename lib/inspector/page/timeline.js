@@ -26,14 +26,15 @@ export const MARKS = [
  * @param {TurnSummary[]} turns
  * @param {Map<string, Seen>} seen
  * @param {TurnSummary | undefined} selected
+ * @param {number} now by the clock of the server, in milliseconds since 1970
  */
-export function timeline (turns, seen, selected) {
+export function timeline (turns, seen, selected, now) {
   if (turns.length === 0) return html`<p class="empty">No turn yet. Say something to the bot.</p>`
-  const { lanes, pauses, width } = layout(turns, Date.now())
+  const { lanes, pauses, width } = layout(turns, now)
   const reached = selected !== undefined && turns.includes(selected) ? selected.id : turns.at(-1)?.id
   return html`
     <div class="lanes" @keydown=${moveAmongBars} @scroll=${onScroll} .style=${`--width: ${width}px`}>
-      ${repeat(lanes, ({ key }) => key, (lane) => laneView(lane, pauses, seen.get(lane.key), selected?.id, reached))}
+      ${repeat(lanes, ({ key }) => key, (lane) => laneView(lane, pauses, /** @type {Seen} */ (seen.get(lane.key)), selected?.id, reached))}
     </div>`
 }
 
@@ -54,14 +55,14 @@ export function keepEndInSight () {
 /**
  * @param {Lane} lane
  * @param {Pause[]} pauses
- * @param {Seen | undefined} seen
+ * @param {Seen} seen
  * @param {number | undefined} selected
  * @param {number | undefined} reached the turn that the tabulator key leads to: from there the arrow keys do
  */
 function laneView ({ key, rows, bars }, pauses, seen, selected, reached) {
   return html`
     <section class="lane" aria-label=${`Turns of ${key}`}>
-      <h3><a href=${documentLink(key)} title=${key}>${seen?.id ?? key}</a></h3>
+      <h3><a href=${documentLink(key)} title=${key}>${seen.id}</a></h3>
       <div class="bars" .style=${`height: ${rows * ROW}px`}>
         ${pauses.filter(({ milliseconds }) => milliseconds >= TOLD_PAUSE).map(pauseView)}
         <ol>${repeat(bars, ({ turn }) => turn.id, (bar) => barView(bar, selected, reached))}</ol>
@@ -99,8 +100,8 @@ function barView (bar, selected, reached) {
  * @param {string[]} marks
  */
 function labelOf ({ turn }, marks) {
-  const { id, phases, to, outcome, code, changeCount } = turn
-  const took = to === undefined ? 'open' : duration(to - (phases[0]?.from ?? to))
+  const { id, from, to, outcome, code, changeCount } = turn
+  const took = to === undefined ? 'open' : duration(to - from)
   return [`Turn ${id}: ${outcome}`, took, code, changeCount > 0 && counted(changeCount, 'change'), ...marks.filter((mark) => mark !== outcome)]
     .filter(Boolean).join(', ')
 }

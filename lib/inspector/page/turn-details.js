@@ -26,7 +26,7 @@ const OUTCOMES = {
  * @param {TurnDetails | undefined} details left out while they are not there
  */
 export function turnDetails (turn, details) {
-  const { id, via, outcome, code, retries, isOverlapped, phases, to } = turn
+  const { id, via, outcome, code, retries, isOverlapped, phases, from, to } = turn
   return html`
     <h2>Turn ${id} <span class="outcome ${outcome}">${outcome}</span></h2>
     <p>${OUTCOMES[outcome]}${code === undefined ? '' : html`: <code>${code}</code>`}</p>
@@ -36,9 +36,9 @@ export function turnDetails (turn, details) {
     ${changesView(details?.documents ?? [], outcome)}
     <h3>Time</h3>
     <dl>
-      ${phases.map(({ name, from }, index) => html`
-        <div><dt><span class="phase ${name}"></span> ${name}</dt><dd>${timeTaken(from, phases[index + 1]?.from ?? to)}</dd></div>`)}
-      <div><dt>all</dt><dd>${timeTaken(phases[0]?.from, to)}, from ${time(phases[0]?.from ?? 0)}</dd></div>
+      ${phases.map(({ name, from: begin }, index) => html`
+        <div><dt><span class="phase ${name}"></span> ${name}</dt><dd>${timeTaken(begin, phases[index + 1]?.from ?? to)}</dd></div>`)}
+      <div><dt>all</dt><dd>${timeTaken(from, to)}, from ${time(from)}</dd></div>
     </dl>
     <h3>Whose it is</h3>
     <dl>
@@ -48,11 +48,11 @@ export function turnDetails (turn, details) {
 }
 
 /**
- * @param {number | undefined} from
+ * @param {number} from
  * @param {number | undefined} to
  */
 function timeTaken (from, to) {
-  return from === undefined || to === undefined ? 'goes on' : duration(to - from)
+  return to === undefined ? 'goes on' : duration(to - from)
 }
 
 /**

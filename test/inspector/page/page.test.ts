@@ -2,12 +2,14 @@ import { setTimeout as wait } from 'node:timers/promises'
 import axe, { type AxeResults } from 'axe-core'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
-import { MemoryStorage } from '../../lib/index.js'
-import { CONVERSATION_KEY, USER_KEY } from '../helpers/activities.js'
-import { openBrowser, openPage } from '../helpers/browser.js'
-import { type InspectedBot, inspectedBot } from '../helpers/inspected-bot.js'
-import { RecordingStorage } from '../helpers/recording-storage.js'
-import { slowStorage } from '../helpers/slow-storage.js'
+import { MemoryStorage } from '../../../lib/index.js'
+import { settled } from '../../helpers/build-fastify.js'
+import { CONVERSATION_KEY, USER_KEY } from '../../helpers/activities.js'
+import { openBrowser, openPage } from '../../helpers/browser.js'
+import { type InspectedBot, inspectedBot } from '../../helpers/inspected-bot.js'
+import { LeasingStorage } from '../../helpers/leasing-storage.js'
+import { RecordingStorage } from '../../helpers/recording-storage.js'
+import { slowStorage } from '../../helpers/slow-storage.js'
 
 const browser = await openBrowser(t)
 
@@ -176,6 +178,8 @@ t.test('it is used by the keyboard alone', async (t) => {
   await page.keyboard.press('End')
   await page.keyboard.press('ArrowUp')
   t.match(await focused(), /Turn [45]/)
+  await page.keyboard.press('ArrowUp')
+  t.match(await focused(), /Turn [45]/, 'there is no lane above')
   await page.keyboard.press('ArrowRight')
   await page.keyboard.press('Enter')
   await sees(page, '.details', /Turn [56]/)
@@ -229,10 +233,85 @@ t.test('a filter leaves what it names, and a link leads to one conversation', as
   await sees(page, '.documents', 'lunch', 'turn_count: 1')
   await bot.say({ text: 'again', conversation: 'lunch', user: 'of-lunch' })
   await sees(page, '.documents', 'turn_count: 2')
-  await page.reload()
-  await sees(page, '.documents', 'lunch', 'turn_count: 2')
+  const next = await openPage(t, browser, page.url())
+  await sees(next, '.documents', 'lunch', 'turn_count: 2')
   await page.goBack()
   await page.getByText('follows the latest turn').waitFor()
+})
+
+t.test('much is shown in part, and says so', async (t) => {
+  const bot = await inspectedBot(t, {
+    storage: new RecordingStorage(),
+    routes: (app) => app.post('/much', async ({ state }) => {
+      for (let index = 0; index < 300; index++) state.user.set(`m${index}`, 'x'.repeat(index === 50 ? 50 : 4000))
+      return {}
+    })
+  })
+  const page = await opened(t, bot)
+  for (let user = 0; user < 60; user++) await bot.say({ text: 'hi', user: `user-${user}`, conversation: `conversation-${user}` })
+  await sees(page, 'nav', 'and 20 more: filter them')
+  await wait(1100)
+  await fetch(`${bot.url}/much`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: 'test', recipient: { id: 'bot' }, from: { id: 'ada' } }) })
+  await sees(page, '.pause', /^1\.[1-9] s$/)
+  await sees(page, '.details', 'and 100 more changes')
+  await sees(page, '.changes li', 'm50', '…')
+  await sees(page, '.documents', 'more members', 'the storage does not tell when it is forgotten')
+})
+
+t.test('what cannot be shown is said', async (t) => {
+  const storage = new RecordingStorage()
+  const bot = await inspectedBot(t, { storage })
+  const page = await opened(t, bot)
+  await bot.say('one')
+  await sees(page, '.documents', 'turn_count: 1')
+  await page.route('**/document?*', (route) => route.abort())
+  await bot.say('two')
+  await sees(page, '.documents', 'The server does not answer.')
+  await page.unroute('**/document?*')
+  await page.route('**/document?*', (route) => route.fulfill({ status: 500, json: { code: 'FST_BOTAS_STATE_CORRUPT_DOCUMENT', message: 'the stored document is a text' } }))
+  await bot.say('three')
+  await sees(page, '.documents', 'FST_BOTAS_STATE_CORRUPT_DOCUMENT: the stored document is a text')
+  await page.unroute('**/document?*')
+  await page.route('**/document?*', (route) => route.fulfill({ status: 500, json: { message: 'the disk is gone' } }))
+  await bot.say('four')
+  await sees(page, '.documents', '500: the disk is gone')
+  await page.unroute('**/document?*')
+  await bot.say('five')
+  await sees(page, '.documents', 'turn_count: 5')
+  await page.goto(`${bot.url}/inspector#turn=17`)
+  await sees(page, '.details', 'It is not remembered any more.')
+})
+
+t.test('a turn that lost its place says so', async (t) => {
+  const storage = new LeasingStorage()
+  const bot = await inspectedBot(t, { storage, concurrency: { strategy: 'queue', lease: 1000 } })
+  const page = await opened(t, bot)
+  const lease = storage.lease.bind(storage)
+  await bot.app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'c' }, async (state) => {
+    storage.lease = async () => 'somebody else'
+    await settled(() => bot.app.botasState.stats.leasesLost === 1)
+    storage.lease = lease
+    state.conversation.set('n', 1)
+  })
+  await sees(page, '.details', 'It lost its place in the conversation')
+  t.match((await turnsIn(page))[0], /beside another turn of the conversation/)
+})
+
+t.test('a turn whose save was tried again says so', async (t) => {
+  const storage = new RecordingStorage()
+  const bot = await inspectedBot(t, { storage })
+  const page = await opened(t, bot)
+  const update = storage.update.bind(storage)
+  let times = 0
+  storage.update = async (key, change, _loaded?: unknown, call?: { retrying (): void }) => {
+    for (let time = 0; time < times; time++) call?.retrying()
+    await update(key, change)
+  }
+  for (times of [1, 2]) {
+    await bot.app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'c' }, (state) => { state.conversation.set('n', times) })
+    await sees(page, '.details', times === 1 ? 'had to try again once' : 'had to try again 2 times')
+  }
+  t.match((await turnsIn(page))[0], /the storage had to try again/)
 })
 
 t.test('several pages are open at once, and find the server again that was restarted', async (t) => {
@@ -261,6 +340,16 @@ t.test('it is told of turns that no request began, and of what the storage forge
   await sees(page, '.changes li.removed', 'reminded')
   await sees(page, '.documents', 'Nothing is stored')
   t.strictSame(await storage.read([USER_KEY, CONVERSATION_KEY]), {})
+})
+
+t.test('a page that its server refuses asks again', async (t) => {
+  const bot = await inspectedBot(t)
+  const page = await opened(t, bot)
+  await page.route('**/events', (route) => route.fulfill({ status: 500 }))
+  await page.evaluate('document.dispatchEvent(new Event("visibilitychange"))')
+  await page.getByText('connecting').waitFor()
+  await page.unroute('**/events')
+  await page.getByText('live', { exact: true }).waitFor()
 })
 
 t.test('a page in the background is not told, so that a seventh page can be opened', async (t) => {
