@@ -69,7 +69,7 @@ function * itemChanges (path: MemberChange['path'], before: unknown[], after: un
       const changed = added ? Math.min(gone, count) : 0
       for (let item = 0; item < changed; item++) yield * changesOf([...path, to + item], before[from + item], after[to + item])
       for (let item = changed; item < gone; item++) yield changeOf([...path, from + item], texts[from + item], undefined)
-      for (let item = changed; added && item < count; item++) yield changeOf([...path, to + item], undefined, nextTexts[to + item])
+      for (let item = changed; item < (added ? count : 0); item++) yield changeOf([...path, to + item], undefined, nextTexts[to + item])
       from += added ? gone : gone + count
       to += count
       gone = 0

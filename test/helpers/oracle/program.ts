@@ -40,6 +40,8 @@ export interface Hook {
 
 export interface Program {
   protocol: 'HTTP/1.1' | 'TLS' | 'HTTP/2' | 'HTTP/2 over TLS'
+  /** whether the inspector watches the turns */
+  isInspected: boolean
   registered: 'awaited' | 'in the same tick' | 'before a child' | 'last'
   flush: 'onResponse' | 'onSend'
   storage: StorageKind
@@ -113,7 +115,8 @@ export function programs (storage: StorageKind, flush: Program['flush']): fc.Arb
     errorHandler: fc.constantFrom<Program['errorHandler']>('none', 'none', 'answers 200', 'answers 418 later'),
     hooks: fc.oneof({ weight: 3, arbitrary: fc.constant<Hook[]>([]) }, { weight: 4, arbitrary: fc.array(hook, { maxLength: 3, size: 'max' }) }),
     handler,
-    client: fc.constantFrom<Program['client']>('sends the next message', 'sends the next message', 'waits')
+    client: fc.constantFrom<Program['client']>('sends the next message', 'sends the next message', 'waits'),
+    isInspected: fc.boolean()
   }).map((program) => ({ ...program, [fc.toStringMethod]: () => describe(program) }))
 }
 
@@ -132,7 +135,7 @@ function describe ({ hooks, handler, latencies, broken, ...rest }: Program): str
   const storage = rest.storage === 'delayed' ? [`delayed by ${latencies.join(', ')} ms, ${broken} fails`] : [rest.storage]
   return [
     '',
-    `${rest.protocol}, flush: ${rest.flush}, storage: ${storage}, plugin registered ${rest.registered}`,
+    `${rest.protocol}, flush: ${rest.flush}, storage: ${storage}, plugin registered ${rest.registered}${rest.isInspected ? ', inspected' : ''}`,
     `client ${rest.client}, error handler: ${rest.errorHandler}`,
     ...hooks.map(({ phase, owner, style, changes, act }) => `${phase} hook (${owner}, ${style})${changes ? ' changes the state,' : ''} ${act}`),
     `${handler.style} handler:`,

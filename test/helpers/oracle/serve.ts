@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { Writable } from 'node:stream'
 import { setImmediate as immediate } from 'node:timers/promises'
 import botasState, { type BotasStateOptions, type Storage } from '../../../lib/index.js'
+import { inspector } from '../../../lib/inspector/inspector.js'
 import { certificatePath } from '../certificates.js'
 import { addHooks, addHooksOnRoute, hooksOfRoute } from './hooks.js'
 import { codeOf, handlerOf } from './handler.js'
@@ -58,6 +59,7 @@ async function start (run: Run, app: FastifyInstance, storage: Storage): Promise
       addRoutes(run, app)
       app.register(plugin, options)
   }
+  if (run.mode === 'plugin' && program.isInspected) app.register(inspector)
   await app.listen({ host: '127.0.0.1', port: 0 })
 }
 
