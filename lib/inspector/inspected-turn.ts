@@ -113,7 +113,7 @@ export class InspectedTurn implements TurnWatch {
     const [last, before] = [this.#phases.at(-1)?.name, this.#phases.at(-2)?.name]
     if (last === name) return
     if (name === 'waiting' && last === 'loading' && before === 'waiting') this.#phases.pop()
-    else this.#phases.push({ name, from: now() })
+    else this.#phases.push({ name, from: this.#phases.length === 0 ? this.#from : now() })
     this.#changed(this)
   }
 
