@@ -3,10 +3,11 @@ import { type TurnIdentity, keyOf } from '../turn/identity.js'
 import type { StateEvent } from '../turn/telemetry.js'
 import { SCOPES } from '../turn/turn-documents.js'
 import type { Phase, TurnWatch } from '../turn/turn-watch.js'
-import { type MemberChange, memberChanges } from './member-changes.js'
-import { shortened, shortenedName } from './shown-text.js'
+import { type DocumentChanges, documentChanges } from './document-changes.js'
+import { now } from './now.js'
+import { thrownBy } from './thrown.js'
 
-/** What became of a turn: `unchanged` succeeded, and had nothing to save. */
+/** What became of a turn: `unchanged` succeeded, and had nothing to save; of `failed` some documents may be saved, see `saved`. */
 export type Outcome = 'open' | 'saved' | 'unchanged' | 'failed' | 'replaced' | 'replayed'
 
 /** A turn as it is shown in a timeline. */
@@ -26,6 +27,8 @@ export interface TurnSummary {
   outcome: Outcome
   /** The code of its error, or the name of one that has no code. */
   code?: string
+  /** The keys of the documents that it saved: where its save failed, it may have saved some. */
+  saved: string[]
   /** How often the storage had to load or save again. */
   retries: number
   /** Whether it lost its place, and was merged with a turn that came between. */
@@ -34,26 +37,27 @@ export interface TurnSummary {
   changeCount: number
 }
 
-/** What a turn made of one document. */
-export interface DocumentChanges {
-  key: string
-  changes: MemberChange[]
-  /** How many more there are than are kept. */
-  leftOut: number
+/** All that is noted of a turn. */
+export interface TurnDetails {
+  turn: TurnSummary
+  /** What was thrown, as far as it says so. */
+  message?: string
+  /** What it changed, saved or not. */
+  documents: DocumentChanges[]
 }
 
-/** How much of what a turn changed is kept: texts, in characters, and changes of each document. */
-const MAX_TEXTS = 50_000
-const MAX_CHANGES = 200
+/** What it made of a document, by what was stored before. */
+interface Made {
+  key: string
+  stored: Document | undefined
+  edit: Edit
+}
 
 /** Notes one turn as it goes. */
 export class InspectedTurn implements TurnWatch {
   readonly id: number
-  /** which of all that happened was the last that is about it */
+  /** that of its last change; 0 before the first */
   revision = 0
-  /** what was thrown, as far as it says so */
-  message: string | undefined
-  documents: DocumentChanges[] = []
   readonly #via: TurnSummary['via']
   readonly #changed: (turn: InspectedTurn) => void
   #identity: TurnIdentity | undefined
@@ -63,11 +67,14 @@ export class InspectedTurn implements TurnWatch {
   #to: number | undefined
   #outcome: Outcome = 'open'
   #code: string | undefined
+  #message: string | undefined
+  #saved: string[] = []
   #retries = 0
   #isOverlapped = false
   #isSaved = false
   /** until the turn is over */
-  #edits = new Map<string, { stored: Document | undefined, edit: Edit }>()
+  #edits = new Map<string, Made>()
+  #documents: DocumentChanges[] = []
 
   /** @param changed is called whenever there is news */
   constructor (id: number, via: TurnSummary['via'], changed: (turn: InspectedTurn) => void) {
@@ -76,14 +83,12 @@ export class InspectedTurn implements TurnWatch {
     this.#changed = changed
   }
 
-  get keys (): string[] {
-    return this.#keys
-  }
-
+  /** Whose turn it is; left out before that is known. */
   get identity (): TurnIdentity | undefined {
     return this.#identity
   }
 
+  /** What a timeline shows of a turn that is identified. */
   get summary (): TurnSummary {
     return {
       id: this.id,
@@ -95,10 +100,16 @@ export class InspectedTurn implements TurnWatch {
       ...this.#to !== undefined && { to: this.#to },
       outcome: this.#outcome,
       ...this.#code !== undefined && { code: this.#code },
+      saved: this.#saved,
       retries: this.#retries,
       isOverlapped: this.#isOverlapped,
-      changeCount: this.documents.reduce((sum, { changes, leftOut }) => sum + changes.length + leftOut, 0)
+      changeCount: this.#documents.reduce((sum, { changes, leftOut }) => sum + changes.length + leftOut, 0)
     }
+  }
+
+  /** The same, with what is shown when it is opened. */
+  get details (): TurnDetails {
+    return { turn: this.summary, ...this.#message !== undefined && { message: this.#message }, documents: this.#documents }
   }
 
   identified (identity: TurnIdentity): void {
@@ -108,7 +119,7 @@ export class InspectedTurn implements TurnWatch {
     this.#changed(this)
   }
 
-  /** Where it asks again and again whether its wait is over, that is one wait. */
+  /** Asking again and again whether its place is free is one wait. */
   enters (name: Phase): void {
     const [last, before] = [this.#phases.at(-1)?.name, this.#phases.at(-2)?.name]
     if (last === name) return
@@ -122,28 +133,23 @@ export class InspectedTurn implements TurnWatch {
     this.#changed(this)
   }
 
-  published (kind: 'load' | 'save', { outcome, code }: StateEvent): void {
-    if (outcome === 'failure') this.#code ??= code
-    this.#isSaved ||= kind === 'save' && outcome === 'success'
-    if (kind === 'save' && outcome === 'failure') this.#ends('failed')
+  published (kind: 'load' | 'save', _event: StateEvent, failure?: { error: unknown, saved: string[] }): void {
+    if (failure !== undefined) {
+      this.#saved = failure.saved
+      this.#fails(failure.error)
+    } else if (kind === 'save') this.#isSaved = true
   }
 
   edited (key: string, stored: Document | undefined, edit: Edit): void {
-    this.#edits.set(key, { stored, edit })
+    this.#edits.set(key, { key, stored, edit })
   }
 
   failed (cause: unknown): void {
-    const { code, message } = errorOf(cause)
-    this.#code ??= code
-    this.message ??= message
-    this.#ends('failed')
+    this.#fails(cause)
   }
 
-  replaced ({ message }: Error): void {
-    this.#code = 'FST_BOTAS_STATE_REPLACED'
-    this.message = message
-    this.#outcome = 'replaced'
-    this.#changed(this)
+  replaced (error: Error): void {
+    this.#fails(error)
   }
 
   overlapped (): void {
@@ -155,65 +161,28 @@ export class InspectedTurn implements TurnWatch {
     this.#ends('replayed')
   }
 
-  over (): void {
+  over (made: Iterable<Made>): void {
     this.#to = now()
     this.#ends(this.#isSaved ? 'saved' : 'unchanged')
-    if (this.#outcome === 'saved') this.#noteChanges()
+    if (this.#outcome === 'saved') this.#saved = [...this.#edits.keys()]
+    else for (const one of made) if (!this.#edits.has(one.key)) this.#edits.set(one.key, one)
+    this.#documents = documentChanges(this.#edits.values())
     this.#edits.clear()
     this.#changed(this)
   }
 
+  #fails (cause: unknown): void {
+    const { code, message } = thrownBy(cause)
+    this.#ends(code === 'FST_BOTAS_STATE_REPLACED' ? 'replaced' : 'failed', code, message)
+  }
+
   /** What is told first counts. */
-  #ends (outcome: Outcome): void {
-    if (this.#outcome === 'open') this.#outcome = outcome
+  #ends (outcome: Outcome, code?: string, message?: string): void {
+    if (this.#outcome === 'open') {
+      this.#outcome = outcome
+      this.#code = code
+      this.#message = message
+    }
     this.#changed(this)
   }
-
-  #noteChanges (): void {
-    let left = MAX_TEXTS
-    const cut = (change: MemberChange): MemberChange => {
-      for (const side of ['before', 'after'] as const) {
-        const shown = change[side]
-        if (shown === undefined) continue
-        change[side] = { ...shortened(shown.text, left), length: shown.length }
-        left -= change[side].text.length
-      }
-      return change
-    }
-    for (const [key, { stored, edit }] of this.#edits) {
-      const changes = changesOf(stored, edit)
-      if (changes.length === 0) continue
-      this.documents.push({ key, changes: changes.slice(0, MAX_CHANGES).map(cut), leftOut: Math.max(changes.length - MAX_CHANGES, 0) })
-    }
-  }
-}
-
-/** Of a document that cannot be read nothing is known but what it becomes. */
-function changesOf (stored: Document | undefined, edit: Edit): MemberChange[] {
-  try {
-    return changesFrom(stored, edit)
-  } catch {
-    return changesFrom(undefined, edit)
-  }
-}
-
-function changesFrom (stored: Document | undefined, { clears, members }: Edit): MemberChange[] {
-  const names = new Set([...clears ? stored?.names() ?? [] : [], ...members.keys()])
-  return [...names].flatMap((name) => memberChanges(name, stored?.textOf(name), members.get(name)))
-}
-
-/** What a handler throws may be anything, and have getters that throw. */
-function errorOf (cause: unknown): { code: string, message: string | undefined } {
-  try {
-    const { code, name, message } = Object(cause) as { code?: unknown, name?: unknown, message?: unknown }
-    const known = [code, name].find((text) => typeof text === 'string' && text !== '') as string | undefined
-    return { code: shortenedName(known ?? 'failed'), message: typeof message === 'string' ? shortened(message, 1000).text : undefined }
-  } catch {
-    return { code: 'failed', message: undefined }
-  }
-}
-
-/** In milliseconds since 1970. It goes on evenly, so that what came first is told to have come first. */
-export function now (): number {
-  return performance.timeOrigin + performance.now()
 }

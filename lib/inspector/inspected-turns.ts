@@ -2,7 +2,8 @@ import type { PersistedScope } from '../state/state-scope.js'
 import { keyOf } from '../turn/identity.js'
 import { SCOPES } from '../turn/turn-documents.js'
 import type { TurnWatch } from '../turn/turn-watch.js'
-import { InspectedTurn, type TurnSummary, now } from './inspected-turn.js'
+import { InspectedTurn, type TurnSummary } from './inspected-turn.js'
+import { now } from './now.js'
 
 /** How many turns are remembered, the last ones. */
 export const MAX_TURNS = 200
@@ -53,10 +54,12 @@ export class InspectedTurns {
     return new InspectedTurn(++this.#begun, hasClient ? 'request' : 'run', (turn) => this.#note(turn))
   }
 
+  /** One of the last turns. */
   turn (id: number): InspectedTurn | undefined {
     return this.#turns.get(id)
   }
 
+  /** Whether somebody's document has this key. */
   hasSeen (key: string): boolean {
     return this.#seen.has(key)
   }
@@ -72,7 +75,7 @@ export class InspectedTurns {
   }
 
   #note (turn: InspectedTurn): void {
-    if (turn.keys.length === 0) return
+    if (turn.summary.keys.length === 0) return
     const isNew = turn.revision === 0
     turn.revision = ++this.#revision
     if (isNew) this.#add(turn)

@@ -51,8 +51,10 @@ function checkOptions (options: InspectorOptions): void {
 /** Their requests are no turns, and need no log lines of their own: the page asks often. */
 function markRoutes (scope: FastifyInstance): void {
   scope.addHook('onRoute', (route) => {
-    route.logLevel = 'warn'
+    route.logLevel ||= 'warn'
     route.config = Object.assign({}, route.config, { [kNoTurns]: true })
+    // Understood by @fastify/swagger.
+    route.schema = { ...route.schema, hide: true } as object
   })
 }
 
@@ -87,19 +89,26 @@ function addPage (scope: FastifyInstance, files: Map<string, PageFile>): void {
 function addData (scope: FastifyInstance, turns: InspectedTurns, pages: LivePages, storage: Storage): void {
   const route = { onRequest: refuseCrossOrigin }
   // Taken over, so that neither hooks that gather a reply nor the option "handlerTimeout" come between.
-  scope.get('/events', { ...route, exposeHeadRoute: false }, (_request, reply) => {
+  scope.get('/events', { ...route, exposeHeadRoute: false }, ({ raw }, reply) => {
     reply.hijack()
-    reply.raw.writeHead(200, { ...reply.getHeaders() as Record<string, string>, 'content-type': 'text/event-stream' })
+    // Its connection is not kept for later: the server would wait for it when it closes.
+    const connection = raw.httpVersionMajor === 1 ? { connection: 'close' } : {}
+    reply.raw.writeHead(200, { ...reply.getHeaders() as Record<string, string>, ...connection, 'content-type': 'text/event-stream' })
     pages.open(reply.raw)
   })
   scope.get<{ Params: { id: string } }>('/turns/:id', route, async ({ params }, reply) => {
     const turn = turns.turn(Number(params.id))
-    return turn === undefined ? reply.callNotFound() : { turn: turn.summary, message: turn.message, documents: turn.documents }
+    return turn === undefined ? reply.callNotFound() : json(reply, turn.details)
   })
   scope.get<{ Querystring: { key?: string } }>('/document', route, async ({ query: { key } }, reply) => {
     if (typeof key !== 'string' || !turns.hasSeen(key)) return reply.callNotFound()
-    return shownDocument(documentStoreOf(storage), key)
+    return json(reply, await shownDocument(documentStoreOf(storage), key))
   })
+}
+
+/** As a text, which no preSerialization hook of the application's wraps. */
+function json (reply: FastifyReply, value: object): FastifyReply {
+  return reply.type('application/json; charset=utf-8').send(JSON.stringify(value))
 }
 
 async function refuseCrossOrigin (request: FastifyRequest, _reply: FastifyReply): Promise<void> {

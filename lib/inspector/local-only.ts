@@ -17,6 +17,8 @@ export function notLocal ({ raw, headers }: FastifyRequest): string | undefined 
   if (remoteAddress === undefined || !isLoopback(remoteAddress)) return 'it comes from another machine'
   const forwarded = Object.keys(headers).find((name) => FORWARDED.test(name))
   if (forwarded !== undefined) return `it comes by a proxy or a tunnel, as its header "${forwarded}" says`
+  // By default nginx speaks HTTP/1.0, and does not name itself.
+  if (raw.httpVersion === '1.0') return 'it comes by HTTP/1.0, which no browser speaks'
   // A name of somebody else's may lead here: DNS rebinding.
   if (!isLocalName(headers[':authority'] ?? headers.host)) return 'it asks for another host than localhost'
 }

@@ -20,7 +20,7 @@ export function shortenedName (name: string): string {
   return name.length <= MAX_NAME ? name : `${copyOf(name.slice(0, MAX_NAME))}…`
 }
 
-/** A part of a string keeps all of it in memory. */
+/** A slice retains its parent string. */
 function copyOf (text: string): string {
   return Buffer.from(text).toString()
 }

@@ -27,7 +27,7 @@ export interface DocumentStore {
    * @param end of a turn that holds something in the storage
    */
   save(changes: DocumentChange[], call: StorageCall, end?: TurnEnd): Promise<SaveOutcome>
-  /** How long a document is kept from now, in milliseconds, `Infinity` for ever. Left out where the storage does not tell. */
+  /** How long a document that is stored is kept from now, in milliseconds, `Infinity` for ever. Left out where the storage does not tell. */
   timeLeft?(key: string, call: StorageCall): Promise<number>
   /** Left out where the storage can hold nothing but documents. */
   readonly holds?: Holds

@@ -26,7 +26,7 @@ export async function save (
     outcome = await queue.run(operation.keys, (turn) => operation.inTime(saveInTurn(store, changes, operation, turn, end)))
   } catch (cause) {
     const error = errorOf(cause, changes)
-    operation.failed(error)
+    operation.failed(error, changes.filter(({ isSaved }) => isSaved).map(({ key }) => key))
     throw error
   }
   const refusal = refusalOf(outcome)

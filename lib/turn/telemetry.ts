@@ -222,18 +222,20 @@ export class Operation implements StorageCall {
     this.#publish('success')
   }
 
-  failed (error: unknown): void {
+  /** @param saved the keys of the documents that were saved all the same */
+  failed (error: unknown, saved: string[] = []): void {
     this.#kind.failed++
     this.#kind.noteError(lastErrorOf(error))
-    this.#publish('failure', { code: (error as { code: string }).code })
+    this.#publish('failure', { error, saved })
   }
 
-  #publish (outcome: StateEvent['outcome'], error?: { code: string }): void {
+  #publish (outcome: StateEvent['outcome'], failure?: { error: unknown, saved: string[] }): void {
     if (this.#begun === undefined) return
     const duration = performance.now() - this.#begun
-    const event: StateEvent = { keys: this.keys, duration, retries: this.#retries, outcome, ...error }
+    const code = failure && { code: (failure.error as { code: string }).code }
+    const event: StateEvent = { keys: this.keys, duration, retries: this.#retries, outcome, ...code }
     this.#kind.channel.publish(event)
-    this.#watch?.published(this.#kind.name, event)
+    this.#watch?.published(this.#kind.name, event, failure)
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Document } from '../document/document.js'
+import type { Document, Edit } from '../document/document.js'
 import type { DocumentRules, CurrentDocument } from '../document/document-rules.js'
 import type { PersistedScope } from '../state/state-scope.js'
 import type { TrackedScope } from '../state/tracked-scope.js'
@@ -54,6 +54,18 @@ export class TurnDocuments {
   /** Nothing of them is to be saved. */
   leave (): void {
     this.#documents.length = 0
+  }
+
+  /** What the turn made of them, whether that can be saved or not; what JSON cannot hold is left out. */
+  * made (): Generator<{ key: string, stored: Document | undefined, edit: Edit }> {
+    for (const { key, scope, loaded } of this.#documents) {
+      try {
+        const edit = scope.changes()?.(loaded)
+        if (edit !== undefined) yield { key, stored: loaded, edit }
+      } catch {
+        // The turn has failed for that.
+      }
+    }
   }
 
   /**

@@ -9,11 +9,17 @@ export type Phase = 'waiting' | 'loading' | 'handler' | 'saving'
 export interface TurnWatch {
   /** Its documents are those of its ids. */
   identified(identity: TurnIdentity): void
+  /** What it is at from now on. */
   enters(phase: Phase): void
   /** The storage has to load or save again. */
   retrying(): void
-  /** A load or a save is over: what is published for operators. */
-  published(kind: 'load' | 'save', event: StateEvent): void
+  /**
+   * A load or a save is over.
+   *
+   * @param event what is published for operators
+   * @param failure why it failed, and the keys of documents that were saved all the same; left out where it succeeded
+   */
+  published(kind: 'load' | 'save', event: StateEvent, failure?: { error: unknown, saved: string[] }): void
   /** What the turn makes of a document as it is stored. Told again where another turn was faster: the last time counts. */
   edited(key: string, stored: Document | undefined, edit: Edit): void
   /** It has failed, for good. `cause` is left out where nothing was thrown. */
@@ -24,8 +30,12 @@ export interface TurnWatch {
   overlapped(): void
   /** Its activity was handled before. */
   replayed(): void
-  /** Nothing more is to come of it. */
-  over(): void
+  /**
+   * Nothing more is to come of it.
+   *
+   * @param made what the turn made of the documents that it was loaded with, saved or not
+   */
+  over(made: Iterable<{ key: string, stored: Document | undefined, edit: Edit }>): void
 }
 
 /**

@@ -351,7 +351,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
     if (this.#controller !== undefined) open.forget(this.#controller)
     this.#admission?.leave()
     for (const callback of this.#whenOver ?? []) callback()
-    this.#watch?.over()
+    this.#watch?.over(this.#documents.made())
     open.over()
   }
 
@@ -395,7 +395,7 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
       if (isOverlapped) this.overlapped()
       if (end !== undefined) admission?.saved(end)
     } catch (error) {
-      if (error instanceof FST_BOTAS_STATE_REPLACED) await this.#rememberRefused(error)
+      if (error instanceof FST_BOTAS_STATE_REPLACED) await this.#rememberRefused()
       throw error
     }
   }
@@ -405,10 +405,9 @@ export class Turn implements TurnControl, AnswerableTurn, AdmittedTurn {
    *
    * @throws where that cannot be remembered, also because another delivery was saved meanwhile: then it is to be delivered again
    */
-  async #rememberRefused (error: Error): Promise<void> {
+  async #rememberRefused (): Promise<void> {
     const { store, saves, operations, overlaps } = this.#context
     overlaps.replacedTurns++
-    this.#watch?.replaced(error)
     // Before its reply the turn answers with an error.
     const kept = this.#isReplyOut ? keptOfReplaced(this.#kept) : REPLACED_REPLY
     if (kept === undefined || this.#admission?.isOnce !== true) return

@@ -7,7 +7,7 @@ const RETRY = 1000
  * Listens to the server, for as long as the page is visible: a browser opens six connections to one server, over all pages.
  *
  * @param {object} listener
- * @param {(limits: { turns: number, seen: number }) => void} listener.begin everything is told anew
+ * @param {(server: { server: string, limits: { turns: number, seen: number } }) => void} listener.begin everything is told anew
  * @param {(news: News) => void} listener.news
  * @param {(isLive: boolean) => void} listener.live
  */
@@ -18,10 +18,11 @@ export function listen ({ begin, news, live }) {
   function open () {
     source?.close()
     source = undefined
+    live(false)
     if (document.hidden) return
     source = new EventSource(new URL('../events', import.meta.url))
     source.addEventListener('begin', ({ data }) => {
-      begin(JSON.parse(data).limits)
+      begin(JSON.parse(data))
       live(true)
     })
     source.addEventListener('news', ({ data }) => news(JSON.parse(data)))

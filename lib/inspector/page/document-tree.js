@@ -1,85 +1,122 @@
 import { html } from './lit-html/lit-html.js'
 import { repeat } from './lit-html/directives/repeat.js'
 import { counted, duration, size } from './format.js'
+import { shownName } from './names.js'
 import { textView } from './text-view.js'
 
 /** @import { ShownDocument } from '../shown-document.js' */
+/** @import { ShownText } from '../shown-text.js' */
 
-/** A longer list is shown in parts. */
+/** More values are shown in parts. */
 const PART = 100
-/** What is shorter is open from the beginning, in characters; inside, what has no more values. */
-const OPEN = 400
-const FEW = 4
+/** In a shorter document, what has no more values is open from the beginning; in characters. */
+const OPEN = 4000
+const FEW = 6
 /** What is shorter is counted before it is opened, in characters. */
-const COUNTED = 10_000
+const COUNTED = 100_000
+
+/**
+ * What trees have in common.
+ *
+ * @typedef {object} Tree
+ * @property {Map<string, boolean>} open the values that were opened, and closed, by hand
+ * @property {ReadonlySet<string>} changed the members that have changed since the document was shown before
+ * @property {() => void} changes is called whenever one is opened or closed
+ * @property {boolean} isSmall
+ */
 
 /**
  * A document as a tree: what is inside a value is made when it is opened.
  *
  * @param {ShownDocument} document
- * @param {object} tree
- * @param {Map<string, boolean>} tree.open the values that were opened, and closed, by hand
- * @param {ReadonlySet<string>} tree.changed the members that have changed since the document was shown before
- * @param {() => void} tree.changes is called whenever one is
+ * @param {number} age how long ago it was read, in milliseconds
+ * @param {Omit<Tree, 'isSmall'>} tree
  */
-export function documentTree ({ key, members, leftOut, size: bytes, timeLeft }, tree) {
+export function documentTree ({ key, members, leftOut, size: bytes, timeLeft }, age, tree) {
   if (bytes === undefined) return html`<p class="empty">Nothing is stored.</p>`
+  const entries = new Part(members.map((member) => [member.name, new Member(member)])).parts()
   return html`
-    <p class="more">${size(bytes)} · ${lifeOf(timeLeft)}</p>
-    <ul class="tree">
-      ${repeat(members, ({ name }) => name, (member) => html`
-        <li class=${tree.changed.has(member.name) ? 'is-changed' : ''}>${memberView(member, JSON.stringify([key, member.name]), tree)}</li>`)}
-    </ul>
+    <p class="more">${size(bytes)} · ${expiry(timeLeft, age)}</p>
+    <div class="tree">${childrenView(entries, JSON.stringify([key]), { ...tree, isSmall: bytes < OPEN })}</div>
     ${leftOut > 0 ? html`<p class="more">Cut: ${counted(leftOut, 'more member')}.</p>` : ''}`
 }
 
-/** @param {number | null | undefined} timeLeft in milliseconds */
-function lifeOf (timeLeft) {
-  if (timeLeft === undefined) return 'the storage does not tell when it is forgotten'
-  return timeLeft === null ? 'kept for ever' : `forgotten in ${duration(timeLeft)}`
+/**
+ * @param {number | null | undefined} timeLeft in milliseconds
+ * @param {number} age
+ */
+function expiry (timeLeft, age) {
+  if (timeLeft === undefined) return 'expiry unknown'
+  return timeLeft === null ? 'no expiry' : `expires in ${duration(Math.max(timeLeft - age, 0))}`
 }
 
 /**
- * @param {ShownDocument['members'][number]} member
+ * @param {Array<[name: string, child: unknown]>} children
  * @param {string} place
- * @param {Parameters<typeof documentTree>[1]} tree
+ * @param {Tree} tree
+ * @returns {ReturnType<typeof html>}
  */
-function memberView (member, place, tree) {
-  const isContainer = /^\s*[[{]/.test(member.text)
-  // A text that was cut is no JSON any more.
-  if (member.text.length < member.length || !isContainer) return leafView(member.name, member)
-  return nodeView({ name: member.name, hint: hintOf(member), isShort: member.length <= OPEN, place, children: () => partsOf(JSON.parse(member.text)) }, tree)
-}
-
-/** @param {ShownDocument['members'][number]} member */
-function hintOf ({ text, length }) {
-  if (length <= COUNTED) return countOf(JSON.parse(text))
-  return `${text.trimStart().startsWith('[') ? '[…]' : '{…}'} ${length.toLocaleString()} characters`
-}
-
-/** @param {object} value */
-function countOf (value) {
-  const count = Object.keys(value).length
-  return Array.isArray(value) ? `[${counted(count, 'item')}]` : `{${counted(count, 'member')}}`
+function childrenView (children, place, tree) {
+  return html`<ul>${repeat(children, ([name]) => name, ([name, child]) => childView(name, child, `${place}${JSON.stringify([name])}`, tree))}</ul>`
 }
 
 /**
  * @param {string} name
- * @param {import('../shown-text.js').ShownText} text
+ * @param {unknown} child
+ * @param {string} place
+ * @param {Tree} tree
+ */
+function childView (name, child, place, tree) {
+  if (child instanceof Part) return html`<li>${nodeView({ name, hint: '', isFew: false, place, children: () => child.parts() }, tree)}</li>`
+  if (child instanceof Member) return html`<li class=${tree.changed.has(name) ? 'is-changed' : ''}>${memberView(name, child, place, tree)}</li>`
+  if (typeof child === 'object' && child !== null) return html`<li>${containerView(name, child, place, tree)}</li>`
+  const text = JSON.stringify(child)
+  return html`<li>${leafView(name, { text, length: text.length })}</li>`
+}
+
+/**
+ * @param {string} name
+ * @param {Member} member
+ * @param {string} place
+ * @param {Tree} tree
+ */
+function memberView (name, { shown }, place, tree) {
+  // A text that was cut is no JSON any more.
+  if (shown.text.length < shown.length || !/^\s*[[{]/.test(shown.text)) return leafView(name, shown)
+  if (shown.length <= COUNTED) return containerView(name, valueOf(shown), place, tree)
+  const hint = `${shown.text.trimStart()[0] === '[' ? '[…]' : '{…}'} ${shown.length.toLocaleString('en')} characters`
+  return nodeView({ name, hint, isFew: false, place, children: () => partsOf(valueOf(shown)) }, tree)
+}
+
+/**
+ * @param {string} name
+ * @param {object} value
+ * @param {string} place
+ * @param {Tree} tree
+ */
+function containerView (name, value, place, tree) {
+  const count = Object.keys(value).length
+  const hint = Array.isArray(value) ? `[${counted(count, 'item')}]` : `{${counted(count, 'member')}}`
+  return nodeView({ name, hint, isFew: count <= FEW, place, children: () => partsOf(value) }, tree)
+}
+
+/**
+ * @param {string} name
+ * @param {ShownText} text
  */
 function leafView (name, text) {
-  return html`<span class="name">${name}</span>: ${textView(text)}`
+  return html`<span class="leaf"><span class="name">${shownName(name)}</span>: ${textView(text)}</span>`
 }
 
 /**
  * A value with values inside.
  *
- * @param {{ name: string, hint: string, isShort: boolean, place: string, children: () => Array<[name: string, child: unknown]> }} node
- * @param {Parameters<typeof documentTree>[1]} tree
+ * @param {{ name: string, hint: string, isFew: boolean, place: string, children: () => Array<[name: string, child: unknown]> }} node
+ * @param {Tree} tree
  * @returns {ReturnType<typeof html>}
  */
-function nodeView ({ name, hint, isShort, place, children }, tree) {
-  const isOpen = tree.open.get(place) ?? isShort
+function nodeView ({ name, hint, isFew, place, children }, tree) {
+  const isOpen = tree.open.get(place) ?? (isFew && tree.isSmall)
   /** @param {Event} event */
   const onToggle = ({ currentTarget }) => {
     const { open } = /** @type {HTMLDetailsElement} */ (currentTarget)
@@ -89,24 +126,27 @@ function nodeView ({ name, hint, isShort, place, children }, tree) {
   }
   return html`
     <details ?open=${isOpen} @toggle=${onToggle}>
-      <summary><span class="name">${name}</span> <span class="more">${hint}</span></summary>
-      ${isOpen ? html`<ul>${children().map(([name, child]) => html`<li>${childView(name, child, `${place}${JSON.stringify([name])}`, tree)}</li>`)}</ul>` : ''}
+      <summary><span class="name">${shownName(name)}</span> <span class="more">${hint}</span></summary>
+      ${isOpen ? childrenView(children(), place, tree) : ''}
     </details>`
 }
 
-/**
- * @param {string} name
- * @param {unknown} child
- * @param {string} place
- * @param {Parameters<typeof documentTree>[1]} tree
- */
-function childView (name, child, place, tree) {
-  if (child instanceof Part) return nodeView({ name, hint: '', isShort: false, place, children: () => child.parts() }, tree)
-  if (typeof child !== 'object' || child === null) {
-    const text = JSON.stringify(child)
-    return leafView(name, { text, length: text.length })
+/** A member of the document, which is a text until it is opened. */
+class Member {
+  /** @param {ShownText} shown */
+  constructor (shown) {
+    this.shown = shown
   }
-  return nodeView({ name, hint: countOf(child), isShort: Object.keys(child).length <= FEW, place, children: () => partsOf(child) }, tree)
+}
+
+/** @type {WeakMap<ShownText, object>} a member is drawn often, and parsed once */
+const values = new WeakMap()
+
+/** @param {ShownText} shown */
+function valueOf (shown) {
+  const value = values.get(shown) ?? /** @type {object} */ (JSON.parse(shown.text))
+  values.set(shown, value)
+  return value
 }
 
 /** A part of a list that is too long to be shown at once. */

@@ -16,7 +16,7 @@ export function size (bytes) {
 
 /** @param {number} at in milliseconds since 1970 */
 export function time (at) {
-  return new Date(at).toLocaleTimeString()
+  return new Date(at).toLocaleTimeString('en-GB')
 }
 
 /**
@@ -25,17 +25,4 @@ export function time (at) {
  */
 export function counted (count, singular) {
   return `${count} ${singular}${count === 1 ? '' : 's'}`
-}
-
-/**
- * The way to a value, as one writes it in JavaScript.
- *
- * @param {Array<string | number>} path
- */
-export function pathText (path) {
-  return path.map((step, index) => {
-    if (typeof step === 'number') return `[${step}]`
-    if (!/^[\p{ID_Start}_$][\p{ID_Continue}$]*$/u.test(step)) return index === 0 ? JSON.stringify(step) : `[${JSON.stringify(step)}]`
-    return index === 0 ? step : `.${step}`
-  }).join('')
 }

@@ -42,6 +42,21 @@ function trim (map, max) {
 }
 
 /**
+ * What a filter leaves.
+ *
+ * @param {Model} model
+ * @param {string} filter a part of keys, in any case
+ * @returns {{ turns: TurnSummary[], seen: Seen[] }} the oldest turn first; whoever was seen last first, with all who had turns together
+ */
+export function found ({ turns, seen }, filter) {
+  /** @param {string} key */
+  const fits = (key) => key.toLowerCase().includes(filter.trim().toLowerCase())
+  const found = [...turns.values()].filter(({ keys }) => keys.some(fits))
+  const keys = new Set(found.flatMap(({ keys }) => keys))
+  return { turns: found, seen: [...seen.values()].filter(({ key }) => keys.has(key) || fits(key)).reverse() }
+}
+
+/**
  * What is looked at: a turn, or a document; otherwise the latest turn.
  *
  * @typedef {{ turn?: number, key?: string }} Focus
@@ -52,7 +67,7 @@ function trim (map, max) {
  * @returns {Focus}
  */
 export function focusOf (hash) {
-  const parameters = new URLSearchParams(hash.slice(1))
+  const parameters = new URLSearchParams(hash.slice('#/'.length))
   const turn = parameters.get('turn')
   const key = parameters.get('key')
   if (turn !== null) return { turn: Number(turn) }
@@ -61,27 +76,28 @@ export function focusOf (hash) {
 
 /** @param {number} id */
 export function turnLink (id) {
-  return `#turn=${id}`
+  return `#/turn=${id}`
 }
 
 /** @param {string} key */
 export function documentLink (key) {
-  return `#${new URLSearchParams({ key })}`
+  return `#/${new URLSearchParams({ key })}`
 }
 
 /**
  * The turn that is looked at, and the keys of the documents that are shown with it.
  *
  * @param {Model} model
+ * @param {TurnSummary[]} latest among which the latest one is looked for
  * @param {Focus} focus
  * @returns {{ turn: TurnSummary | undefined, keys: string[] }}
  */
-export function lookedAt ({ turns }, focus) {
+export function lookedAt ({ turns }, latest, focus) {
   if (focus.turn !== undefined) {
     const turn = turns.get(focus.turn)
     return { turn, keys: turn?.keys ?? [] }
   }
   const { key } = focus
-  const turn = [...turns.values()].findLast(({ keys }) => key === undefined || keys.includes(key))
+  const turn = key === undefined ? latest.at(-1) : [...turns.values()].findLast(({ keys }) => keys.includes(key))
   return { turn, keys: key === undefined ? turn?.keys ?? [] : [key] }
 }

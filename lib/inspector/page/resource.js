@@ -1,3 +1,6 @@
+/** How long after a failure it is asked for again, in milliseconds. */
+const RETRY = 2000
+
 /**
  * What is asked of the server, again whenever there may be news of it, and never twice at once.
  *
@@ -8,6 +11,8 @@ export class Resource {
   value
   /** @type {string | undefined} why there is no value */
   problem
+  /** when it was there, as `performance.now` has it */
+  at = 0
   #url
   #onChange
   /** @type {unknown} */
@@ -16,16 +21,20 @@ export class Resource {
 
   /**
    * @param {string} path below the page
-   * @param {(before: Value | undefined, value: Value) => void} onChange
+   * @param {(before: Value | undefined, value: Value | undefined) => void} onChange
    */
   constructor (path, onChange) {
     this.#url = new URL(`../${path}`, import.meta.url)
     this.#onChange = onChange
   }
 
-  /** @param {unknown} version changes whenever there may be news */
-  load (version) {
-    if (this.#isLoading || this.#version === version) return
+  /**
+   * @param {unknown} version changes whenever there is news
+   * @param {number} maxAge after which there may be news all the same, in milliseconds
+   */
+  load (version, maxAge = Infinity) {
+    const isOld = performance.now() - this.at > (this.problem === undefined ? maxAge : RETRY)
+    if (this.#isLoading || (this.#version === version && !isOld)) return
     this.#version = version
     this.#isLoading = true
     this.#fetch().finally(() => { this.#isLoading = false })
@@ -38,10 +47,11 @@ export class Resource {
       const body = await response.json()
       this.value = response.ok ? body : undefined
       this.problem = response.ok ? undefined : `${body.code ?? response.status}: ${body.message}`
-    } catch {
+    } catch (error) {
       this.value = undefined
-      this.problem = 'The server does not answer.'
+      this.problem = error instanceof SyntaxError ? 'The server answered something else than JSON.' : 'The server does not answer.'
     }
-    this.#onChange(before, /** @type {Value} */ (this.value))
+    this.at = performance.now()
+    this.#onChange(before, this.value)
   }
 }

@@ -6,7 +6,7 @@ import { html } from './lit-html/lit-html.js'
 const SHORT = 160
 
 /**
- * A text, as it is where it is short; otherwise its beginning, which opens.
+ * A JSON text, as it is where it is short; otherwise its beginning, which opens.
  *
  * @param {ShownText} shown
  */
@@ -15,8 +15,23 @@ export function textView ({ text, length }) {
   if (length <= SHORT) return html`<code>${text}${isCut ? '…' : ''}</code>`
   return html`
     <details class="long">
-      <summary><code>${text.slice(0, SHORT)}…</code> <span class="more">${length.toLocaleString()} characters</span></summary>
-      <pre tabindex="0">${text}${isCut ? '…' : ''}</pre>
-      ${isCut ? html`<p class="more">Cut: the first ${text.length.toLocaleString()} of ${length.toLocaleString()} characters.</p>` : ''}
+      <summary><code>${text.slice(0, SHORT)}…</code> <span class="more">${length.toLocaleString('en')} characters</span></summary>
+      <pre tabindex="0">${isCut ? `${text}…` : readable(text)}</pre>
+      ${isCut ? html`<p class="more">Cut: the first ${text.length.toLocaleString('en')} of ${length.toLocaleString('en')} characters.</p>` : ''}
     </details>`
+}
+
+/**
+ * A string as it was written, with its lines, and other values line by line.
+ *
+ * @param {string} text
+ */
+function readable (text) {
+  try {
+    const value = JSON.parse(text)
+    return typeof value === 'string' ? value : JSON.stringify(value, null, 2)
+  } catch {
+    // Nested too deeply.
+    return text
+  }
 }

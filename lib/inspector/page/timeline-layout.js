@@ -1,4 +1,7 @@
+import { marksOf } from './marks.js'
+
 /** @import { TurnSummary } from '../inspected-turn.js' */
+/** @import { Mark } from './marks.js' */
 
 /**
  * @typedef {object} Bar
@@ -6,7 +9,7 @@
  * @property {number} x
  * @property {number} width
  * @property {number} row those that are open at once are below each other
- * @property {boolean} isBeside whether another turn of the lane was at work meanwhile
+ * @property {Mark[]} marks
  * @property {Array<{ name: string, x: number, width: number }>} phases
  *
  * @typedef {object} Lane
@@ -23,6 +26,14 @@
  * @property {number} width
  * @property {Lane[]} lanes the one with the newest turn first
  * @property {Pause[]} pauses during which no turn was open
+ *
+ * @typedef {object} Span
+ * @property {TurnSummary} turn
+ * @property {number} from
+ * @property {number} to
+ * @property {number} atWork since when it is: one that waits for its place is not
+ * @property {number[]} times at which something of it begins or ends
+ * @property {Mark[]} marks
  */
 
 /** In pixels: the least that something which takes time is wide, what it grows by when that takes ten times as long, a pause, a mark. */
@@ -39,65 +50,66 @@ const MARK = 15
  * @returns {Layout}
  */
 export function layout (turns, now) {
-  const spans = [...turns].map((turn) => spanOf(turn, now)).sort((one, other) => one.from - other.from)
+  const spans = spansOf([...turns], now)
   const { places, pauses, width } = placeTimes(spans)
   /** @param {number} time */
   const at = (time) => /** @type {number} */ (places.get(time))
   /** @type {Map<string, Lane & { ends: number[], last: number }>} */
   const lanes = new Map()
-  for (const { turn, from, to, begun, times } of spans) {
-    const [key] = /** @type {[string]} */ (turn.keys)
+  for (const { turn, from, to, times, marks } of spans) {
+    const key = laneOf(turn)
     const lane = lanes.get(key) ?? { key, rows: 0, bars: [], ends: [], last: 0 }
     lanes.set(key, lane)
     const free = lane.ends.findIndex((end) => end <= from)
     const row = free === -1 ? lane.rows++ : free
     lane.ends[row] = to
     lane.last = Math.max(lane.last, turn.id)
-    const isBeside = spans.some((other) => other.turn.keys[0] === key && other.turn !== turn && Math.max(begun, other.begun) < Math.min(to, other.to))
-    lane.bars.push({
-      turn,
-      x: at(from),
-      width: at(to) - at(from),
-      row,
-      isBeside,
-      phases: turn.phases.map(({ name }, index) => {
-        const [begin, end] = /** @type {[number, number]} */ ([times[index + 1], times[index + 2]])
-        return { name, x: at(begin) - at(from), width: at(end) - at(begin) }
-      })
+    const phases = turn.phases.map(({ name }, index) => {
+      const [begin, end] = /** @type {[number, number]} */ ([times[index], times[index + 1]])
+      return { name, x: at(begin) - at(from), width: at(end) - at(begin) }
     })
+    lane.bars.push({ turn, x: at(from), width: at(to) - at(from), row, marks, phases })
   }
   return { width, pauses, lanes: [...lanes.values()].sort((one, other) => other.last - one.last) }
 }
 
-/** What is to be told about a turn beside how long it took. @param {TurnSummary} turn */
-export function marksOf ({ outcome, retries, isOverlapped }) {
-  return [outcome === 'failed', outcome === 'replaced', outcome === 'replayed', retries > 0, isOverlapped].filter(Boolean).length
+/** @param {TurnSummary} turn */
+function laneOf ({ keys }) {
+  return /** @type {string} */ (keys[0])
 }
 
 /**
- * @param {TurnSummary} turn
+ * @param {TurnSummary[]} turns
  * @param {number} now
+ * @returns {Span[]} by their beginnings
  */
-function spanOf (turn, now) {
-  const { from, to = now } = turn
-  // One that waits for its place is not at work yet.
-  const begun = turn.phases.findLast(({ name }) => name === 'waiting') === undefined ? from : turn.phases.find(({ name }) => name === 'handler')?.from ?? to
-  return { turn, from, to, begun, times: [from, ...turn.phases.map((phase) => phase.from), to] }
+function spansOf (turns, now) {
+  const spans = turns.map((turn) => {
+    const { from, to = now, phases } = turn
+    const hasWaited = phases.some(({ name }) => name === 'waiting')
+    const atWork = hasWaited ? phases.find(({ name }) => name === 'handler')?.from ?? to : from
+    return { turn, from, to, atWork, times: [...phases.map((phase) => phase.from), to] }
+  })
+  return spans.sort((one, other) => one.from - other.from).map((span) => {
+    const isBeside = spans.some(({ turn, atWork, to }) =>
+      turn !== span.turn && laneOf(turn) === laneOf(span.turn) && Math.max(span.atWork, atWork) < Math.min(span.to, to))
+    return { ...span, marks: marksOf(span.turn, isBeside) }
+  })
 }
 
 /**
  * Where each moment is at which something begins or ends.
  *
- * @param {Array<ReturnType<typeof spanOf>>} spans by their beginnings
+ * @param {Span[]} spans
  */
 function placeTimes (spans) {
   /** @type {Map<number, number>} */
   const places = new Map()
-  /** @type {Map<number, number>} what has to be written at the end of a turn takes place */
+  /** @type {Map<number, number>} what is written at the end of a turn takes place */
   const room = new Map()
   /** @type {Pause[]} */
   const pauses = []
-  for (const { turn, to } of spans) room.set(to, Math.max(room.get(to) ?? 0, (marksOf(turn) + 1) * MARK))
+  for (const { to, marks } of spans) room.set(to, Math.max(room.get(to) ?? 0, (marks.length + 1) * MARK))
   const times = [...new Set(spans.flatMap((span) => span.times))].sort((one, other) => one - other)
   let x = 0
   let busyUntil = -Infinity
@@ -109,8 +121,8 @@ function placeTimes (spans) {
       x += PAUSE
     } else if (before !== undefined) x += Math.max(LEAST + GROWTH * Math.log10(1 + time - before), room.get(time) ?? 0)
     places.set(time, x)
-    for (; next < spans.length && /** @type {{ from: number }} */ (spans[next]).from <= time; next++) {
-      busyUntil = Math.max(busyUntil, /** @type {{ to: number }} */ (spans[next]).to)
+    for (; next < spans.length && /** @type {Span} */ (spans[next]).from <= time; next++) {
+      busyUntil = Math.max(busyUntil, /** @type {Span} */ (spans[next]).to)
     }
   }
   return { places, pauses, width: x }

@@ -1,24 +1,20 @@
 import { html } from './lit-html/lit-html.js'
-import { counted, duration, pathText, time } from './format.js'
+import { counted, duration, time } from './format.js'
 import { documentLink } from './model.js'
+import { pathText, shownName } from './names.js'
 import { textView } from './text-view.js'
 
-/** @import { DocumentChanges, TurnSummary } from '../inspected-turn.js' */
+/** @import { DocumentChanges } from '../document-changes.js' */
+/** @import { TurnDetails, TurnSummary } from '../inspected-turn.js' */
 /** @import { MemberChange } from '../member-changes.js' */
 
-/**
- * What the server tells of a turn on demand.
- *
- * @typedef {{ turn: TurnSummary, message?: string, documents: DocumentChanges[] }} TurnDetails
- */
-
 const OUTCOMES = {
-  open: 'not over yet',
-  saved: 'what it changed is stored',
-  unchanged: 'succeeded, and had nothing to save',
-  failed: 'failed, nothing of it is saved',
+  open: 'still running',
+  saved: 'saved',
+  unchanged: 'succeeded, nothing to save',
+  failed: 'nothing of it is saved',
   replaced: 'replaced by a later turn, nothing of it is saved',
-  replayed: 'replayed: its activity was handled before'
+  replayed: 'its activity was handled before: it got that reply'
 }
 
 /**
@@ -26,24 +22,25 @@ const OUTCOMES = {
  * @param {TurnDetails | undefined} details left out while they are not there
  */
 export function turnDetails (turn, details) {
-  const { id, via, outcome, code, retries, isOverlapped, phases, from, to } = turn
+  const { id, via, outcome, code, saved, retries, isOverlapped, phases, from, to } = turn
   return html`
     <h2>Turn ${id} <span class="outcome ${outcome}">${outcome}</span></h2>
-    <p>${OUTCOMES[outcome]}${code === undefined ? '' : html`: <code>${code}</code>`}</p>
+    <p>${outcome === 'failed' && saved.length > 0 ? 'saved in part' : OUTCOMES[outcome]}${code === undefined ? '' : html`: <code>${shownName(code)}</code>`}</p>
     ${details?.message === undefined ? '' : html`<p class="message">${details.message}</p>`}
+    ${outcome === 'failed' && code === undefined && details?.message === undefined ? html`<p>Its reply was a server error, or <code>fail()</code> was called.</p>` : ''}
     ${retries > 0 ? html`<p>The storage had to try again ${retries === 1 ? 'once' : `${retries} times`}.</p>` : ''}
     ${isOverlapped ? html`<p>It lost its place in the conversation, and was merged with the turns that came between.</p>` : ''}
-    ${changesView(details?.documents ?? [], outcome)}
+    ${(details?.documents ?? []).map((document) => changesView(document, saved.includes(document.key)))}
     <h3>Time</h3>
     <dl>
       ${phases.map(({ name, from: begin }, index) => html`
         <div><dt><span class="phase ${name}"></span> ${name}</dt><dd>${timeTaken(begin, phases[index + 1]?.from ?? to)}</dd></div>`)}
-      <div><dt>all</dt><dd>${timeTaken(from, to)}, from ${time(from)}</dd></div>
+      <div><dt>total</dt><dd>${timeTaken(from, to)}, from ${time(from)}</dd></div>
     </dl>
-    <h3>Whose it is</h3>
+    <h3>Identity</h3>
     <dl>
-      ${Object.entries(turn.identity).filter(([, value]) => value != null).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}
-      <div><dt>begun by</dt><dd>${via === 'run' ? 'botasState.run' : 'a request'}</dd></div>
+      ${Object.entries(turn.identity).filter(([, value]) => value != null).map(([name, value]) => html`<div><dt>${name}</dt><dd class="id">${shownName(value)}</dd></div>`)}
+      <div><dt>started by</dt><dd>${via === 'run' ? 'botasState.run' : 'a request'}</dd></div>
     </dl>`
 }
 
@@ -52,29 +49,28 @@ export function turnDetails (turn, details) {
  * @param {number | undefined} to
  */
 function timeTaken (from, to) {
-  return to === undefined ? 'goes on' : duration(to - from)
+  return to === undefined ? 'running' : duration(to - from)
 }
 
 /**
- * @param {DocumentChanges[]} documents
- * @param {TurnSummary['outcome']} outcome
+ * @param {DocumentChanges} document
+ * @param {boolean} isSaved
  */
-function changesView (documents, outcome) {
-  if (documents.length === 0) return outcome === 'saved' ? html`<p>It stored no other values than were there.</p>` : ''
+function changesView ({ key, changes, leftOut }, isSaved) {
   return html`
-    <h3>What it changed</h3>
-    ${documents.map(({ key, changes, leftOut }) => html`
-      <h4><a href=${documentLink(key)}>${key}</a></h4>
-      <ul class="changes">${changes.map(changeView)}</ul>
-      ${leftOut > 0 ? html`<p>and ${counted(leftOut, 'more change')}</p>` : ''}`)}`
+    <h3>${isSaved ? 'Changed' : 'Not saved'} in <a class="id" href=${documentLink(key)} title=${key}>${shownName(key)}</a></h3>
+    <ul class="changes">${changes.map(changeView)}</ul>
+    ${leftOut > 0 ? html`<p class="more">and ${counted(leftOut, 'more change')}</p>` : ''}`
 }
 
 /** @param {MemberChange} change */
 function changeView ({ path, before, after }) {
   const kind = before === undefined ? 'added' : after === undefined ? 'removed' : 'changed'
+  // Where it was: the items after it have moved up.
+  const was = kind === 'removed' && typeof path.at(-1) === 'number' ? ' from where it was' : ''
   return html`
     <li class=${kind}>
-      <span class="name">${pathText(path)}</span> <span class="kind">${kind}</span>
+      <span class="name">${pathText(path)}</span> <span class="kind">${kind}${was}</span>
       <span class="values">
         ${before === undefined ? '' : html`<del>${textView(before)}</del>`}
         ${before === undefined || after === undefined ? '' : html`<span class="arrow" aria-label="became">→</span>`}

@@ -1,10 +1,9 @@
 import t from 'tap'
 import { pageModule } from '../../helpers/page-module.js'
 
-const { duration, size, pathText, counted } = await pageModule<{
+const { duration, size, counted } = await pageModule<{
   duration (milliseconds: number): string
   size (bytes: number): string
-  pathText (path: Array<string | number>): string
   counted (count: number, singular: string): string
 }>('format')
 
@@ -13,10 +12,4 @@ t.test('times and sizes are told in the unit that one would say', async (t) => {
     ['0.0 ms', '9.9 ms', '10 ms', '999 ms', '1.0 s', '59.9 s', '1 min', '60 min', '2 h', '90 days'])
   t.strictSame([2, 999, 1000, 999_999, 1_000_000].map(size), ['2 B', '999 B', '1.0 kB', '1000.0 kB', '1.0 MB'])
   t.strictSame([counted(0, 'turn'), counted(1, 'turn'), counted(2, 'turn')], ['0 turns', '1 turn', '2 turns'])
-})
-
-t.test('the way to a value is told as one writes it', async (t) => {
-  t.equal(pathText(['history', 3, 'text']), 'history[3].text')
-  t.equal(pathText(['größe', 'a b', '1']), 'größe["a b"]["1"]')
-  t.equal(pathText(['a b']), '"a b"')
 })

@@ -46,7 +46,7 @@ t.test('messages that are sent while the page is open show up by themselves: tur
   t.equal((await turnsIn(page)).length, 3)
   await bot.say('four')
   await sees(page, '.changes li.removed', 'said[0]', '"one"')
-  await sees(page, '.tree li.is-changed', 'turn_count: 4')
+  await sees(page, '.tree .is-changed', 'turn_count: 4')
 })
 
 t.test('turns of one conversation that are at work at once are below each other, and marked', async (t) => {
@@ -55,7 +55,7 @@ t.test('turns of one conversation that are at work at once are below each other,
   await Promise.all([bot.say('slow'), wait(100).then(() => bot.say({ text: 'slow', user: 'user-2' })), bot.say({ text: 'slow', conversation: 'other', user: 'user-3' })])
   await page.locator('a.bar.saved').nth(2).waitFor()
   const turns = await turnsIn(page)
-  t.equal(turns.filter((turn) => turn.includes('beside another turn of the conversation')).length, 2)
+  t.equal(turns.filter((turn) => turn.includes('overlapped another turn of the conversation')).length, 2)
   const tops = await page.locator('.lane', { hasText: 'conversation-1' }).locator('a.bar').evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().top))
   t.not(tops[0], tops[1])
   t.equal(await page.locator('.lane').count(), 2, 'one lane a conversation')
@@ -78,13 +78,13 @@ t.test('a turn that waits for its place, one that is replaced and one that is re
   await page.locator('a.bar.replayed').waitFor()
   const turns = await turnsIn(page)
   t.match(turns.find((turn) => turn.startsWith('Turn 3')), /replaced by a later turn/)
-  t.match(turns.find((turn) => turn.startsWith('Turn 5')), /replayed: its activity was handled before/)
-  t.notMatch(turns.find((turn) => turn.startsWith('Turn 2')), /beside another/, 'who waits is not at work')
+  t.match(turns.find((turn) => turn.startsWith('Turn 5')), /replayed, its activity was handled before/)
+  t.notMatch(turns.find((turn) => turn.startsWith('Turn 2')), /overlapped another/, 'who waits is not at work')
   await page.locator('a.bar.replaced').click()
   await sees(page, '.details', 'FST_BOTAS_STATE_REPLACED', 'nothing of it is saved')
 })
 
-t.test('a failed turn shows its code and what was thrown, and the storage its retries', async (t) => {
+t.test('a failed turn shows its code and what was thrown, or what the storage said', async (t) => {
   const storage = new RecordingStorage()
   const bot = await inspectedBot(t, { storage })
   const page = await opened(t, bot)
@@ -92,9 +92,11 @@ t.test('a failed turn shows its code and what was thrown, and the storage its re
   t.equal(await bot.say('fail'), 500)
   await sees(page, '.details', 'Turn 2', 'failed', 'MODEL_AWAY', 'the model is away')
   await sees(page, '.documents', 'turn_count: 1')
+  await sees(page, '.details h3', 'Not saved in')
+  await sees(page, '.changes li', 'turn_count', '1', '2')
   storage.failures.update = new Error('the disk is full')
   await bot.say('three')
-  await sees(page, '.details', 'Turn 3', 'failed', 'FST_BOTAS_STATE_SAVE_FAILED')
+  await sees(page, '.details', 'Turn 3', 'failed', 'nothing of it is saved', 'FST_BOTAS_STATE_SAVE_FAILED', 'the disk is full')
 })
 
 t.test('a document of a megabyte leaves the page quick: it is drawn where it is opened', async (t) => {
@@ -107,6 +109,74 @@ t.test('a document of a megabyte leaves the page quick: it is drawn where it is 
   await sees(page, '.tree', 'Cut: the first')
   await bot.say('two')
   await sees(page, '.documents', 'turn_count: 2')
+})
+
+t.test('a document of many members leaves the page quick as well', async (t) => {
+  const bot = await inspectedBot(t, {
+    routes: (app) => app.post('/members', async ({ state }) => {
+      for (let index = 0; index < 9000; index++) state.user.set(`member-${index}`, { a: { b: [{ c: 'x'.repeat(40) }] }, d: [1, 2, 3] })
+      return {}
+    })
+  })
+  const page = await opened(t, bot)
+  await fetch(`${bot.url}/members`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: 'test', recipient: { id: 'bot' }, from: { id: 'u' } }) })
+  await sees(page, '.documents', 'member-8900 … member-8999')
+  t.ok(await page.locator('.documents *').count() < 1000, 'few elements')
+  await page.locator('.tree summary', { hasText: 'member-8900' }).click()
+  await page.locator('.tree summary', { hasText: 'member-8950' }).click()
+  await sees(page, '.tree', 'member-8950', 'd [3 items]')
+})
+
+t.test('a document is gone from the page when it has expired', async (t) => {
+  const bot = await inspectedBot(t, { storage: new MemoryStorage({ ttl: 2 }) })
+  const page = await opened(t, bot)
+  await bot.say('hi')
+  await sees(page, '.documents', 'turn_count: 1', /expires in \d/)
+  await sees(page, '.documents', 'Nothing is stored')
+  t.equal(await page.getByText('turn_count: 1').count(), 0)
+})
+
+t.test('of a turn that is saved in part, it is told what is saved, and why not all', async (t) => {
+  const storage = new RecordingStorage()
+  const bot = await inspectedBot(t, { storage })
+  const page = await opened(t, bot)
+  storage.failures.update = (key) => key === USER_KEY ? new Error('the disk is full') : undefined
+  await bot.say('one')
+  await sees(page, '.details', 'failed', 'saved in part', 'FST_BOTAS_STATE_SAVE_FAILED', 'the disk is full', 'turn_count')
+  await sees(page, '.details h3', 'Changed in', CONVERSATION_KEY)
+  await sees(page, '.details h3', 'Not saved in', USER_KEY)
+})
+
+t.test('a turn that is chosen comes into sight, and so does the latest one when it is followed again', async (t) => {
+  const bot = await inspectedBot(t, { storage: new MemoryStorage() })
+  const page = await opened(t, bot)
+  await bot.say({ text: 'hi', conversation: 'first' })
+  for (let turn = 0; turn < 60; turn++) await bot.say(`${turn}`)
+  const isInSight = (id: number) => settled(async () => page.evaluate(`(() => {
+    const [bar, lanes] = [document.querySelector('a.bar[href="#/turn=${id}"]'), document.querySelector('.lanes')].map((element) => element?.getBoundingClientRect())
+    return bar !== undefined && bar.left >= lanes.left && bar.right <= lanes.right
+  })()`))
+  await isInSight(61)
+  await page.locator('.seen a', { hasText: 'first' }).click()
+  await isInSight(1)
+  t.equal(await page.locator('a.bar[aria-current=true]').getAttribute('href'), '#/turn=1')
+  await page.keyboard.press('Escape')
+  await isInSight(61)
+  await bot.say('last')
+  await isInSight(62)
+})
+
+t.test('a filter that leaves nothing says so, and the latest turn is the latest of those that it leaves', async (t) => {
+  const bot = await inspectedBot(t)
+  const page = await opened(t, bot)
+  for (const conversation of ['lunch', 'dinner']) await bot.say({ text: 'hi', conversation, user: `user-${conversation.length}` })
+  await sees(page, '.details', 'Turn 2')
+  await page.getByLabel('Filter').fill('lunch')
+  await sees(page, '.details', 'Turn 1')
+  await sees(page, '.seen', 'lunch', 'user-5')
+  await page.getByLabel('Filter').fill('breakfast')
+  await sees(page, '.timeline', 'Nothing matches the filter.')
+  t.equal(await page.locator('.seen li, .documents article').count(), 0)
 })
 
 t.test('a long list opens part by part', async (t) => {
@@ -127,7 +197,7 @@ t.test('a long list opens part by part', async (t) => {
   t.ok(await page.locator('.tree li').count() < 400)
   await summary('list').click()
   await page.getByText('12345: 12345').waitFor({ state: 'detached' })
-  await summary('deep').click()
+  for (const name of ['deep', 'a {1 member}', 'b [1 item]', '0 {1 member}']) await summary(name).click()
   await sees(page, '.tree li', 'c: "leaf"')
   await sees(page, '.tree details.long', '3,002 characters')
 })
@@ -151,8 +221,8 @@ t.test('what users say, and are called, is shown and never run', async (t) => {
   t.equal(await page.locator('main script, main img, main svg, [onerror], [onload], [onfocus]').count(), 0)
   await page.locator('.seen a').first().click()
   await sees(page, '.documents article')
-  await page.goto(`${bot.url}/inspector#key=${encodeURIComponent('<img src=x onerror=alert(8)>')}`)
-  await sees(page, '.documents', '<img src=x onerror=alert(8)>', 'not remembered')
+  await page.goto(`${bot.url}/inspector#/key=${encodeURIComponent('<img src=x onerror=alert(8)>')}`)
+  await sees(page, '.documents', '<img src=x onerror=alert(8)>', 'No longer kept')
 })
 
 t.test('it is used by the keyboard alone', async (t) => {
@@ -183,7 +253,7 @@ t.test('it is used by the keyboard alone', async (t) => {
   await page.keyboard.press('ArrowRight')
   await page.keyboard.press('Enter')
   await sees(page, '.details', /Turn [56]/)
-  t.match(new URL(page.url()).hash, /^#turn=[56]$/)
+  t.match(new URL(page.url()).hash, /^#\/turn=[56]$/)
   await tabTo(/^said/)
   await page.keyboard.press('Enter')
   await page.getByText('"one"').first().waitFor({ state: 'detached' })
@@ -208,7 +278,15 @@ for (const [name, options] of Object.entries({
     await sees(page, '.documents', 'MB')
     await sees(page, '.changes', 'long')
     await page.locator('.tree summary').first().click()
+    for (let turn = 0; turn < 60; turn++) await bot.say({ text: `${turn}`, conversation: `conversation-${turn % 7}` })
+    await page.locator('a.bar').nth(60).waitFor()
     t.strictSame(await violations(page), [])
+    await bot.say({ text: '\u202e<script>', conversation: '\u202e<script>', user: 'x'.repeat(1000) })
+    await sees(page, '.seen', '\\u202e<script>')
+    await page.getByLabel('Filter').fill('nothing')
+    await sees(page, '.timeline', 'Nothing matches')
+    t.strictSame(await violations(page), [])
+    await page.getByLabel('Filter').fill('')
     const width = await page.evaluate('document.documentElement.scrollWidth')
     t.ok(Number(width) <= Number(page.viewportSize()?.width), 'nothing is wider than the window')
   })
@@ -255,7 +333,7 @@ t.test('much is shown in part, and says so', async (t) => {
   await sees(page, '.pause', /^1\.[1-9] s$/)
   await sees(page, '.details', 'and 100 more changes')
   await sees(page, '.changes li', 'm50', '…')
-  await sees(page, '.documents', 'more members', 'the storage does not tell when it is forgotten')
+  await sees(page, '.documents', 'more members', 'expiry unknown')
 })
 
 t.test('what cannot be shown is said', async (t) => {
@@ -278,8 +356,8 @@ t.test('what cannot be shown is said', async (t) => {
   await page.unroute('**/document?*')
   await bot.say('five')
   await sees(page, '.documents', 'turn_count: 5')
-  await page.goto(`${bot.url}/inspector#turn=17`)
-  await sees(page, '.details', 'It is not remembered any more.')
+  await page.goto(`${bot.url}/inspector#/turn=17`)
+  await sees(page, '.details', 'No longer kept.')
 })
 
 t.test('a turn that lost its place says so', async (t) => {
@@ -294,7 +372,7 @@ t.test('a turn that lost its place says so', async (t) => {
     state.conversation.set('n', 1)
   })
   await sees(page, '.details', 'It lost its place in the conversation')
-  t.match((await turnsIn(page))[0], /beside another turn of the conversation/)
+  t.match((await turnsIn(page))[0], /overlapped another turn of the conversation/)
 })
 
 t.test('a turn whose save was tried again says so', async (t) => {
@@ -329,13 +407,54 @@ t.test('several pages are open at once, and find the server again that was resta
   for (const page of pages) await sees(page, '.documents', 'turn_count: 1', '"two"')
 })
 
+t.test('a turn that was chosen is not taken for one of the server that was started since', async (t) => {
+  const bot = await inspectedBot(t)
+  const page = await opened(t, bot)
+  await bot.say('one')
+  await page.locator('a.bar').click()
+  await page.getByText('Follow the latest turn').waitFor()
+  await page.reload()
+  await sees(page, '.details', 'Turn 1')
+  await page.getByText('Follow the latest turn').waitFor()
+  await bot.app.close()
+  await page.getByText('connecting').waitFor()
+  const next = await inspectedBot(t, { port: Number(new URL(bot.url).port) })
+  await page.getByText('follows the latest turn').waitFor()
+  await next.say('two')
+  await sees(page, '.details', 'Turn 1', '"two"')
+})
+
+t.test('what another process has stored is shown before long', async (t) => {
+  const storage = new RecordingStorage()
+  const bot = await inspectedBot(t, { storage })
+  const page = await opened(t, bot)
+  await bot.say('one')
+  await sees(page, '.documents', 'turn_count: 1')
+  await storage.store(CONVERSATION_KEY, { turn_count: 77 })
+  await sees(page, '.documents', 'turn_count: 77')
+})
+
+t.test('a turn that was refused at once has its place', async (t) => {
+  const bot = await inspectedBot(t, { concurrency: 'reject' })
+  const page = await opened(t, bot)
+  const first = bot.say('slow')
+  await page.locator('a.bar.open').waitFor()
+  t.equal(await bot.say('refused'), 409)
+  await first
+  await bot.say('last')
+  await page.locator('a.bar').nth(2).waitFor()
+  await sees(page, '.details', 'Turn 3', 'saved')
+  const turns = await page.locator('a.bar').evaluateAll((bars) => bars.sort((one, other) => one.getBoundingClientRect().left - other.getBoundingClientRect().left).map((bar) => bar.getAttribute('aria-label')))
+  t.match(turns, [/^Turn 1: saved/, /^Turn 2: failed, .*FST_BOTAS_STATE_BUSY/, /^Turn 3: saved/])
+})
+
 t.test('it is told of turns that no request began, and of what the storage forgets', async (t) => {
   const storage = new MemoryStorage({ ttl: 7200 })
   const bot = await inspectedBot(t, { storage })
   const page = await opened(t, bot)
   await bot.app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'user-1' }, (state) => { state.user.set('reminded', true) })
   await sees(page, '.details', 'Turn 1', 'botasState.run')
-  await sees(page, '.documents', 'forgotten in 2 h', 'reminded: true')
+  await sees(page, '.documents', 'expires in 2 h', 'reminded: true')
   await bot.app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'user-1' }, (state) => { state.deleteUserState() })
   await sees(page, '.changes li.removed', 'reminded')
   await sees(page, '.documents', 'Nothing is stored')

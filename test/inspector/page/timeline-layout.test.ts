@@ -8,7 +8,7 @@ interface Bar {
   x: number
   width: number
   row: number
-  isBeside: boolean
+  marks: Array<{ text: string }>
   phases: Array<{ name: string, x: number, width: number }>
 }
 
@@ -26,7 +26,7 @@ const turns = fc.array(fc.record({
 }), { maxLength: 20 }).map((all) => all.map(({ key, from, takes, isOpen, outcome, retries }, index): TurnSummary => {
   const phases = takes.map((_, phase) => ({ name: (['waiting', 'loading', 'handler', 'saving'] as const)[phase] as 'loading', from: from + takes.slice(0, phase).reduce((sum, one) => sum + one, 0) }))
   const to = from + takes.reduce((sum, one) => sum + one, 0)
-  return { id: index + 1, via: 'request', identity: { channelId: 'c', botId: 'b' }, keys: [key], from, phases, ...isOpen ? {} : { to }, outcome: isOpen ? 'open' : outcome as 'saved', retries, isOverlapped: false, changeCount: 0 }
+  return { id: index + 1, via: 'request', identity: { channelId: 'c', botId: 'b' }, keys: [key], from, phases, ...isOpen ? {} : { to }, outcome: isOpen ? 'open' : outcome as 'saved', saved: [], retries, isOverlapped: false, changeCount: 0 }
 }))
 
 const beginOf = ({ from }: TurnSummary): number => from
@@ -67,7 +67,7 @@ t.test('turns that are open at once are in different rows of their lane, and pha
 })
 
 t.test('a pause is as wide as any other, and says how long it was', async (t) => {
-  const turn = (id: number, from: number): TurnSummary => ({ id, via: 'request', identity: { channelId: 'c', botId: 'b' }, keys: ['a'], from, phases: [{ name: 'loading', from }], to: from + 5, outcome: 'saved', retries: 0, isOverlapped: false, changeCount: 0 })
+  const turn = (id: number, from: number): TurnSummary => ({ id, via: 'request', identity: { channelId: 'c', botId: 'b' }, keys: ['a'], from, phases: [{ name: 'loading', from }], to: from + 5, outcome: 'saved', saved: [], retries: 0, isOverlapped: false, changeCount: 0 })
   const { pauses, width } = layout([turn(1, 0), turn(2, 5000), turn(3, 3_605_005)], 4_000_000)
   t.strictSame(pauses.map(({ milliseconds }) => milliseconds), [4995, 3_600_000])
   t.ok(width < 200)
@@ -75,11 +75,11 @@ t.test('a pause is as wide as any other, and says how long it was', async (t) =>
 })
 
 t.test('a turn that waited is beside those only that were at work when it was', async (t) => {
-  const turn = (id: number, phases: TurnSummary['phases'], to: number): TurnSummary => ({ id, via: 'request', identity: { channelId: 'c', botId: 'b' }, keys: ['a'], from: phases[0]?.from as number, phases, to, outcome: 'saved', retries: 0, isOverlapped: false, changeCount: 0 })
+  const turn = (id: number, phases: TurnSummary['phases'], to: number): TurnSummary => ({ id, via: 'request', identity: { channelId: 'c', botId: 'b' }, keys: ['a'], from: phases[0]?.from as number, phases, to, outcome: 'saved', saved: [], retries: 0, isOverlapped: false, changeCount: 0 })
   const first = turn(1, [{ name: 'loading', from: 0 }, { name: 'handler', from: 1 }], 100)
   const waited = turn(2, [{ name: 'waiting', from: 50 }, { name: 'loading', from: 100 }, { name: 'handler', from: 101 }], 200)
   const refused = turn(3, [{ name: 'waiting', from: 60 }], 90)
-  const beside = (...turns: TurnSummary[]): boolean[] => layout(turns, 1000).lanes.flatMap(({ bars }) => bars.map(({ isBeside }) => isBeside))
+  const beside = (...turns: TurnSummary[]): boolean[] => layout(turns, 1000).lanes.flatMap(({ bars }) => bars.map(({ marks }) => marks.some(({ text }) => text.startsWith('overlapped'))))
   t.strictSame(beside(first, waited, refused), [false, false, false])
   t.strictSame(beside(first, turn(2, [{ name: 'loading', from: 50 }, { name: 'handler', from: 51 }], 60)), [true, true])
 })
