@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
+import { connect } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { setTimeout as wait } from 'node:timers/promises'
 import fastifyCompress from '@fastify/compress'
@@ -111,6 +112,20 @@ t.test('it answers this machine only', async (t) => {
   for (const header of ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'via', 'x-real-ip', 'cf-connecting-ip', 'true-client-ip', 'x-original-host', 'x-client-ip']) {
     t.equal((await all.app.inject({ url: '/inspector', headers: { [header]: '127.0.0.1' } })).statusCode, 403, header)
   }
+})
+
+t.test('what comes by HTTP/1.0 comes by a proxy, and is refused', async (t) => {
+  const { url } = await inspectedBot(t)
+  const { host, hostname, port } = new URL(url)
+  const ask = async (version: string): Promise<string> => {
+    const socket = connect(Number(port), hostname)
+    socket.write(`GET /inspector HTTP/${version}\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
+    let text = ''
+    for await (const chunk of socket) text += chunk
+    return text
+  }
+  t.match(await ask('1.0'), /^HTTP\/1.1 403/)
+  t.match(await ask('1.1'), /^HTTP\/1.1 200/)
 })
 
 t.test('a machine elsewhere is refused by what the socket says', async (t) => {

@@ -22,16 +22,10 @@ export function textView ({ text, length }) {
 }
 
 /**
- * A string as it was written, with its lines, and other values line by line.
+ * A string as it was written, with its lines.
  *
  * @param {string} text
  */
 function readable (text) {
-  try {
-    const value = JSON.parse(text)
-    return typeof value === 'string' ? value : JSON.stringify(value, null, 2)
-  } catch {
-    // Nested too deeply.
-    return text
-  }
+  return text.startsWith('"') ? JSON.parse(text) : text
 }

@@ -10,7 +10,7 @@ import { textView } from './text-view.js'
 
 const OUTCOMES = {
   open: 'still running',
-  saved: 'saved',
+  saved: 'all that it changed is stored',
   unchanged: 'succeeded, nothing to save',
   failed: 'nothing of it is saved',
   replaced: 'replaced by a later turn, nothing of it is saved',

@@ -86,7 +86,7 @@ t.test('a turn that waits for its place, one that is replaced and one that is re
 
 t.test('a failed turn shows its code and what was thrown, or what the storage said', async (t) => {
   const storage = new RecordingStorage()
-  const bot = await inspectedBot(t, { storage })
+  const bot = await inspectedBot(t, { storage, routes: (app) => app.post('/busy', async (_request, reply) => reply.code(503).send({})) })
   const page = await opened(t, bot)
   await bot.say('one')
   t.equal(await bot.say('fail'), 500)
@@ -96,6 +96,9 @@ t.test('a failed turn shows its code and what was thrown, or what the storage sa
   await sees(page, '.changes li', 'turn_count', '1', '2')
   storage.failures.update = new Error('the disk is full')
   await bot.say('three')
+  await bot.app.inject({ method: 'POST', url: '/busy', payload: { channelId: 'test', recipient: { id: 'bot' }, from: { id: 'u' } } })
+  await sees(page, '.details', 'Turn 4', 'Its reply was a server error')
+  await page.goto(`${bot.url}/inspector#/turn=3`)
   await sees(page, '.details', 'Turn 3', 'failed', 'nothing of it is saved', 'FST_BOTAS_STATE_SAVE_FAILED', 'the disk is full')
 })
 
@@ -182,7 +185,7 @@ t.test('a filter that leaves nothing says so, and the latest turn is the latest 
 t.test('a long list opens part by part', async (t) => {
   const bot = await inspectedBot(t, {
     routes: (app) => app.post('/list', async ({ state }) => {
-      state.conversation.set('list', Array.from({ length: 15_000 }, (_, index) => index))
+      state.conversation.set('list', Array.from({ length: 30_000 }, (_, index) => index))
       state.conversation.set('deep', { a: { b: [{ c: 'leaf' }] }, 'a name with spaces': 'x'.repeat(3000) })
       return {}
     })
@@ -190,8 +193,9 @@ t.test('a long list opens part by part', async (t) => {
   const page = await opened(t, bot)
   await fetch(`${bot.url}/list`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: 'test', recipient: { id: 'bot' }, conversation: { id: 'c' } }) })
   const summary = (name: string) => page.locator('.tree summary', { hasText: name })
+  await sees(page, '.tree summary', 'list', '[…] 168,891 characters')
   await summary('list').click()
-  await summary('10000 … 14999').click()
+  await summary('10000 … 19999').click()
   await summary('12300 … 12399').click()
   await sees(page, '.tree li', '12345: 12345')
   t.ok(await page.locator('.tree li').count() < 400)
@@ -241,6 +245,8 @@ t.test('it is used by the keyboard alone', async (t) => {
   t.match(await focused(), /Turn 5/)
   await page.keyboard.press('ArrowDown')
   t.match(await focused(), /Turn 3/)
+  await page.keyboard.press('ArrowDown')
+  t.match(await focused(), /Turn 3/, 'there is no lane below')
   await page.keyboard.press('Home')
   t.match(await focused(), /Turn 1/)
   await page.keyboard.press('ArrowLeft')
@@ -353,6 +359,9 @@ t.test('what cannot be shown is said', async (t) => {
   await page.route('**/document?*', (route) => route.fulfill({ status: 500, json: { message: 'the disk is gone' } }))
   await bot.say('four')
   await sees(page, '.documents', '500: the disk is gone')
+  await page.unroute('**/document?*')
+  await page.route('**/document?*', (route) => route.fulfill({ status: 200, body: '<html>' }))
+  await sees(page, '.documents', 'something else than JSON')
   await page.unroute('**/document?*')
   await bot.say('five')
   await sees(page, '.documents', 'turn_count: 5')
