@@ -135,10 +135,11 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   /** Something was thrown that Fastify turns into a reply. */
-  onError (error: NodeJS.ErrnoException | null | undefined): void {
-    const isSecondReply = this.#reply?.raw.headersSent === true && HEADERS_SENT.has(error?.code)
+  onError (error: unknown): void {
+    const code = codeOf(error)
+    const isSecondReply = this.#reply?.raw.headersSent === true && HEADERS_SENT.has(code)
     // Fastify destroys the stream that it cannot send to a client that left.
-    const isOfClient = this.#isClosed && error?.code === 'ERR_STREAM_PREMATURE_CLOSE'
+    const isOfClient = this.#isClosed && code === 'ERR_STREAM_PREMATURE_CLOSE'
     if (!isSecondReply && !isOfClient && error !== this.#refusal) this.#fail(error)
   }
 
@@ -203,7 +204,7 @@ export class TurnRequest implements ReplyWatcher {
   }
 
   #fail (error: unknown): void {
-    if ((error as NodeJS.ErrnoException | undefined)?.code === 'FST_ERR_HANDLER_TIMEOUT') this.turn.abort(error)
+    if (codeOf(error) === 'FST_ERR_HANDLER_TIMEOUT') this.turn.abort(error)
     this.turn.fail(error)
     this.#settle()
   }
@@ -417,6 +418,15 @@ const TAKEN_OVER = {}
 
 /** What somebody gets who was not let in. It must not keep the activity, whose id may be guessed, from being handled. */
 const TO_STRANGERS = [401, 403]
+
+/** What is thrown may have a getter that throws, for which Fastify has an answer. */
+function codeOf (error: unknown): string | undefined {
+  try {
+    return (error as NodeJS.ErrnoException | null | undefined)?.code
+  } catch {
+    return undefined
+  }
+}
 
 /** Where a request keeps its turn. */
 export const kTurnRequest = Symbol('fastify-botas-state.turn-request')

@@ -3,8 +3,9 @@ import { type TurnIdentity, keyOf } from '../turn/identity.js'
 import type { StateEvent } from '../turn/telemetry.js'
 import { SCOPES } from '../turn/turn-documents.js'
 import type { Phase, TurnWatch } from '../turn/turn-watch.js'
-import { type DocumentChanges, documentChanges } from './document-changes.js'
+import { type DocumentChanges, type EditedMembers, documentChanges, editedMembers } from './document-changes.js'
 import { now } from './now.js'
+import { copyOf } from './shown-text.js'
 import { thrownBy } from './thrown.js'
 
 /** What became of a turn: `unchanged` succeeded, and had nothing to save; of `failed` some documents may be saved, see `saved`. */
@@ -46,13 +47,6 @@ export interface TurnDetails {
   documents: DocumentChanges[]
 }
 
-/** What it made of a document, by what was stored before. */
-interface Made {
-  key: string
-  stored: Document | undefined
-  edit: Edit
-}
-
 /** Notes one turn as it goes. */
 export class InspectedTurn implements TurnWatch {
   readonly id: number
@@ -72,8 +66,8 @@ export class InspectedTurn implements TurnWatch {
   #retries = 0
   #isOverlapped = false
   #isSaved = false
-  /** until the turn is over */
-  #edits = new Map<string, Made>()
+  /** by the keys of their documents, until the turn is over */
+  #edits = new Map<string, EditedMembers>()
   #documents: DocumentChanges[] = []
 
   /** @param changed is called whenever there is news */
@@ -113,9 +107,10 @@ export class InspectedTurn implements TurnWatch {
   }
 
   identified (identity: TurnIdentity): void {
-    this.#identity = identity
+    const ids = Object.entries(identity).filter(([, id]) => typeof id === 'string').map(([name, id]) => [name, copyOf(id)])
+    this.#identity = Object.fromEntries(ids) as TurnIdentity
     this.#from = now()
-    this.#keys = SCOPES.flatMap((scope) => keyOf(scope, identity) ?? [])
+    this.#keys = SCOPES.flatMap((scope) => keyOf(scope, identity) ?? []).map(copyOf)
     this.#changed(this)
   }
 
@@ -141,7 +136,7 @@ export class InspectedTurn implements TurnWatch {
   }
 
   edited (key: string, stored: Document | undefined, edit: Edit): void {
-    this.#edits.set(key, { key, stored, edit })
+    this.#edits.set(key, editedMembers(stored, edit))
   }
 
   failed (cause: unknown): void {
@@ -161,12 +156,12 @@ export class InspectedTurn implements TurnWatch {
     this.#ends('replayed')
   }
 
-  over (made: Iterable<Made>): void {
+  over (made: Iterable<{ key: string, stored: Document | undefined, edit: Edit }>): void {
     this.#to = now()
     this.#ends(this.#isSaved ? 'saved' : 'unchanged')
     if (this.#outcome === 'saved') this.#saved = [...this.#edits.keys()]
-    else for (const one of made) if (!this.#edits.has(one.key)) this.#edits.set(one.key, one)
-    this.#documents = documentChanges(this.#edits.values())
+    else for (const { key, stored, edit } of made) if (!this.#edits.has(key)) this.edited(key, stored, edit)
+    this.#documents = documentChanges(this.#edits)
     this.#edits.clear()
     this.#changed(this)
   }

@@ -76,8 +76,9 @@ function addGuards (scope: FastifyInstance): void {
 function addPage (scope: FastifyInstance, files: Map<string, PageFile>): void {
   const html = (files.get('index.html') as PageFile).content.toString()
   scope.get('/', { prefixTrailingSlash: 'both' }, async (request, reply) => {
-    const [path = ''] = request.url.split('?')
-    return reply.type('text/html; charset=utf-8').send(html.replaceAll('{base}', escaped(path.replace(/\/+$/, ''))))
+    // As the browser has asked, whatever the server has made of that.
+    const [path = ''] = request.originalUrl.split('?')
+    return reply.type('text/html; charset=utf-8').send(html.replaceAll('{base}', escaped(path.replace(/\/+$/, '').replace(/^\/+/, '/'))))
   })
   scope.get('/page/*', async (request, reply) => {
     const file = files.get((request.params as { '*': string })['*'])

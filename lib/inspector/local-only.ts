@@ -20,21 +20,27 @@ export function notLocal ({ raw, headers }: FastifyRequest): string | undefined 
   // By default nginx speaks HTTP/1.0, and does not name itself.
   if (raw.httpVersion === '1.0') return 'it comes by HTTP/1.0, which no browser speaks'
   // A name of somebody else's may lead here: DNS rebinding.
-  if (!isLocalName(headers[':authority'] ?? headers.host)) return 'it asks for another host than localhost'
+  if (!isLocalName(hostOf(headers))) return 'it asks for another host than localhost'
 }
 
 /** Whether a page of another origin asks: CORS headers of the application's must not let it read what is answered. */
 export function isCrossOrigin ({ headers }: FastifyRequest): boolean {
-  const site = headers['sec-fetch-site']
-  return site !== undefined && site !== 'same-origin' && site !== 'none'
+  const { 'sec-fetch-site': site, origin } = headers
+  if (site !== undefined) return site !== 'same-origin' && site !== 'none'
+  return origin !== undefined && (!URL.canParse(origin) || new URL(origin).host !== hostOf(headers))
+}
+
+/** HTTP/2 has a name of its own for it. */
+function hostOf (headers: FastifyRequest['headers']): string | undefined {
+  return (headers[':authority'] ?? headers.host) as string | undefined
 }
 
 function isLoopback (address: string): boolean {
   return loopback.check(address, address.includes(':') ? 'ipv6' : 'ipv4')
 }
 
-function isLocalName (host: string | string[] | undefined): boolean {
-  if (typeof host !== 'string' || !URL.canParse(`http://${host}`)) return false
+function isLocalName (host: string | undefined): boolean {
+  if (host === undefined || !URL.canParse(`http://${host}`)) return false
   const { hostname } = new URL(`http://${host}`)
   return /(?:^|\.)localhost$/.test(hostname) || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname)
 }

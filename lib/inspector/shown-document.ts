@@ -1,7 +1,7 @@
 import type { Document } from '../document/document.js'
 import type { DocumentStore } from '../storage/document-store.js'
 import { withDeadline } from '../waiting/deadline.js'
-import { type ShownText, shortened } from './shown-text.js'
+import { type ShownText, shortened, shortenedName } from './shown-text.js'
 
 /** A document as it is stored now. */
 export interface ShownDocument {
@@ -47,7 +47,7 @@ function shownMembers (document: Document): Pick<ShownDocument, 'members' | 'lef
     const text = document.textOf(name) as string
     size += Buffer.byteLength(JSON.stringify(name)) + Buffer.byteLength(text) + 2
     if (left > 0 && members.length < MAX_MEMBERS) {
-      members.push({ name, ...shortened(text, left) })
+      members.push({ name: shortenedName(name), ...shortened(text, left) })
       left -= name.length + text.length
     } else leftOut++
   }

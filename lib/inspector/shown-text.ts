@@ -12,15 +12,15 @@ const MAX_NAME = 200
 
 /** What is kept of a text. */
 export function shortened (text: string, max = MAX_KEPT): ShownText {
-  return { text: text.length <= max ? text : copyOf(text.slice(0, max)), length: text.length }
+  return { text: copyOf(text.slice(0, max)), length: text.length }
 }
 
 /** What is shown of a name. */
 export function shortenedName (name: string): string {
-  return name.length <= MAX_NAME ? name : `${copyOf(name.slice(0, MAX_NAME))}…`
+  return name.length <= MAX_NAME ? copyOf(name) : `${copyOf(name.slice(0, MAX_NAME))}…`
 }
 
-/** A slice retains its parent string. */
-function copyOf (text: string): string {
+/** A slice, which any string may be, retains its parent string. */
+export function copyOf (text: string): string {
   return Buffer.from(text).toString()
 }

@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import { shortened, shortenedName } from './shown-text.js'
 
 /** What is told of a value that was thrown. */
@@ -10,16 +11,21 @@ export interface Thrown {
 /** How much of a message is kept, in characters. */
 const MAX_MESSAGE = 1000
 
-/** What is thrown may be anything, and have getters that throw. */
+/** What is thrown may be anything. No getter is called: it may throw, and whoever handles the error is to be the first who asks. */
 export function thrownBy (cause: unknown): Thrown {
-  if (isText(cause)) return { code: undefined, message: shortened(cause, MAX_MESSAGE).text }
-  try {
-    const { code, name, message, cause: reason } = Object(cause) as { code?: unknown, name?: unknown, message?: unknown, cause?: unknown }
-    const known = [code, name].find((text) => isText(text) && text !== 'Error') as string | undefined
-    const texts = [message, (Object(reason) as { message?: unknown }).message].filter(isText)
-    return { code: known && shortenedName(known), message: texts.length === 0 ? undefined : shortened(texts.join(': '), MAX_MESSAGE).text }
-  } catch {
-    return { code: undefined, message: undefined }
+  const code = [dataOf(cause, 'code'), dataOf(cause, 'name')].find((text): text is string => isText(text) && text !== 'Error')
+  const texts = [isText(cause) ? cause : dataOf(cause, 'message'), dataOf(dataOf(cause, 'cause'), 'message')].filter(isText)
+  return {
+    code: code && shortenedName(code),
+    message: texts.length === 0 ? undefined : shortened(texts.join(': '), MAX_MESSAGE).text
+  }
+}
+
+/** A property, which the object may have of its prototypes. */
+function dataOf (value: unknown, name: string): unknown {
+  for (let object = value; typeof object === 'object' && object !== null && !types.isProxy(object); object = Object.getPrototypeOf(object)) {
+    const property = Object.getOwnPropertyDescriptor(object, name)
+    if (property !== undefined) return property.value
   }
 }
 

@@ -12,6 +12,7 @@ import botasState, { MemoryStorage } from '../../lib/index.js'
 import { type InspectorOptions, inspector } from '../../lib/inspector/inspector.js'
 import { CONVERSATION_KEY, message } from '../helpers/activities.js'
 import { settled } from '../helpers/build-fastify.js'
+import { memoryInUse } from '../helpers/memory.js'
 import { inspectedBot } from '../helpers/inspected-bot.js'
 
 const PATHS = ['/inspector', '/inspector/', '/inspector/page/app.js', '/inspector/page/lit-html/lit-html.js', '/inspector/page/style.css', '/inspector/page/icon.svg', '/inspector/turns/1', `/inspector/document?key=${CONVERSATION_KEY}`]
@@ -69,6 +70,11 @@ t.test('it is at its prefix, by default at /inspector, with and without a slash 
       t.equal((await fetch(`${url}${path}/${unknown}`)).status, 404, unknown)
     }
   }
+  const rewritten = Fastify({ rewriteUrl: ({ url = '' }) => url.replace('/bot', '') })
+  t.teardown(() => rewritten.close())
+  rewritten.register(botasState, { storage: new MemoryStorage() })
+  rewritten.register(inspector)
+  t.match((await rewritten.inject('/bot/inspector')).body, 'src="/bot/inspector/page/app.js"')
   const nested = Fastify()
   t.teardown(() => nested.close())
   nested.register(async (scope) => {
@@ -158,6 +164,9 @@ t.test('a page of another origin is told nothing, whatever CORS allows', async (
       t.equal(headers['cross-origin-resource-policy'], 'same-origin')
     }
   }
+  const asked = async (origin: string) => (await app.inject({ url: '/inspector/turns/1', headers: { origin, host: 'localhost:3978' } })).statusCode
+  for (const origin of ['http://evil.example', 'http://localhost:8080', 'null']) t.equal(await asked(origin), 403, origin)
+  t.equal(await asked('http://localhost:3978'), 200)
   for (const site of ['same-origin', 'none']) t.equal((await app.inject({ url: '/inspector/turns/1', headers: { 'sec-fetch-site': site } })).statusCode, 200)
 })
 
@@ -205,6 +214,19 @@ t.test('a document that is looked at lives no longer for that', async (t) => {
   t.equal(first.size, Buffer.byteLength('{"turn_count":1,"said":["hi"]}'))
   await settled(async () => (await look()).size === undefined)
   t.strictSame(await storage.read([CONVERSATION_KEY]), {})
+})
+
+t.test('hooks that wrap what routes answer leave its answers alone', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('preSerialization', async (_request, _reply, payload) => ({ data: payload }))
+  app.setReplySerializer((payload) => JSON.stringify({ wrapped: payload }))
+  app.register(botasState, { storage: new MemoryStorage() })
+  app.register(inspector, { logLevel: 'info' } as InspectorOptions)
+  await app.ready()
+  await app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'ada' }, (state) => { state.user.set('n', 1) })
+  t.match((await app.inject('/inspector/turns/1')).json(), { turn: { outcome: 'saved' } })
+  t.match((await app.inject({ url: '/inspector/document', query: { key: 'test/bot/users/ada' } })).json(), { members: [{ name: 'n', text: '1' }] })
 })
 
 t.test('a storage that fails is told of', async (t) => {
@@ -317,6 +339,59 @@ t.test('a page that does not read for a while is told what is new when it does, 
   await settled(() => JSON.stringify(page.events.at(-1)).includes('"4999-'))
   // Told one by one they are more than 60 MB. The system's buffers hold some of that.
   t.ok(bytes < 30_000_000, `${bytes} bytes`)
+})
+
+for (const protocol of ['HTTP/1.1', 'HTTP/2']) {
+  t.test(`a page that does not read neither keeps the server from closing, nor harms turns that are open: ${protocol}`, async (t) => {
+    const storage = new MemoryStorage()
+    const app = Fastify({ forceCloseConnections: true, ...protocol === 'HTTP/2' && { http2: true } } as object)
+    app.register(botasState, { storage })
+    app.register(inspector)
+    app.register(async (scope) => { scope.addHook('preClose', async () => { await wait(300) }) })
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address() as { port: number }
+    const page = protocol === 'HTTP/1.1' ? http.get({ host: '127.0.0.1', port, path: '/inspector/events' }) : http2.connect(`http://127.0.0.1:${port}`)
+    page.on('error', () => {})
+    // What nobody reads stays with the server.
+    await once(page instanceof http.ClientRequest ? page : page.request({ ':path': '/inspector/events' }).on('error', () => {}), 'response')
+    const warnings: string[] = []
+    const onWarning = ({ name }: Error): void => { warnings.push(name) }
+    process.on('warning', onWarning)
+    t.teardown(() => process.off('warning', onWarning))
+    const id = (turn: number): string => `${turn}-${'x'.repeat(1000)}`
+    const before = memoryInUse()
+    for (let turn = 0; turn < 6000; turn++) {
+      await app.botasState.run({ channelId: 'test', botId: id(turn), conversationId: id(turn), userId: id(turn) }, (state) => { state.temp.set('n', turn) })
+      if (turn % 3 === 0) await wait(1)
+    }
+    // Told one by one they are more than 60 MB.
+    const more = memoryInUse() - before
+    t.ok(more < 40_000_000, `${more} bytes more`)
+    const open = app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'ada' }, async (state) => {
+      await wait(600)
+      state.user.set('done', true)
+    })
+    const closed = app.close()
+    await open
+    // Over HTTP/2 Fastify waits for its client.
+    page.destroy()
+    await closed
+    t.strictSame(await storage.read(['test/bot/users/ada']), { 'test/bot/users/ada': { done: true } })
+    t.strictSame(warnings, [])
+  })
+}
+
+t.test('a page that comes while the server closes is sent away', async (t) => {
+  const { app, url, say } = await inspectedBot(t, {
+    server: { return503OnClosing: false, forceCloseConnections: false },
+    routes: (app) => app.register(async (scope) => { scope.addHook('preClose', async () => { await wait(300) }) })
+  })
+  await say('hi')
+  const closed = app.close()
+  await wait(100)
+  const page = await listen(`${url}/inspector/events`).catch(() => undefined)
+  if (page !== undefined) await once(page.response, 'close')
+  await t.resolves(closed)
 })
 
 t.test('ten thousand turns leave the last two hundred, and the last thousand of whose they are', async (t) => {

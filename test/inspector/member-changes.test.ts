@@ -75,6 +75,11 @@ t.test('a member that came, went, is of another kind, or has changed all over is
   t.equal(memberChanges('m', many(0, 150), many(1000, 150)).length, 1)
   const wide = (value: number): string => JSON.stringify(Object.fromEntries(Array.from({ length: 150 }, (_, index) => [`m${index}`, value])))
   t.equal(memberChanges('m', wide(1), wide(2)).length, 1)
+  const slow = (isTurned: boolean): string => JSON.stringify(Object.fromEntries(Array.from({ length: 90 }, (_, index) => {
+    const list = Array.from({ length: 3000 }, (_, item) => item * index)
+    return [`m${index}`, isTurned ? list.reverse() : list]
+  })))
+  t.equal(memberChanges('m', slow(false), slow(true)).length, 1, 'what would take long is not compared in detail')
   const deep = (leaf: string, depth: number): string => '{"a":'.repeat(depth) + leaf + '}'.repeat(depth)
   t.equal(memberChanges('m', deep('1', 50), deep('2', 50))[0]?.path.length, 21)
   t.equal(memberChanges('m', deep('1', 20_000), deep('2', 20_000)).length, 1)

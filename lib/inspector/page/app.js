@@ -106,6 +106,6 @@ function onFilter ({ target }) {
 function turnView (turn) {
   const resource = turns.get(turn.id) ?? new Resource(`turns/${turn.id}`, changed)
   turns = new Map([[turn.id, resource]])
-  resource.load(turn.outcome === 'open' ? turn.outcome : turn.to)
+  resource.load(`${turn.outcome} ${turn.to}`)
   return turnDetails(turn, resource.value)
 }

@@ -1,5 +1,4 @@
 import { html } from './lit-html/lit-html.js'
-import { repeat } from './lit-html/directives/repeat.js'
 import { counted, duration, size } from './format.js'
 import { shownName } from './names.js'
 import { textView } from './text-view.js'
@@ -12,6 +11,9 @@ const PART = 100
 /** In a shorter document, what has no more values is open from the beginning; in characters. */
 const OPEN = 4000
 const FEW = 6
+const SHALLOW = 4
+/** What is deeper inside is not shown. */
+const DEEP = 20
 /** What is shorter is counted before it is opened, in characters. */
 const COUNTED = 100_000
 
@@ -23,6 +25,7 @@ const COUNTED = 100_000
  * @property {ReadonlySet<string>} changed the members that have changed since the document was shown before
  * @property {() => void} changes is called whenever one is opened or closed
  * @property {boolean} isSmall
+ * @property {number} depth
  */
 
 /**
@@ -30,14 +33,14 @@ const COUNTED = 100_000
  *
  * @param {ShownDocument} document
  * @param {number} age how long ago it was read, in milliseconds
- * @param {Omit<Tree, 'isSmall'>} tree
+ * @param {Omit<Tree, 'isSmall' | 'depth'>} tree
  */
 export function documentTree ({ key, members, leftOut, size: bytes, timeLeft }, age, tree) {
   if (bytes === undefined) return html`<p class="empty">Nothing is stored.</p>`
   const entries = new Part(members.map((member) => [member.name, new Member(member)])).parts()
   return html`
     <p class="more">${size(bytes)} · ${expiry(timeLeft, age)}</p>
-    <div class="tree">${childrenView(entries, JSON.stringify([key]), { ...tree, isSmall: bytes < OPEN })}</div>
+    <div class="tree">${childrenView(entries, JSON.stringify([key]), { ...tree, isSmall: bytes < OPEN, depth: 0 })}</div>
     ${leftOut > 0 ? html`<p class="more">Cut: ${counted(leftOut, 'more member')}.</p>` : ''}`
 }
 
@@ -57,7 +60,7 @@ function expiry (timeLeft, age) {
  * @returns {ReturnType<typeof html>}
  */
 function childrenView (children, place, tree) {
-  return html`<ul>${repeat(children, ([name]) => name, ([name, child]) => childView(name, child, `${place}${JSON.stringify([name])}`, tree))}</ul>`
+  return html`<ul>${children.map(([name, child]) => childView(name, child, `${place}${JSON.stringify([name])}`, tree))}</ul>`
 }
 
 /**
@@ -69,7 +72,9 @@ function childrenView (children, place, tree) {
 function childView (name, child, place, tree) {
   if (child instanceof Part) return html`<li>${nodeView({ name, hint: '', isFew: false, place, children: () => child.parts() }, tree)}</li>`
   if (child instanceof Member) return html`<li class=${tree.changed.has(name) ? 'is-changed' : ''}>${memberView(name, child, place, tree)}</li>`
-  if (typeof child === 'object' && child !== null) return html`<li>${containerView(name, child, place, tree)}</li>`
+  if (typeof child === 'object' && child !== null) {
+    return html`<li>${tree.depth < DEEP ? containerView(name, child, place, tree) : html`<span class="name">${shownName(name)}</span>: nested too deeply to be shown`}</li>`
+  }
   const text = JSON.stringify(child)
   return html`<li>${leafView(name, { text, length: text.length })}</li>`
 }
@@ -116,7 +121,7 @@ function leafView (name, text) {
  * @returns {ReturnType<typeof html>}
  */
 function nodeView ({ name, hint, isFew, place, children }, tree) {
-  const isOpen = tree.open.get(place) ?? (isFew && tree.isSmall)
+  const isOpen = tree.open.get(place) ?? (isFew && tree.isSmall && tree.depth < SHALLOW)
   /** @param {Event} event */
   const onToggle = ({ currentTarget }) => {
     const { open } = /** @type {HTMLDetailsElement} */ (currentTarget)
@@ -127,7 +132,7 @@ function nodeView ({ name, hint, isFew, place, children }, tree) {
   return html`
     <details ?open=${isOpen} @toggle=${onToggle}>
       <summary><span class="name">${shownName(name)}</span> <span class="more">${hint}</span></summary>
-      ${isOpen ? childrenView(children(), place, tree) : ''}
+      ${isOpen ? childrenView(children(), place, { ...tree, depth: tree.depth + 1 }) : ''}
     </details>`
 }
 

@@ -12,7 +12,7 @@ const SHORT = 160
  */
 export function textView ({ text, length }) {
   const isCut = text.length < length
-  if (length <= SHORT) return html`<code>${text}${isCut ? '…' : ''}</code>`
+  if (length <= SHORT && !isCut) return html`<code>${text}</code>`
   return html`
     <details class="long">
       <summary><code>${text.slice(0, SHORT)}…</code> <span class="more">${length.toLocaleString('en')} characters</span></summary>

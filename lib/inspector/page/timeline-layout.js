@@ -31,7 +31,7 @@ import { marksOf } from './marks.js'
  * @property {TurnSummary} turn
  * @property {number} from
  * @property {number} to
- * @property {number} atWork since when it is: one that waits for its place is not
+ * @property {number} atWork since when its handler is: one that waits, is refused or replayed is never
  * @property {number[]} times at which something of it begins or ends
  * @property {Mark[]} marks
  */
@@ -86,8 +86,7 @@ function laneOf ({ keys }) {
 function spansOf (turns, now) {
   const spans = turns.map((turn) => {
     const { from, to = now, phases } = turn
-    const hasWaited = phases.some(({ name }) => name === 'waiting')
-    const atWork = hasWaited ? phases.find(({ name }) => name === 'handler')?.from ?? to : from
+    const atWork = phases.find(({ name }) => name === 'handler')?.from ?? Infinity
     return { turn, from, to, atWork, times: [...phases.map((phase) => phase.from), to] }
   })
   return spans.sort((one, other) => one.from - other.from).map((span) => {

@@ -56,9 +56,10 @@ function timeTaken (from, to) {
  * @param {DocumentChanges} document
  * @param {boolean} isSaved
  */
-function changesView ({ key, changes, leftOut }, isSaved) {
+function changesView ({ key, changes, leftOut, wasUnreadable }, isSaved) {
   return html`
     <h3>${isSaved ? 'Changed' : 'Not saved'} in <a class="id" href=${documentLink(key)} title=${key}>${shownName(key)}</a></h3>
+    ${wasUnreadable ? html`<p>What was stored before could not be read.</p>` : ''}
     <ul class="changes">${changes.map(changeView)}</ul>
     ${leftOut > 0 ? html`<p class="more">and ${counted(leftOut, 'more change')}</p>` : ''}`
 }

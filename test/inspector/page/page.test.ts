@@ -2,7 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import axe, { type AxeResults } from 'axe-core'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
-import { MemoryStorage } from '../../../lib/index.js'
+import { FileStorage, MemoryStorage } from '../../../lib/index.js'
 import { settled } from '../../helpers/build-fastify.js'
 import { CONVERSATION_KEY, USER_KEY } from '../../helpers/activities.js'
 import { openBrowser, openPage } from '../../helpers/browser.js'
@@ -128,6 +128,25 @@ t.test('a document of many members leaves the page quick as well', async (t) => 
   await page.locator('.tree summary', { hasText: 'member-8900' }).click()
   await page.locator('.tree summary', { hasText: 'member-8950' }).click()
   await sees(page, '.tree', 'member-8950', 'd [3 items]')
+})
+
+t.test('a value that is nested deeply opens as far as somebody opens it, to some depth', async (t) => {
+  const nested = (depth: number): string => '{"a":'.repeat(depth) + '1' + '}'.repeat(depth)
+  const directory = t.testdir({ 'test%2Fbot%2Fusers%2Fuser-1.json': `{"deep":${nested(130)},"deeper":${nested(20_000)}}` })
+  const bot = await inspectedBot(t, { storage: new FileStorage(directory) })
+  const page = await opened(t, bot)
+  await bot.app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'user-1' }, ({ user }) => user.get('deep') !== undefined)
+  const openAll = `(async () => {
+    for (let level = 0; level < 25; level++) {
+      for (const closed of document.querySelectorAll('.tree details:not([open]):not(.long)')) closed.open = true
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  })()`
+  await sees(page, '.tree', 'deep {1 member}', 'deeper {…} 120,001 characters')
+  await page.evaluate(openAll)
+  await page.locator('.tree li', { hasText: 'nested too deeply to be shown' }).nth(21).waitFor()
+  await bot.say('hi')
+  await sees(page, '.details', 'Turn 2')
 })
 
 t.test('a document is gone from the page when it has expired', async (t) => {
@@ -327,7 +346,7 @@ t.test('much is shown in part, and says so', async (t) => {
   const bot = await inspectedBot(t, {
     storage: new RecordingStorage(),
     routes: (app) => app.post('/much', async ({ state }) => {
-      for (let index = 0; index < 300; index++) state.user.set(`m${index}`, 'x'.repeat(index === 50 ? 50 : 4000))
+      for (let index = 0; index < 300; index++) state.user.set(`m${index}`, 'x'.repeat(4000))
       return {}
     })
   })
@@ -337,8 +356,7 @@ t.test('much is shown in part, and says so', async (t) => {
   await wait(1100)
   await fetch(`${bot.url}/much`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: 'test', recipient: { id: 'bot' }, from: { id: 'ada' } }) })
   await sees(page, '.pause', /^1\.[1-9] s$/)
-  await sees(page, '.details', 'and 100 more changes')
-  await sees(page, '.changes li', 'm50', '…')
+  await sees(page, '.details', /and 28\d more changes/)
   await sees(page, '.documents', 'more members', 'expiry unknown')
 })
 
@@ -455,6 +473,14 @@ t.test('a turn that was refused at once has its place', async (t) => {
   await sees(page, '.details', 'Turn 3', 'saved')
   const turns = await page.locator('a.bar').evaluateAll((bars) => bars.sort((one, other) => one.getBoundingClientRect().left - other.getBoundingClientRect().left).map((bar) => bar.getAttribute('aria-label')))
   t.match(turns, [/^Turn 1: saved/, /^Turn 2: failed, .*FST_BOTAS_STATE_BUSY/, /^Turn 3: saved/])
+})
+
+t.test('of a corrupt document that is cleared it is told that it could not be read', async (t) => {
+  const directory = t.testdir({ 'test%2Fbot%2Fusers%2Fuser-1.json': '{"a": 1, broken' })
+  const bot = await inspectedBot(t, { storage: new FileStorage(directory) })
+  const page = await opened(t, bot)
+  await bot.app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'user-1' }, ({ user }) => { user.clear() })
+  await sees(page, '.details', 'Turn 1', 'saved', `Changed in ${USER_KEY}`, 'could not be read')
 })
 
 t.test('it is told of turns that no request began, and of what the storage forgets', async (t) => {
