@@ -31,6 +31,7 @@ export const comparisons = [
   { title: 'counter turn, Redis, encrypted', against: 'the same without', target: '', ours: turns('redis counter, encrypted'), theirs: turns('redis counter') },
   { title: 'history of 50 KB, Redis, encrypted', against: 'the same without', target: '', ours: turns('redis history, encrypted'), theirs: turns('redis history') },
   { title: 'counter turn, memory, with a schema of zod and a version', against: 'the same without', target: '', ours: turns('memory counter, schema'), theirs: turns('memory counter') },
+  { title: 'counter turn, memory, with the inspector', against: 'the same without', target: '', ours: turns('memory counter, inspected'), theirs: turns('memory counter') },
   { title: 'no plugin, but its hooks, empty', against: 'bare Fastify', target: '', ours: turns('empty hooks'), theirs: turns('bare') },
   { title: 'route that is no turn', against: 'bare Fastify', target: '0.98', ours: turns('no turn', () => ({ text: 'How are you?' })), theirs: turns('bare', () => ({ text: 'How are you?' })) },
   { title: 'turn beside an untouched user document of 256 KB, Redis', against: 'the same without the document', target: '', ours: turns('redis conversation counter', (n) => message(n, 'with a large document')), theirs: turns('redis conversation counter', (n) => message(n, 'without any')) },

@@ -4,6 +4,7 @@ import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import Fastify from 'fastify'
 import botasState, { FileStorage, MemoryStorage, activityIdentity, encrypted } from 'fastify-botas-state'
+import { inspector } from 'fastify-botas-state/inspector'
 import { RedisStorage } from 'fastify-botas-state/redis'
 import { Redis } from 'ioredis'
 import pg from 'pg'
@@ -55,6 +56,11 @@ async function withPlugin (options, handler) {
   await app.register(botasState, options)
   app.post('/', handler)
   return app
+}
+
+async function inspected (handler) {
+  const app = await withPlugin({ storage: new MemoryStorage() }, handler)
+  return app.register(inspector)
 }
 
 /** The load generator sends the same messages all the time: each gets an id of its own. */
@@ -282,6 +288,7 @@ export const variants = {
   'redis counter, encrypted': ({ REDIS }) => withPlugin({ storage: encrypted(new RedisStorage(database({ REDIS }, 7)), ENCRYPTION) }, counter),
   'redis history, encrypted': ({ REDIS }) => withPlugin({ storage: encrypted(new RedisStorage(database({ REDIS }, 8)), ENCRYPTION) }, historian),
   'memory counter, schema': () => withPlugin({ documents: DOCUMENTS }, counter),
+  'memory counter, inspected': () => inspected(counter),
   'postgres counter': ({ POSTGRES }) => withPlugin({ storage: POSTGRES }, counter),
   'postgres counter by hand': ({ POSTGRES }) => postgresByHand(POSTGRES),
   'blob counter': ({ BLOB }) => withPlugin({ storage: openStorage(BLOB) }, counter),
