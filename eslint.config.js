@@ -28,7 +28,7 @@ const arrows = {
 const GUARDED = ['fastify', 'ioredis', 'pg', '@azure/.*', 'node:https?', 'node:http2', 'fastify-botas-state(/.*)?']
 
 /** What the inspector's page uses of a browser beside what Node has as well. */
-const BROWSER = Object.fromEntries(['EventSource', 'HTMLElement', 'HTMLInputElement', 'addEventListener', 'document', 'location', 'requestAnimationFrame', 'sessionStorage']
+const BROWSER = Object.fromEntries(['EventSource', 'HTMLElement', 'HTMLInputElement', 'addEventListener', 'document', 'location', 'requestAnimationFrame']
   .map((name) => [name, 'readonly']))
 
 function arrow ([files, targets]) {

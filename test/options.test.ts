@@ -173,7 +173,7 @@ t.test('no password of a storage is in a log line, be it a parameter of the URL 
 })
 
 t.test('every error code is exported under its own name', async (t) => {
-  const named = ['INVALID_OPTION', 'INVALID_PATH', 'NOT_SERIALIZABLE', 'INVALID_ID', 'NOT_A_TURN', 'NOT_LOADED', 'TURN_ENDED', 'FAILED', 'LOAD_FAILED', 'CORRUPT_DOCUMENT', 'INVALID_DOCUMENT', 'NEWER_DOCUMENT', 'CANNOT_DECRYPT', 'SAVE_FAILED', 'BUSY', 'REPLACED']
+  const named = ['INVALID_OPTION', 'INVALID_PATH', 'NOT_SERIALIZABLE', 'INVALID_ID', 'NOT_A_TURN', 'NOT_LOADED', 'TURN_ENDED', 'FAILED', 'LOAD_FAILED', 'CORRUPT_DOCUMENT', 'INVALID_DOCUMENT', 'NEWER_DOCUMENT', 'CANNOT_DECRYPT', 'SAVE_FAILED', 'BUSY', 'REPLACED', 'NOT_LOCAL']
   t.strictSame(Object.keys(errorCodes).sort(), named.sort().map((name) => `FST_BOTAS_STATE_${name}`))
   for (const [code, Constructor] of Object.entries(errorCodes)) {
     t.match(Reflect.construct(Constructor, ['a', 'b', 'c']), { code })

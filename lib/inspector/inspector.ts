@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest 
 import fp from 'fastify-plugin'
 import { FST_BOTAS_STATE_INVALID_OPTION, FST_BOTAS_STATE_NOT_LOCAL } from '../errors.js'
 import { kNoTurns } from '../fastify/request-turns.js'
+import { isGone } from '../fastify/response-end.js'
 import { describeType } from '../document/describe-type.js'
 import { documentStoreOf } from '../storage/document-store.js'
 import { assertKnownOptions, invalidOption } from '../storage/option-checks.js'
@@ -22,6 +23,8 @@ export interface InspectorOptions {
 }
 
 const DEFAULT_PREFIX = '/inspector'
+/** The levels at which each request is logged. */
+const TALKATIVE = new Set<string>(['trace', 'debug', 'info'])
 
 const plugin: FastifyPluginAsync<InspectorOptions> = async (fastify, options) => {
   checkOptions(options)
@@ -51,7 +54,7 @@ function checkOptions (options: InspectorOptions): void {
 /** Their requests are no turns, and need no log lines of their own: the page asks often. */
 function markRoutes (scope: FastifyInstance): void {
   scope.addHook('onRoute', (route) => {
-    route.logLevel ||= 'warn'
+    if (TALKATIVE.has(scope.log.level)) route.logLevel ||= 'warn'
     route.config = Object.assign({}, route.config, { [kNoTurns]: true })
     // Understood by @fastify/swagger.
     route.schema = { ...route.schema, hide: true } as object
@@ -94,6 +97,8 @@ function addData (scope: FastifyInstance, turns: InspectedTurns, pages: LivePage
     reply.hijack()
     // Its connection is not kept for later: the server would wait for it when it closes.
     const connection = raw.httpVersionMajor === 1 ? { connection: 'close' } : {}
+    // It may have left while hooks took their time.
+    if (isGone(reply)) return
     reply.raw.writeHead(200, { ...reply.getHeaders() as Record<string, string>, ...connection, 'content-type': 'text/event-stream' })
     pages.open(reply.raw)
   })

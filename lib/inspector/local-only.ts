@@ -17,7 +17,7 @@ export function notLocal ({ raw, headers }: FastifyRequest): string | undefined 
   if (remoteAddress === undefined || !isLoopback(remoteAddress)) return 'it comes from another machine'
   const forwarded = Object.keys(headers).find((name) => FORWARDED.test(name))
   if (forwarded !== undefined) return `it comes by a proxy or a tunnel, as its header "${forwarded}" says`
-  // By default nginx speaks HTTP/1.0, and does not name itself.
+  // As it comes, nginx before 1.29.7 speaks HTTP/1.0, and does not name itself.
   if (raw.httpVersion === '1.0') return 'it comes by HTTP/1.0, which no browser speaks'
   // A name of somebody else's may lead here: DNS rebinding.
   if (!isLocalName(hostOf(headers))) return 'it asks for another host than localhost'
@@ -40,7 +40,7 @@ function isLoopback (address: string): boolean {
 }
 
 function isLocalName (host: string | undefined): boolean {
-  if (host === undefined || !URL.canParse(`http://${host}`)) return false
+  if (host === undefined || /[@/\\?#]/.test(host) || !URL.canParse(`http://${host}`)) return false
   const { hostname } = new URL(`http://${host}`)
   return /(?:^|\.)localhost$/.test(hostname) || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname)
 }

@@ -23,10 +23,16 @@ export function thrownBy (cause: unknown): Thrown {
 
 /** A property, which the object may have of its prototypes. */
 function dataOf (value: unknown, name: string): unknown {
+  if (!types.isProxy(value) && value instanceof DOMException) return nativeOf(value, name)
   for (let object = value; typeof object === 'object' && object !== null && !types.isProxy(object); object = Object.getPrototypeOf(object)) {
     const property = Object.getOwnPropertyDescriptor(object, name)
     if (property !== undefined) return property.value
   }
+}
+
+/** What a fetch or a timeout throws has getters, which are Node's own. */
+function nativeOf (value: DOMException, name: string): unknown {
+  return name === 'name' || name === 'message' ? Object.getOwnPropertyDescriptor(DOMException.prototype, name)?.get?.call(value) : undefined
 }
 
 function isText (value: unknown): value is string {

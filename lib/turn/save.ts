@@ -26,16 +26,21 @@ export async function save (
     outcome = await queue.run(operation.keys, (turn) => operation.inTime(saveInTurn(store, changes, operation, turn, end)))
   } catch (cause) {
     const error = errorOf(cause, changes)
-    operation.failed(error, changes.filter(({ isSaved }) => isSaved).map(({ key }) => key))
+    operation.failed(error, savedOf(changes))
     throw error
   }
   const refusal = refusalOf(outcome)
   if (refusal === undefined) operation.succeeded()
   else {
-    operation.failed(refusal)
+    operation.failed(refusal, savedOf(changes))
     throw refusal
   }
   return { isOverlapped: outcome === 'overlapped' }
+}
+
+/** The keys of those that were saved. */
+function savedOf (changes: DocumentChange[]): string[] {
+  return changes.filter(({ isSaved }) => isSaved).map(({ key }) => key)
 }
 
 function errorOf (cause: unknown, changes: DocumentChange[]): Error {

@@ -56,12 +56,12 @@ export class TurnDocuments {
     this.#documents.length = 0
   }
 
-  /** What the turn made of them, whether that can be saved or not; what JSON cannot hold is left out. */
+  /** What the turn made of them, as the code knows them, whether that can be saved or not. A document that JSON cannot hold is left out. */
   * made (): Generator<{ key: string, stored: Document | undefined, edit: Edit }> {
-    for (const { key, scope, loaded } of this.#documents) {
+    for (const { key, scope, loaded, current = loaded } of this.#documents) {
       try {
-        const edit = scope.changes()?.(loaded)
-        if (edit !== undefined) yield { key, stored: loaded, edit }
+        const edit = scope.changes()?.(current)
+        if (edit !== undefined) yield { key, stored: current, edit }
       } catch {
         // The turn has failed for that.
       }

@@ -64,6 +64,8 @@ t.test('whatever is thrown, the turn fails as it does by itself, and what can be
     [new Proxy({}, { get () { throw new Error('no') } }), undefined, undefined]
   ]
   const bot = await inspectedBot(t)
+  const timeout = new DOMException('it took too long', 'TimeoutError')
+  thrown.push([timeout, 'TimeoutError', 'it took too long'])
   let reads = 0
   thrown.push([Object.defineProperty(new Error('counted'), 'message', { get: () => `${++reads}` }), undefined, undefined])
   for (const [index, [error, code, text]] of thrown.entries()) {
@@ -161,6 +163,28 @@ t.test('a corrupt document is told as a failed turn, and what clears it as what 
     user.set('fresh', true)
   })
   t.strictSame(changesIn(await noted(bot, 2)), [[USER_KEY, [['fresh', undefined, 'true']]]])
+})
+
+t.test('a failed turn shows what it would have changed, and its updates run no more often for that', async (t) => {
+  const storage = new MemoryStorage()
+  await storage.write({ [USER_KEY]: { count: 'five', schemaVersion: 1 } })
+  const bot = await inspectedBot(t, { storage, documents: { user: { version: { key: 'schemaVersion', upgrades: { 2: (document) => ({ ...document, count: 5 }) } } } } })
+  const counts: number[] = []
+  await t.rejects(bot.app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'user-1' }, ({ user }) => {
+    user.update<number>('count', (count = 0) => {
+      counts.push(count)
+      return count + 1
+    })
+    throw new Error('no')
+  }))
+  t.strictSame(changesIn(await noted(bot, 1)), [[USER_KEY, [['count', '5', '6']]]])
+  t.strictSame(counts, [5])
+  await t.rejects(bot.app.botasState.run({ channelId: 'test', botId: 'bot', conversationId: 'c', userId: 'user-1' }, ({ conversation, user }) => {
+    conversation.set('kept', 1)
+    user.set('list', [1])
+    user.get<unknown[]>('list')?.push(1n)
+  }), { code: 'FST_BOTAS_STATE_NOT_SERIALIZABLE' })
+  t.strictSame(changesIn(await noted(bot, 2)), [['test/bot/conversations/c', [['kept', undefined, '1']]]])
 })
 
 t.test('values of an encrypted storage are shown in clear', async (t) => {

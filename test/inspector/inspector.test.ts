@@ -102,7 +102,7 @@ t.test('it answers this machine only', async (t) => {
     t.equal(refused.statusCode, 403, path)
     t.match(refused.json(), { code: 'FST_BOTAS_STATE_NOT_LOCAL' })
     t.equal((await fetch(`http://127.0.0.1:${port}${path}`)).status, 403, `by a proxy: ${path}`)
-    for (const host of ['bot.example.org', '127.0.0.1.example.org', 'localhost.example.org', '[::2]', '10.0.0.1', 'a b']) {
+    for (const host of ['bot.example.org', '127.0.0.1.example.org', 'localhost.example.org', '[::2]', '10.0.0.1', 'a b', 'evil.example@localhost', 'localhost/evil']) {
       t.equal((await all.app.inject({ url: path, headers: { host } })).statusCode, 403, `host "${host}": ${path}`)
     }
   }
@@ -227,6 +227,18 @@ t.test('hooks that wrap what routes answer leave its answers alone', async (t) =
   await app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'ada' }, (state) => { state.user.set('n', 1) })
   t.match((await app.inject('/inspector/turns/1')).json(), { turn: { outcome: 'saved' } })
   t.match((await app.inject({ url: '/inspector/document', query: { key: 'test/bot/users/ada' } })).json(), { members: [{ name: 'n', text: '1' }] })
+})
+
+t.test('its requests leave no lines in a log, whatever the level', async (t) => {
+  for (const [level, logLevel, lines] of [['info', undefined, 0], ['info', 'info', 2], ['silent', undefined, 0]] as const) {
+    const log: string[] = []
+    const app = Fastify({ logger: { level, stream: { write: (line: string) => { log.push(line) } } } })
+    app.register(botasState, { storage: new MemoryStorage() })
+    app.register(inspector, { ...logLevel !== undefined && { logLevel } })
+    await app.inject('/inspector')
+    t.equal(log.length, lines)
+    await app.close()
+  }
 })
 
 t.test('a storage that fails is told of', async (t) => {
@@ -380,6 +392,29 @@ for (const protocol of ['HTTP/1.1', 'HTTP/2']) {
     t.strictSame(warnings, [])
   })
 }
+
+t.test('a page that left while hooks took their time is none', async (t) => {
+  const app = Fastify({ forceCloseConnections: true })
+  t.teardown(() => app.close())
+  app.addHook('preHandler', async () => { await wait(200) })
+  const written: unknown[] = []
+  app.addHook('onRequest', async (_request, { raw }) => {
+    const { write } = raw
+    raw.write = ((chunk: string) => {
+      written.push(chunk)
+      return write.call(raw, chunk, 'utf8')
+    }) as typeof raw.write
+  })
+  app.register(botasState, { storage: new MemoryStorage() })
+  app.register(inspector)
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const request = http.get({ host: '127.0.0.1', port: (app.server.address() as { port: number }).port, path: '/inspector/events' })
+  request.on('error', () => {})
+  await wait(50)
+  request.destroy()
+  await wait(400)
+  t.strictSame(written, [])
+})
 
 t.test('a page that comes while the server closes is sent away', async (t) => {
   const { app, url, say } = await inspectedBot(t, {

@@ -26,9 +26,10 @@ async function output (t: Test, path: string, content: string): Promise<string> 
 t.test('the package has what was compiled, its sources, README, LICENSE and CHANGELOG, and nothing else', async (t) => {
   const others = shipped.filter((path) => !/^(dist|lib)\//.test(path))
   t.strictSame(others.sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
-  const sources = shipped.filter((path) => path.startsWith('lib/') && !path.endsWith('/README.md'))
-  const compiled = sources.flatMap((path) => ['.d.ts', '.d.ts.map', '.js', '.js.map'].map((extension) =>
-    path.replace(/^lib(.*)\.ts$/, `dist$1${extension}`)))
+  const sources = shipped.filter((path) => path.startsWith('lib/') && !/\/(?:README\.md|tsconfig\.json)$/.test(path))
+  const compiled = sources.flatMap((path) => path.startsWith('lib/inspector/page/')
+    ? path.replace('lib', 'dist')
+    : ['.d.ts', '.d.ts.map', '.js', '.js.map'].map((extension) => path.replace(/^lib(.*)\.ts$/, `dist$1${extension}`)))
   t.strictSame(shipped.filter((path) => path.startsWith('dist/')).sort(), compiled.sort())
 })
 

@@ -1,7 +1,7 @@
 import { html, render } from './lit-html/lit-html.js'
 import { listen } from './connection.js'
 import { DocumentsView } from './documents-view.js'
-import { addNews, emptyModel, focusOf, found, lookedAt } from './model.js'
+import { addNews, emptyModel, focusOf, focusOn, found, lookedAt } from './model.js'
 import { Resource } from './resource.js'
 import { seenList } from './seen-list.js'
 import { timeline } from './timeline.js'
@@ -14,7 +14,7 @@ import { turnDetails } from './turn-details.js'
 const TICK = 200
 const SECOND = 1000
 
-let model = emptyModel()
+let model = emptyModel('')
 let limits = { turns: 0, seen: 0 }
 let focus = focusOf(location.hash)
 let filter = ''
@@ -29,8 +29,7 @@ const documents = new DocumentsView(changed)
 listen({
   begin (given) {
     limits = given.limits
-    forgetOtherServer(given.server)
-    model = emptyModel()
+    model = emptyModel(given.server)
     turns = new Map()
     documents.forget()
     changed()
@@ -62,18 +61,14 @@ function changed () {
   isToRender = true
   requestAnimationFrame(() => {
     isToRender = false
-    render(page(), document.body)
-    keepInSight(focus.turn ?? (focus.key === undefined ? undefined : lookedAt(model, [], focus).turn?.id))
+    const on = focusOn(focus, model)
+    render(page(on), document.body)
+    keepInSight(on.turn ?? (on.key === undefined ? undefined : lookedAt(model, [], on).turn?.id))
   })
 }
 
-/** A turn that was chosen is none of a server that was started since. @param {string} server */
-function forgetOtherServer (server) {
-  if (focus.turn !== undefined && sessionStorage.getItem('server') !== server) location.hash = ''
-  sessionStorage.setItem('server', server)
-}
-
-function page () {
+/** @param {import('./model.js').Focus} focus */
+function page (focus) {
   const { turns, seen } = found(model, filter)
   const { turn, keys } = lookedAt(model, turns, focus)
   const isFollowing = focus.turn === undefined && focus.key === undefined
@@ -89,7 +84,7 @@ function page () {
       <nav aria-labelledby="seen"><h2 id="seen">Conversations and users</h2>${seenList(seen, keys)}</nav>
       <section class="timeline" aria-labelledby="turns">
         <h2 id="turns">Turns</h2>
-        ${turns.length === 0 ? html`<p class="empty">${nothing}</p>` : timeline(turns, model.seen, turn, ahead + performance.now())}
+        ${turns.length === 0 ? html`<p class="empty">${nothing}</p>` : timeline(turns, model, turn, ahead + performance.now())}
       </section>
       <section class="details" aria-label="Turn">${turn === undefined ? html`<h2>Turn</h2><p class="empty">${focus.turn === undefined ? '' : 'No longer kept.'}</p>` : turnView(turn)}</section>
       <section class="documents" aria-labelledby="documents"><h2 id="documents">Stored documents</h2>${documents.view(keys, model)}</section>

@@ -1,4 +1,5 @@
 import { html } from './lit-html/lit-html.js'
+import { repeat } from './lit-html/directives/repeat.js'
 import { counted, duration, size } from './format.js'
 import { shownName } from './names.js'
 import { textView } from './text-view.js'
@@ -60,7 +61,15 @@ function expiry (timeLeft, age) {
  * @returns {ReturnType<typeof html>}
  */
 function childrenView (children, place, tree) {
-  return html`<ul>${children.map(([name, child]) => childView(name, child, `${place}${JSON.stringify([name])}`, tree))}</ul>`
+  /** @type {Map<string, number>} names that were cut may be the same */
+  const counts = new Map()
+  /** @param {[string, unknown]} child */
+  const keyOf = ([name]) => {
+    const count = counts.get(name) ?? 0
+    counts.set(name, count + 1)
+    return `${count} ${name}`
+  }
+  return html`<ul>${repeat(children, keyOf, ([name, child]) => childView(name, child, `${place}${JSON.stringify([name])}`, tree))}</ul>`
 }
 
 /**

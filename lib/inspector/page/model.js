@@ -5,13 +5,17 @@
  * What the server has told, in its order: the last one is the newest.
  *
  * @typedef {object} Model
+ * @property {string} server tells it from the one before, whose turns had the same numbers
  * @property {Map<number, TurnSummary>} turns by their numbers
  * @property {Map<string, Seen>} seen conversations and users, by the keys of their documents
  */
 
-/** @returns {Model} */
-export function emptyModel () {
-  return { turns: new Map(), seen: new Map() }
+/**
+ * @param {string} server
+ * @returns {Model}
+ */
+export function emptyModel (server) {
+  return { server, turns: new Map(), seen: new Map() }
 }
 
 /**
@@ -59,7 +63,7 @@ export function found ({ turns, seen }, filter) {
 /**
  * What is looked at: a turn, or a document; otherwise the latest turn.
  *
- * @typedef {{ turn?: number, key?: string }} Focus
+ * @typedef {{ turn?: number, of?: string | null, key?: string }} Focus
  */
 
 /**
@@ -70,13 +74,27 @@ export function focusOf (hash) {
   const parameters = new URLSearchParams(hash.slice('#/'.length))
   const turn = parameters.get('turn')
   const key = parameters.get('key')
-  if (turn !== null) return { turn: Number(turn) }
+  if (turn !== null) return { turn: Number(turn), of: parameters.get('of') }
   return key === null ? {} : { key }
 }
 
-/** @param {number} id */
-export function turnLink (id) {
-  return `#/turn=${id}`
+/**
+ * @param {number} id
+ * @param {Model} model
+ */
+export function turnLink (id, { server }) {
+  return `#/${new URLSearchParams({ turn: `${id}`, of: server })}`
+}
+
+/**
+ * What is looked at on this server: a turn that was chosen on the one before is none of it.
+ *
+ * @param {Focus} focus
+ * @param {Model} model
+ * @returns {Focus}
+ */
+export function focusOn (focus, { server }) {
+  return focus.of == null || focus.of === server ? focus : {}
 }
 
 /** @param {string} key */

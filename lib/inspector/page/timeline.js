@@ -8,6 +8,7 @@ import { moveAmongBars } from './timeline-keys.js'
 import { layout } from './timeline-layout.js'
 
 /** @import { Seen } from '../inspected-turns.js' */
+/** @import { Model } from './model.js' */
 /** @import { TurnSummary } from '../inspected-turn.js' */
 /** @import { Bar, Lane, Pause } from './timeline-layout.js' */
 
@@ -18,33 +19,34 @@ const TOLD_PAUSE = 1000
 
 /**
  * @param {TurnSummary[]} turns
- * @param {Map<string, Seen>} seen
+ * @param {Model} model
  * @param {TurnSummary | undefined} selected
  * @param {number} now by the clock of the server, in milliseconds since 1970
  */
-export function timeline (turns, seen, selected, now) {
+export function timeline (turns, model, selected, now) {
   const { lanes, pauses, width } = layout(turns, now)
   const reached = selected !== undefined && turns.includes(selected) ? selected.id : turns.at(-1)?.id
   return html`
     ${legend}
     <div class="lanes" @keydown=${moveAmongBars} .style=${`--width: ${width}px`}>
       <div class="pauses" aria-hidden="true"><div class="bars">${pauses.filter(({ milliseconds }) => milliseconds >= TOLD_PAUSE).map(pauseView)}</div></div>
-      ${repeat(lanes, ({ key }) => key, (lane) => laneView(lane, /** @type {Seen} */ (seen.get(lane.key)), selected?.id, reached))}
+      ${repeat(lanes, ({ key }) => key, (lane) => laneView(lane, model, selected?.id, reached))}
     </div>`
 }
 
 /**
  * @param {Lane} lane
- * @param {Seen} seen
+ * @param {Model} model
  * @param {number | undefined} selected
  * @param {number | undefined} reached the turn that the tabulator key leads to: from there the arrow keys do
  */
-function laneView ({ key, rows, bars }, { id }, selected, reached) {
+function laneView ({ key, rows, bars }, model, selected, reached) {
+  const { id } = /** @type {Seen} */ (model.seen.get(key))
   return html`
     <section class="lane" aria-label=${`Turns of ${shownName(key)}`}>
       <h3><a href=${documentLink(key)} title=${key}>${shownName(id)}</a></h3>
       <div class="bars" .style=${`height: ${rows * ROW}px`}>
-        <ol>${repeat(bars, ({ turn }) => turn.id, (bar) => barView(bar, selected, reached))}</ol>
+        <ol>${repeat(bars, ({ turn }) => turn.id, (bar) => barView(bar, model, selected, reached))}</ol>
       </div>
     </section>`
 }
@@ -56,14 +58,15 @@ function pauseView ({ x, width, milliseconds }) {
 
 /**
  * @param {Bar} bar
+ * @param {Model} model
  * @param {number | undefined} selected
  * @param {number | undefined} reached
  */
-function barView (bar, selected, reached) {
+function barView (bar, model, selected, reached) {
   const { turn, x, width, row, phases, marks } = bar
   return html`
     <li class="turn" .style=${`left: ${x}px; top: ${row * ROW}px`}>
-      <a class="bar ${turn.outcome}" href=${turnLink(turn.id)} tabindex=${turn.id === reached ? 0 : -1}
+      <a class="bar ${turn.outcome}" href=${turnLink(turn.id, model)} tabindex=${turn.id === reached ? 0 : -1}
         aria-label=${labelOf(bar)} aria-current=${turn.id === selected} title=${labelOf(bar)}>
         <span class="phases" aria-hidden="true" .style=${`width: ${width}px`}>
           ${phases.map((phase) => html`<span class="phase ${phase.name}" .style=${`left: ${phase.x}px; width: ${phase.width}px`}></span>`)}

@@ -25,9 +25,9 @@ export function turnDetails (turn, details) {
   const { id, via, outcome, code, saved, retries, isOverlapped, phases, from, to } = turn
   return html`
     <h2>Turn ${id} <span class="outcome ${outcome}">${outcome}</span></h2>
-    <p>${outcome === 'failed' && saved.length > 0 ? 'saved in part' : OUTCOMES[outcome]}${code === undefined ? '' : html`: <code>${shownName(code)}</code>`}</p>
+    <p>${outcome !== 'saved' && saved.length > 0 ? 'saved in part' : OUTCOMES[outcome]}${code === undefined ? '' : html`: <code>${shownName(code)}</code>`}</p>
     ${details?.message === undefined ? '' : html`<p class="message">${details.message}</p>`}
-    ${outcome === 'failed' && code === undefined && details?.message === undefined ? html`<p>Its reply was a server error, or <code>fail()</code> was called.</p>` : ''}
+    ${outcome === 'failed' && code === undefined && details !== undefined && details.message === undefined ? html`<p>Its reply was a server error, <code>fail()</code> was called, or what was thrown says nothing.</p>` : ''}
     ${retries > 0 ? html`<p>The storage had to try again ${retries === 1 ? 'once' : `${retries} times`}.</p>` : ''}
     ${isOverlapped ? html`<p>It lost its place in the conversation, and was merged with the turns that came between.</p>` : ''}
     ${(details?.documents ?? []).map((document) => changesView(document, saved.includes(document.key)))}
@@ -74,7 +74,7 @@ function changeView ({ path, before, after }) {
       <span class="name">${pathText(path)}</span> <span class="kind">${kind}${was}</span>
       <span class="values">
         ${before === undefined ? '' : html`<del>${textView(before)}</del>`}
-        ${before === undefined || after === undefined ? '' : html`<span class="arrow" aria-label="became">→</span>`}
+        ${before === undefined || after === undefined ? '' : html`<span class="arrow" role="img" aria-label="became">→</span>`}
         ${after === undefined ? '' : html`<ins>${textView(after)}</ins>`}
       </span>
     </li>`

@@ -110,7 +110,8 @@ export class DriverDocuments implements DocumentStore {
     const isFirst = ({ key }: DocumentChange): boolean => key === end.hold.key
     const first = changes.filter(isFirst)
     const outcome = noteOutcome(first, await this.#replace(savesOf(first), call, end))
-    if (outcome !== 'replaced') await saveEach(changes.filter((change) => !isFirst(change)), save)
+    // Nothing of a turn that is refused is saved.
+    if (outcome === 'saved' || outcome === 'overlapped') await saveEach(changes.filter((change) => !isFirst(change)), save)
     return outcome
   }
 

@@ -149,6 +149,22 @@ t.test('a value that is nested deeply opens as far as somebody opens it, to some
   await sees(page, '.details', 'Turn 2')
 })
 
+t.test('a text that was opened stays open when others come and go', async (t) => {
+  const storage = new RecordingStorage()
+  const bot = await inspectedBot(t, { storage })
+  const page = await opened(t, bot)
+  const long = (text: string): string => text.repeat(300)
+  const store = async (names: string[]): Promise<void> => {
+    await storage.store(USER_KEY, Object.fromEntries(names.map((name) => [name, long(name)])))
+    await bot.app.botasState.run({ channelId: 'test', botId: 'bot', userId: 'user-1' }, ({ user }) => user.get('a'))
+  }
+  await store(['a', 'b'])
+  await page.locator('.tree .leaf', { hasText: 'b: ' }).locator('summary').click()
+  await store(['b', 'c'])
+  await sees(page, '.tree', 'c: ')
+  t.strictSame(await page.locator('.tree details.long').evaluateAll((all) => all.map((one) => (one as unknown as { open: boolean }).open)), [true, false])
+})
+
 t.test('a document is gone from the page when it has expired', async (t) => {
   const bot = await inspectedBot(t, { storage: new MemoryStorage({ ttl: 2 }) })
   const page = await opened(t, bot)
@@ -175,13 +191,13 @@ t.test('a turn that is chosen comes into sight, and so does the latest one when 
   await bot.say({ text: 'hi', conversation: 'first' })
   for (let turn = 0; turn < 60; turn++) await bot.say(`${turn}`)
   const isInSight = (id: number) => settled(async () => page.evaluate(`(() => {
-    const [bar, lanes] = [document.querySelector('a.bar[href="#/turn=${id}"]'), document.querySelector('.lanes')].map((element) => element?.getBoundingClientRect())
+    const [bar, lanes] = [document.querySelector('a.bar[href^="#/turn=${id}&"]'), document.querySelector('.lanes')].map((element) => element?.getBoundingClientRect())
     return bar !== undefined && bar.left >= lanes.left && bar.right <= lanes.right
   })()`))
   await isInSight(61)
   await page.locator('.seen a', { hasText: 'first' }).click()
   await isInSight(1)
-  t.equal(await page.locator('a.bar[aria-current=true]').getAttribute('href'), '#/turn=1')
+  t.match(await page.locator('a.bar[aria-current=true]').getAttribute('href'), /^#\/turn=1&/)
   await page.keyboard.press('Escape')
   await isInSight(61)
   await bot.say('last')
@@ -278,7 +294,7 @@ t.test('it is used by the keyboard alone', async (t) => {
   await page.keyboard.press('ArrowRight')
   await page.keyboard.press('Enter')
   await sees(page, '.details', /Turn [56]/)
-  t.match(new URL(page.url()).hash, /^#\/turn=[56]$/)
+  t.match(new URL(page.url()).hash, /^#\/turn=[56]&of=/)
   await tabTo(/^said/)
   await page.keyboard.press('Enter')
   await page.getByText('"one"').first().waitFor({ state: 'detached' })
@@ -440,9 +456,10 @@ t.test('a turn that was chosen is not taken for one of the server that was start
   await bot.say('one')
   await page.locator('a.bar').click()
   await page.getByText('Follow the latest turn').waitFor()
-  await page.reload()
-  await sees(page, '.details', 'Turn 1')
-  await page.getByText('Follow the latest turn').waitFor()
+  await bot.say('another')
+  const tab = await openPage(t, browser, page.url())
+  await sees(tab, '.details', 'Turn 1')
+  await tab.getByText('Follow the latest turn').waitFor()
   await bot.app.close()
   await page.getByText('connecting').waitFor()
   const next = await inspectedBot(t, { port: Number(new URL(bot.url).port) })
