@@ -7,7 +7,7 @@ import neostandard from 'neostandard'
 const arrows = {
   'lib/**/*.ts': [],
   'lib/{index,plugin,options,document-options,check-documents}.ts': ['./fastify/', './turn/', './turn/overlap/', './state/', './document/', './storage/', './storage/(memory|file)/', 'fastify'],
-  'lib/check-documents.ts': ['./turn/', './document/', './storage/', './waiting/'],
+  'lib/check-documents.ts': ['./turn/', './document/', './storage/'],
   'lib/fastify/**/*.ts': ['../turn/', '../turn/overlap/', '../state/', '../document/', 'fastify', 'node:https?', 'node:http2'],
   'lib/turn/**/*.ts': ['./overlap/', '../state/', '../document/', '../waiting/', '../storage/storage.js', '../storage/document-store.js'],
   'lib/turn/overlap/**/*.ts': ['../../storage/document-store.js'],
@@ -20,7 +20,7 @@ const arrows = {
   'lib/storage/{blob,cosmos}/**/*.ts': ['../../document/', '../driver/', '../(file-name|option-checks|expiry).js'],
   'lib/storage/redis/**/*.ts': ['../../document/', '../../waiting/', '../(storage|document-store|outage-gate|compare-and-set|in-turn|read-documents|place-times|option-checks|expiry).js', 'ioredis'],
   'lib/conformance/**/*.ts': ['../document/', '../storage/storage.js'],
-  'lib/inspector/**/*.ts': ['../fastify/', '../turn/', '../state/', '../document/', '../waiting/', '../storage/(storage|document-store|option-checks).js', 'fastify'],
+  'lib/inspector/**/*.ts': ['../fastify/', '../turn/', '../state/', '../document/', '../storage/(storage|document-store|look|option-checks).js', 'fastify'],
   'lib/testing/**/*.ts': ['../plugin.js', '../turn/', '../document/', '../storage/document-store.js', 'fastify', 'node:https?', 'node:http2']
 }
 

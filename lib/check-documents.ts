@@ -5,12 +5,12 @@ import { type DocumentsOptions, checkDocumentsOption } from './document-options.
 import { FST_BOTAS_STATE_INVALID_ID, FST_BOTAS_STATE_LOAD_FAILED } from './errors.js'
 import { type BotasStateOptions, assertPluginOptions } from './options.js'
 import { type DocumentStore, documentStoreOf, readApart } from './storage/document-store.js'
+import { look } from './storage/look.js'
 import { describeValue, invalidOption } from './storage/option-checks.js'
 import { type Storage, type StorageCall, isStorage } from './storage/storage.js'
 import { isAboutDocument } from './turn/about-document.js'
 import { scopeOf, unfitIn } from './turn/identity.js'
 import type { ScopeRules } from './turn/turn-documents.js'
-import { withDeadline } from './waiting/deadline.js'
 
 /** A document that would fail the turns that touch it. */
 export interface FailingDocument {
@@ -72,11 +72,8 @@ function isIterable (keys: unknown): boolean {
 /** Those that are stored, by their keys. */
 async function loaded (store: DocumentStore, keys: string[]): Promise<Map<string, Document>> {
   if (keys.length === 0) return new Map()
-  // A storage may ignore that nobody waits any more.
-  const controller = new AbortController()
-  const call = { signal: controller.signal, timeout: LOAD_TIMEOUT, renews: false, retrying () {} }
   try {
-    const documents = await withDeadline(loadedApart(store, keys, call), LOAD_TIMEOUT, () => controller.abort())
+    const documents = await look(LOAD_TIMEOUT, (call) => loadedApart(store, keys, call))
     return new Map(keys.flatMap((key, index) => documents[index] === undefined ? [] : [[key, documents[index]] as const]))
   } catch (cause) {
     throw new FST_BOTAS_STATE_LOAD_FAILED(`"${keys[0]}"${keys.length === 1 ? '' : `, and ${keys.length - 1} more`}`, { cause })

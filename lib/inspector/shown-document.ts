@@ -1,6 +1,6 @@
 import type { Document } from '../document/document.js'
 import type { DocumentStore } from '../storage/document-store.js'
-import { withDeadline } from '../waiting/deadline.js'
+import { look } from '../storage/look.js'
 import { type ShownText, shortened, shortenedName } from './shown-text.js'
 
 /** A document as it is stored now. */
@@ -29,11 +29,11 @@ const TIMEOUT = 5000
  * @throws what the storage throws
  */
 export async function shownDocument (store: DocumentStore, key: string): Promise<ShownDocument> {
-  const controller = new AbortController()
-  const call = { signal: controller.signal, timeout: TIMEOUT, renews: false, retrying () {} }
-  // A user of Redis may be denied `PTTL`, which nothing else needs.
-  const reading = Promise.all([store.load([key], call), store.timeLeft?.(key, call).catch(() => undefined)])
-  const [[document], timeLeft] = await withDeadline(reading, TIMEOUT, () => controller.abort())
+  const [[document], timeLeft] = await look(TIMEOUT, (call) => Promise.all([
+    store.load([key], call),
+    // A storage may let a user read, and not ask that.
+    store.timeLeft?.(key, call).catch(() => undefined)
+  ]))
   if (document === undefined) return { key, members: [], leftOut: 0 }
   return { key, ...shownMembers(document), ...timeLeft !== undefined && { timeLeft: timeLeft === Infinity ? null : timeLeft } }
 }

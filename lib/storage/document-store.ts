@@ -141,10 +141,14 @@ export function documentStoreOf (storage: Storage): DocumentStore {
   return isProvided ? provided.open(storage) : foreignStore(storage)
 }
 
+/** Whether the turn was not refused. */
+export function isSavedBy (outcome: SaveOutcome): boolean {
+  return outcome === 'saved' || outcome === 'overlapped'
+}
+
 /** Notes what became of changes that were saved all or none. */
 export function noteOutcome (changes: DocumentChange[], outcome: SaveOutcome): SaveOutcome {
-  const isSaved = outcome === 'saved' || outcome === 'overlapped'
-  for (const change of changes) change.isSaved = isSaved
+  for (const change of changes) change.isSaved = isSavedBy(outcome)
   return outcome
 }
 

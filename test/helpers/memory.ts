@@ -2,11 +2,12 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 setFlagsFromString('--expose-gc')
-const collect: () => void = runInNewContext('gc')
+/** Collects all garbage, now. */
+export const collectGarbage: () => void = runInNewContext('gc')
 
 /** What is in use after all that is not has been collected, in bytes. */
 export function memoryInUse (): number {
-  collect()
+  collectGarbage()
   const { heapUsed, external } = process.memoryUsage()
   return heapUsed + external
 }

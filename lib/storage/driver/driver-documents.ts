@@ -3,7 +3,7 @@ import type { ChangeDocument, StateDocument } from '../../document/document.js'
 import { TextDocument, documentsOf } from '../../document/text-document.js'
 import { KeyedQueue } from '../../waiting/keyed-queue.js'
 import { type Comparing, type Replacement, type Save, compareAndSet, forgottenIn, savesOf } from '../compare-and-set.js'
-import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, noteOutcome, saveEach } from '../document-store.js'
+import { type DocumentChange, type DocumentStore, type Holds, type SaveOutcome, type TurnEnd, isSavedBy, noteOutcome, saveEach } from '../document-store.js'
 import type { Lifetime } from '../expiry.js'
 import { assertWellFormed } from '../file-name.js'
 import { inTurn } from '../in-turn.js'
@@ -111,7 +111,7 @@ export class DriverDocuments implements DocumentStore {
     const first = changes.filter(isFirst)
     const outcome = noteOutcome(first, await this.#replace(savesOf(first), call, end))
     // Nothing of a turn that is refused is saved.
-    if (outcome === 'saved' || outcome === 'overlapped') await saveEach(changes.filter((change) => !isFirst(change)), save)
+    if (isSavedBy(outcome)) await saveEach(changes.filter((change) => !isFirst(change)), save)
     return outcome
   }
 

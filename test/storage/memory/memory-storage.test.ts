@@ -1,15 +1,11 @@
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import Fastify from 'fastify'
 import t from 'tap'
 import botasState, { MemoryStorage } from '../../../lib/index.js'
 import { settled } from '../../helpers/build-fastify.js'
+import { collectGarbage } from '../../helpers/memory.js'
 import { storageSuite } from '../../helpers/storage-suite.js'
 
 t.test('what every storage promises', async (t) => storageSuite(t, (_t, options) => new MemoryStorage(options)))
-
-setFlagsFromString('--expose-gc')
-const collectGarbage = runInNewContext('gc') as () => void
 
 /** What is in use once all garbage is collected. */
 function megabytes (): number {
