@@ -75,7 +75,7 @@ export class InspectedTurns {
   }
 
   #note (turn: InspectedTurn): void {
-    if (turn.summary.keys.length === 0) return
+    if (turn.identity === undefined) return
     const isNew = turn.revision === 0
     turn.revision = ++this.#revision
     if (isNew) this.#add(turn)

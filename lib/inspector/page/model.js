@@ -53,8 +53,9 @@ function trim (map, max) {
  * @returns {{ turns: TurnSummary[], seen: Seen[] }} the oldest turn first; whoever was seen last first, with all who had turns together
  */
 export function found ({ turns, seen }, filter) {
+  const part = filter.trim().toLowerCase()
   /** @param {string} key */
-  const fits = (key) => key.toLowerCase().includes(filter.trim().toLowerCase())
+  const fits = (key) => key.toLowerCase().includes(part)
   const found = [...turns.values()].filter(({ keys }) => keys.some(fits))
   const keys = new Set(found.flatMap(({ keys }) => keys))
   return { turns: found, seen: [...seen.values()].filter(({ key }) => keys.has(key) || fits(key)).reverse() }

@@ -64,10 +64,11 @@ function pauseView ({ x, width, milliseconds }) {
  */
 function barView (bar, model, selected, reached) {
   const { turn, x, width, row, phases, marks } = bar
+  const label = labelOf(bar)
   return html`
     <li class="turn" .style=${`left: ${x}px; top: ${row * ROW}px`}>
       <a class="bar ${turn.outcome}" href=${turnLink(turn.id, model)} tabindex=${turn.id === reached ? 0 : -1}
-        aria-label=${labelOf(bar)} aria-current=${turn.id === selected} title=${labelOf(bar)}>
+        aria-label=${label} aria-current=${turn.id === selected} title=${label}>
         <span class="phases" aria-hidden="true" .style=${`width: ${width}px`}>
           ${phases.map((phase) => html`<span class="phase ${phase.name}" .style=${`left: ${phase.x}px; width: ${phase.width}px`}></span>`)}
         </span>

@@ -39,7 +39,7 @@ export function turnDetails (turn, details) {
     </dl>
     <h3>Identity</h3>
     <dl>
-      ${Object.entries(turn.identity).filter(([, value]) => value != null).map(([name, value]) => html`<div><dt>${name}</dt><dd class="id">${shownName(value)}</dd></div>`)}
+      ${Object.entries(turn.identity).map(([name, value]) => html`<div><dt>${name}</dt><dd class="id">${shownName(value)}</dd></div>`)}
       <div><dt>started by</dt><dd>${via === 'run' ? 'botasState.run' : 'a request'}</dd></div>
     </dl>`
 }

@@ -3,7 +3,7 @@ import axe, { type AxeResults } from 'axe-core'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { FileStorage, MemoryStorage } from '../../../lib/index.js'
-import { settled } from '../../helpers/build-fastify.js'
+import { post, settled } from '../../helpers/build-fastify.js'
 import { CONVERSATION_KEY, USER_KEY } from '../../helpers/activities.js'
 import { openBrowser, openPage } from '../../helpers/browser.js'
 import { type InspectedBot, inspectedBot } from '../../helpers/inspected-bot.js'
@@ -122,7 +122,7 @@ t.test('a document of many members leaves the page quick as well', async (t) => 
     })
   })
   const page = await opened(t, bot)
-  await fetch(`${bot.url}/members`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: 'test', recipient: { id: 'bot' }, from: { id: 'u' } }) })
+  await post(`${bot.url}/members`, { channelId: 'test', recipient: { id: 'bot' }, from: { id: 'u' } })
   await sees(page, '.documents', 'member-8900 … member-8999')
   t.ok(await page.locator('.documents *').count() < 1000, 'few elements')
   await page.locator('.tree summary', { hasText: 'member-8900' }).click()
@@ -226,7 +226,7 @@ t.test('a long list opens part by part', async (t) => {
     })
   })
   const page = await opened(t, bot)
-  await fetch(`${bot.url}/list`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: 'test', recipient: { id: 'bot' }, conversation: { id: 'c' } }) })
+  await post(`${bot.url}/list`, { channelId: 'test', recipient: { id: 'bot' }, conversation: { id: 'c' } })
   const summary = (name: string) => page.locator('.tree summary', { hasText: name })
   await sees(page, '.tree summary', 'list', '[…] 168,891 characters')
   await summary('list').click()
@@ -252,7 +252,7 @@ t.test('what users say, and are called, is shown and never run', async (t) => {
   const page = await opened(t, bot)
   for (const text of hostile) {
     await bot.say({ text, conversation: text, user: text })
-    await fetch(`${bot.url}/set`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: text, recipient: { id: text }, conversation: { id: text }, from: { id: text } }) })
+    await post(`${bot.url}/set`, { channelId: text, recipient: { id: text }, conversation: { id: text }, from: { id: text } })
     await sees(page, '.seen a[aria-current=true]', text)
     await sees(page, '.tree', text)
   }
@@ -370,7 +370,7 @@ t.test('much is shown in part, and says so', async (t) => {
   for (let user = 0; user < 60; user++) await bot.say({ text: 'hi', user: `user-${user}`, conversation: `conversation-${user}` })
   await sees(page, 'nav', 'and 20 more: filter them')
   await wait(1100)
-  await fetch(`${bot.url}/much`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ channelId: 'test', recipient: { id: 'bot' }, from: { id: 'ada' } }) })
+  await post(`${bot.url}/much`, { channelId: 'test', recipient: { id: 'bot' }, from: { id: 'ada' } })
   await sees(page, '.pause', /^1\.[1-9] s$/)
   await sees(page, '.details', /and 28\d more changes/)
   await sees(page, '.documents', 'more members', 'expiry unknown')
